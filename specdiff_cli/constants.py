@@ -1,0 +1,36 @@
+"""Audio geometry shared by every room of the package.
+
+Each number is derived from the ones above it; nothing is retyped elsewhere.
+Source: features of the reference system (Hawthorne et al., ISMIR 2022, section 3; SoundStream mel features).
+"""
+
+import math
+
+
+def exact_div(numerator: int, denominator: int) -> int:
+    """Divide where a remainder would be a contradiction in the constants."""
+    quotient, remainder = divmod(numerator, denominator)
+    if remainder:
+        raise ValueError(f"{numerator} is not a multiple of {denominator}")
+    return quotient
+
+
+SAMPLE_RATE_HZ = 16_000
+HOP_SAMPLES = 320
+FRAME_SAMPLES = 640  # length of the analysis (Hann) window
+FFT_SAMPLES = 1024  # each analysis frame is zero-padded to this
+N_MELS = 128
+MEL_MAX_HZ = 8000.0
+
+FRAMES_PER_SECOND = exact_div(SAMPLE_RATE_HZ, HOP_SAMPLES)  # 50 frames per second
+WINDOW_FRAMES = 256
+WINDOW_SAMPLES = WINDOW_FRAMES * HOP_SAMPLES  # 81 920 samples
+WINDOW_S = WINDOW_SAMPLES / SAMPLE_RATE_HZ  # 5.12 s
+
+STEPS_PER_SECOND = 100  # MIDI event times are quantised to 10 ms
+MAX_TOKENS = 2048  # rows of the note encoder's position table
+
+MEL_FLOOR = 1e-5  # mel values are clipped to [MEL_FLOOR, MEL_CEILING] before the logarithm
+MEL_CEILING = 1e8
+LOG_MEL_MIN = math.log(MEL_FLOOR)  # silence; maps to -1 in model range
+LOG_MEL_MAX = 4.0  # maps to +1 in model range

@@ -1,0 +1,90 @@
+"""Samplers: from noise to a spectrogram, given any denoiser.
+
+A sampler knows no network: it is a function of (denoiser, x, steps, noise, callback). Coefficients are float64
+numbers; the state stays float32, since lower precision there was seen to ruin quality.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from specdiff_cli.diffusion.schedules import Step
+
+#: (noisy x, number of the step counted from the first) -> the network's output, same shape, float32.
+Denoiser = Callable[[Tensor, int], Tensor]
+#: Called after each step with the number of steps done.
+StepCallback = Callable[[int], None]
+#: Draws standard normal noise of x's shape.
+NoiseSource = Callable[[], Tensor]
+Objective = Literal["eps", "v"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network output says about the clean spectrogram and the noise in it."""
+
+    x0: Tensor
+    eps: Tensor
+
+
+def predict(output: Tensor, x: Tensor, step: Step, objective: Objective) -> Prediction:
+    """Clip the implied spectrogram to model range [-1, 1], then recompute the noise that goes with it."""
+    if objective == "v":
+        x0 = step.alpha_t * x - step.sigma_t * output
+    else:
+        x0 = (x - step.sigma_t * output) / step.alpha_t
+    x0 = x0.clamp(-1.0, 1.0)
+    return Prediction(x0=x0, eps=(x - step.alpha_t * x0) / step.sigma_t)
+
+
+def ddpm(
+    denoiser: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: NoiseSource,
+    objective: Objective = "eps",
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Ancestral sampling with the "large" posterior variance 1 - (alpha_t / alpha_s)^2; no noise at the last step.
+
+    Source: Ho et al. 2020, equations 6-7, in the continuous form of the reference code.
+    """
+    for i, step in enumerate(steps):
+        prediction = predict(denoiser(x, i), x, step, objective)
+        if i == len(steps) - 1:
+            x = prediction.x0
+        else:
+            # SNR_t / SNR_s, below 1: how much of what z_t says survives beside the predicted x0.
+            ratio = (step.alpha2_t * step.sigma2_s) / (step.sigma2_t * step.alpha2_s)
+            mean = ratio * (step.alpha_s / step.alpha_t) * x + (1 - ratio) * step.alpha_s * prediction.x0
+            x = mean + ((1 - ratio) * step.sigma2_t) ** 0.5 * noise()
+        if callback is not None:
+            callback(i + 1)
+    return x
+
+
+def ddim(
+    denoiser: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: NoiseSource,
+    objective: Objective = "eps",
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Deterministic sampling: z_s = alpha_s x0 + sigma_s eps (Song et al. 2021). ``noise`` is not drawn from."""
+    for i, step in enumerate(steps):
+        prediction = predict(denoiser(x, i), x, step, objective)
+        if i == len(steps) - 1:
+            x = prediction.x0
+        else:
+            x = step.alpha_s * prediction.x0 + step.sigma_s * prediction.eps
+        if callback is not None:
+            callback(i + 1)
+    return x
+
+
+Sampler = Callable[[Denoiser, Tensor, Sequence[Step], NoiseSource, Objective, StepCallback | None], Tensor]
+
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim}

@@ -1,0 +1,349 @@
+"""MIDI files to notes in seconds.
+
+The rules are those of the reference system's readers (pretty_midi, then note-seq's sustain handling), so that a
+checkpoint sees the notes it was trained on, with three deliberate differences: tempo changes are read from every
+track, SMPTE divisions are honoured, and notes that are never closed end with their track instead of vanishing.
+"""
+
+import io
+import itertools
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+
+import mido
+from mido.midifiles.meta import KeySignatureError
+
+from specdiff_cli.errors import MidiError
+from specdiff_cli.midi.tempo import TempoMap
+
+DRUM_CHANNEL = 9
+SUSTAIN_CONTROLLER = 64
+SUSTAIN_ON_FROM = 64
+DEFAULT_MAX_DURATION_S = 3 * 3600.0
+MAX_FILE_BYTES = 64 * 1024 * 1024
+
+# What mido raises on damaged files; anything else would be a bug of ours.
+_MIDO_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    KeySignatureError,
+    ZeroDivisionError,
+    OverflowError,
+    UnicodeError,
+)
+
+# Event order at equal times while the pedal is applied (note-seq's).
+_PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
+
+
+@dataclass(slots=True)
+class Note:
+    """One note. Times in seconds from the start of the file; velocity 1-127."""
+
+    start_s: float
+    end_s: float
+    pitch: int
+    velocity: int
+    program: int
+    is_drum: bool
+    channel: int = 0
+    track: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackInfo:
+    """What one track of the file holds."""
+
+    name: str
+    n_messages: int
+    n_notes: int
+
+
+@dataclass(frozen=True)
+class MidiSong:
+    """The notes of a MIDI file and what was learnt on the way.
+
+    ``notes`` are in the order in which their instruments first sound and are closed, which later stable sorts
+    rely on. ``end_s`` is when the last note ends, pedal included.
+    """
+
+    notes: list[Note]
+    end_s: float
+    format: int
+    ticks_per_beat: int
+    tempo_changes: list[tuple[float, float]]  # (seconds, beats per minute)
+    tempo_tracks: list[int]
+    tracks: list[TrackInfo]
+    n_unclosed_notes: int
+    n_zero_length_notes: int
+    ignored: dict[str, int] = field(default_factory=dict)  # kind of message the models cannot follow -> count
+
+
+def read_midi(path: Path | str, *, max_duration_s: float = DEFAULT_MAX_DURATION_S) -> MidiSong:
+    """Read a MIDI file.
+
+    Raises:
+        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2, without notes, or lasts longer
+            than ``max_duration_s``. The message is one line that names the file and the remedy.
+    """
+    path = Path(path)
+    return parse_midi(_read_bytes(path), str(path), max_duration_s=max_duration_s)
+
+
+def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DURATION_S) -> MidiSong:
+    """Parse the bytes of a MIDI file; ``name`` is used in error messages. See :func:`read_midi`."""
+    midi = _parse_with_mido(data, name)
+    tempo_map = TempoMap.from_midi(midi)
+    last_tick = max((sum(message.time for message in track) for track in midi.tracks), default=0)
+    last_s = tempo_map.seconds(last_tick)
+    if not last_s <= max_duration_s:
+        raise MidiError(
+            f"{name}: lasts {_hours(last_s)} by its own clock, more than the limit of {_hours(max_duration_s)}; "
+            "one delta time or tempo is probably corrupt (raise the limit with --max-duration if it is not)"
+        )
+    reader = _TrackReader(tempo_map)
+    tracks = [reader.read(index, track) for index, track in enumerate(midi.tracks)]
+    notes = _apply_sustain(reader.instruments)
+    if not notes:
+        raise MidiError(f"{name}: holds no notes; there is nothing to render")
+    return MidiSong(
+        notes=notes,
+        end_s=max(note.end_s for note in notes),
+        format=midi.type,
+        ticks_per_beat=midi.ticks_per_beat,
+        tempo_changes=tempo_map.changes(),
+        tempo_tracks=tempo_map.tracks,
+        tracks=tracks,
+        n_unclosed_notes=reader.n_unclosed_notes,
+        n_zero_length_notes=reader.n_zero_length_notes,
+        ignored=dict(reader.ignored),
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise MidiError(f"{path}: is a folder, not a MIDI file")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise MidiError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise MidiError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError:
+        raise MidiError(f"{path!s:.200}: is not a usable file name") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise MidiError(f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB, too large for a MIDI file")
+    return data
+
+
+def _parse_with_mido(data: bytes, name: str) -> mido.MidiFile:
+    if not data:
+        raise MidiError(f"{name}: is empty; export it again")
+    if data[:4] != b"MThd":
+        raise MidiError(f"{name}: is not a standard MIDI file (it does not begin with MThd)")
+    try:
+        midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
+    except _MIDO_ERRORS as error:
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, EOFError):
+            detail = "it ends too early"
+        raise MidiError(f"{name}: is a damaged MIDI file ({detail}); export it again") from None
+    if midi.type == 2:
+        raise MidiError(
+            f"{name}: is a type 2 file (independent sequences, no common time line); save it as type 0 or 1"
+        )
+    if midi.type not in (0, 1):
+        raise MidiError(f"{name}: says it is a type {midi.type} MIDI file; only types 0 and 1 can be rendered")
+    if midi.ticks_per_beat == 0:
+        raise MidiError(f"{name}: is a damaged MIDI file (its header says 0 ticks per beat); export it again")
+    return midi
+
+
+@dataclass(slots=True)
+class _Instrument:
+    """Notes of one (program, channel, track), and the pedal moves that act on them: (seconds, is_down)."""
+
+    notes: list[Note]
+    pedal: list[tuple[float, bool]]
+
+
+class _TrackReader:
+    """Collects notes per (program, channel, track), as pretty_midi does."""
+
+    def __init__(self, tempo_map: TempoMap) -> None:
+        self._tempo_map = tempo_map
+        self._instruments: dict[tuple[int, int, int], _Instrument] = {}
+        # Pedal moves seen before the first note of their instrument was closed. pretty_midi hands one and the
+        # same list to every later instrument of that (channel, track), so they all share further moves too.
+        self._early_pedal: dict[tuple[int, int], list[tuple[float, bool]]] = {}
+        self.ignored: Counter[str] = Counter()
+        self.n_unclosed_notes = 0
+        self.n_zero_length_notes = 0
+
+    @property
+    def instruments(self) -> list[_Instrument]:
+        return list(self._instruments.values())
+
+    def read(self, track_index: int, track: mido.MidiTrack) -> TrackInfo:
+        """Read one track; message times are deltas in ticks."""
+        open_notes: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        programs = [0] * 16
+        n_notes = 0
+        tick = 0
+        for message in track:
+            tick += message.time
+            kind = message.type
+            if kind == "note_on" and message.velocity > 0:
+                open_notes[message.channel, message.note].append((tick, message.velocity))
+            elif kind == "note_off" or kind == "note_on":
+                key = (message.channel, message.note)
+                if key in open_notes:
+                    starts = open_notes.pop(key)
+                    closed = [start for start in starts if start[0] != tick]
+                    kept = [start for start in starts if start[0] == tick]
+                    if closed and kept:
+                        open_notes[key] = kept
+                    else:
+                        self.n_zero_length_notes += len(kept)
+                    n_notes += len(closed)
+                    self._close(closed, tick, key, programs[message.channel], track_index)
+            elif kind == "program_change":
+                programs[message.channel] = message.program
+            elif kind == "control_change":
+                self._control(message, tick, programs[message.channel], track_index)
+            elif kind == "pitchwheel":
+                self.ignored["pitch bend"] += 1
+                self._pedal_list(programs[message.channel], message.channel, track_index)
+            elif kind in ("aftertouch", "polytouch"):
+                self.ignored["aftertouch"] += 1
+            elif kind == "sysex":
+                self.ignored["system exclusive"] += 1
+        for key, starts in open_notes.items():
+            hanging = [start for start in starts if start[0] < tick]
+            self.n_unclosed_notes += len(hanging)
+            self.n_zero_length_notes += len(starts) - len(hanging)
+            n_notes += len(hanging)
+            self._close(hanging, tick, key, programs[key[0]], track_index)
+        return TrackInfo(name=track.name, n_messages=len(track), n_notes=n_notes)
+
+    def _close(
+        self, starts: list[tuple[int, int]], end_tick: int, key: tuple[int, int], program: int, track: int
+    ) -> None:
+        if not starts:
+            return
+        channel, pitch = key
+        instrument = self._instruments.get((program, channel, track))
+        if instrument is None:
+            instrument = _Instrument(notes=[], pedal=self._early_pedal.get((channel, track), []))
+            self._instruments[program, channel, track] = instrument
+        end_s = self._tempo_map.seconds(end_tick)
+        for start_tick, velocity in starts:
+            start_s = self._tempo_map.seconds(start_tick)
+            note = Note(start_s, end_s, pitch, velocity, program, channel == DRUM_CHANNEL, channel, track)
+            instrument.notes.append(note)
+
+    def _pedal_list(self, program: int, channel: int, track: int) -> list[tuple[float, bool]]:
+        instrument = self._instruments.get((program, channel, track))
+        if instrument is not None:
+            return instrument.pedal
+        return self._early_pedal.setdefault((channel, track), [])
+
+    def _control(self, message: mido.Message, tick: int, program: int, track: int) -> None:
+        pedal = self._pedal_list(program, message.channel, track)
+        if message.control == SUSTAIN_CONTROLLER:
+            pedal.append((self._tempo_map.seconds(tick), message.value >= SUSTAIN_ON_FROM))
+            return
+        name = _IGNORED_CONTROLLERS.get(message.control)
+        if name is not None:
+            self.ignored[name] += 1
+
+
+_IGNORED_CONTROLLERS = {
+    1: "modulation",
+    5: "portamento",
+    7: "channel volume",
+    10: "pan",
+    11: "expression",
+    65: "portamento",
+    66: "sostenuto pedal",
+    67: "soft pedal",
+    84: "portamento",
+    91: "reverb",
+    93: "chorus",
+    120: "all sound off",
+    123: "all notes off",
+}
+
+
+def _apply_sustain(instruments: list[_Instrument]) -> list[Note]:
+    """Lengthen notes held by the pedal, instrument by instrument; drums are left alone.
+
+    A note ends at pedal-up or at the next onset of its pitch, whichever comes first; notes still held when the file
+    ends are closed at the last event of any instrument.
+    """
+    last_event_s = max(
+        itertools.chain(
+            (note.end_s for item in instruments for note in item.notes if not note.is_drum),
+            (time_s for item in instruments for time_s, _ in item.pedal),
+        ),
+        default=0.0,
+    )
+    notes: list[Note] = []
+    for instrument in instruments:
+        if instrument.notes[0].is_drum or not any(is_down for _, is_down in instrument.pedal):
+            notes.extend(instrument.notes)
+        else:
+            notes.extend(_sustain_one(instrument, last_event_s))
+    return notes
+
+
+def _sustain_one(instrument: _Instrument, last_event_s: float) -> list[Note]:
+    """Apply the pedal to one instrument; linear in its events after the sort."""
+    notes = instrument.notes
+    events: list[tuple[float, int, int]] = []
+    events.extend((note.start_s, _NOTE_ON, index) for index, note in enumerate(notes))
+    events.extend((note.end_s, _NOTE_OFF, index) for index, note in enumerate(notes))
+    events.extend((time_s, _PEDAL_DOWN if is_down else _PEDAL_UP, -1) for time_s, is_down in instrument.pedal)
+    events.sort(key=itemgetter(0, 1))
+    sounding: defaultdict[int, dict[int, Note]] = defaultdict(dict)  # pitch -> {index: note}
+    held: list[int] = []  # notes whose key went up while the pedal was down
+    removed: set[int] = set()
+    is_down = False
+    for time_s, kind, index in events:
+        if kind == _PEDAL_DOWN:
+            is_down = True
+        elif kind == _PEDAL_UP:
+            is_down = False
+            for held_index in held:
+                note = sounding[notes[held_index].pitch].pop(held_index, None)
+                if note is not None:
+                    note.end_s = time_s
+            held.clear()
+        elif kind == _NOTE_ON:
+            pitch = notes[index].pitch
+            if is_down:
+                for other_index, other in sounding[pitch].items():
+                    other.end_s = time_s
+                    if other.start_s == time_s:
+                        removed.add(other_index)  # of two onsets of one pitch at one time the later stays
+                sounding[pitch].clear()
+            sounding[pitch][index] = notes[index]
+        elif is_down:
+            held.append(index)
+        else:
+            sounding[notes[index].pitch].pop(index, None)
+    for same_pitch in sounding.values():
+        for note in same_pitch.values():
+            note.end_s = last_event_s
+    return [note for index, note in enumerate(notes) if index not in removed]

@@ -1,0 +1,66 @@
+"""Events <-> token ids.
+
+The layout is the reference system's (note representation of Hawthorne et al. 2022, after MT3); only the number of
+velocity bins differs between voices, and every id after them moves with it.
+"""
+
+from dataclasses import dataclass
+
+PAD_ID = 0
+END_ID = 1
+UNKNOWN_ID = 2
+N_SPECIAL_IDS = 3
+MAX_SHIFT_STEPS = 1000
+MAX_VELOCITY = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Token ids of a voice; ``n_velocity_bins`` is 1 for the published checkpoints (they discard dynamics)."""
+
+    n_velocity_bins: int = 1
+
+    @property
+    def first_pitch_id(self) -> int:
+        return N_SPECIAL_IDS + MAX_SHIFT_STEPS + 1
+
+    @property
+    def first_velocity_id(self) -> int:
+        return self.first_pitch_id + 128
+
+    @property
+    def tie_id(self) -> int:
+        return self.first_velocity_id + self.n_velocity_bins + 1
+
+    @property
+    def first_program_id(self) -> int:
+        return self.tie_id + 1
+
+    @property
+    def first_drum_id(self) -> int:
+        return self.first_program_id + 128
+
+    @property
+    def n_ids(self) -> int:
+        """Number of ids in use, special ones included (1391 with one velocity bin)."""
+        return self.first_drum_id + 128
+
+    def velocity_bin(self, velocity: int) -> int:
+        """0 for a note-off, else 1 to ``n_velocity_bins``."""
+        return -(-self.n_velocity_bins * velocity // MAX_VELOCITY)
+
+    def describe(self, token_id: int) -> str:
+        """A readable name, such as ``pitch 60``, for tables and error messages."""
+        if token_id < N_SPECIAL_IDS:
+            return ("padding", "end", "unknown")[token_id]
+        for name, first_id in (
+            ("drum", self.first_drum_id),
+            ("program", self.first_program_id),
+            ("tie", self.tie_id),
+            ("velocity", self.first_velocity_id),
+            ("pitch", self.first_pitch_id),
+            ("shift", N_SPECIAL_IDS),
+        ):
+            if token_id >= first_id:
+                return name if name == "tie" else f"{name} {token_id - first_id}"
+        raise ValueError(f"negative token id {token_id}")

@@ -1,0 +1,129 @@
+"""The FiLM-conditioned diffusion decoder.
+
+Work is split by how often it must be done: FiLM scales and shifts depend only on the diffusion time (`film`, all
+steps of a song at once); cross-attention keys and values only on the window (`memory`); the rest runs every step.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from specdiff_cli.constants import N_MELS, WINDOW_FRAMES
+from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.model.layers import Attention, GatedGelu, RMSNorm
+
+MAX_NOISE_TIME = 20_000.0
+
+
+class DecoderBlock(nn.Module):
+    """FiLM self-attention, cross-attention and FiLM gated MLP, each added to its input."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.attention_norm = RMSNorm(d_model)
+        self.attention_film = nn.Linear(4 * d_model, 2 * d_model, bias=False)
+        self.attention = Attention(d_model, config.n_heads, config.d_kv)
+        self.cross_norm = RMSNorm(d_model)
+        self.cross_attention = Attention(d_model, config.n_heads, config.d_kv)
+        self.mlp_norm = RMSNorm(d_model)
+        self.mlp_film = nn.Linear(4 * d_model, 2 * d_model, bias=False)
+        self.mlp = GatedGelu(d_model, config.d_ff)
+
+    def film(self, condition: Tensor) -> Tensor:
+        """(S, 4D) time conditions -> (S, 2, 2D): [scale | shift] of the attention and of the MLP."""
+        return torch.stack([self.attention_film(condition), self.mlp_film(condition)], dim=1)
+
+    def forward(
+        self, x: Tensor, film: Tensor, keys: Tensor | None, values: Tensor | None, bias: Tensor | None, gate: Tensor | None
+    ) -> Tensor:
+        """x (B, L, D); film (B or 1, 2, 2D); keys, values (B, H, K, E); bias (B, 1, 1, K); gate (B, 1, 1)."""
+        x = x + self.attention(modulate(self.attention_norm(x), film[:, 0]), None)
+        if keys is not None and values is not None:
+            seen = self.cross_attention.attend(self.cross_norm(x), keys, values, bias)
+            if gate is not None:
+                seen = seen * gate  # nothing to see: the output is zero
+            x = x + seen
+        return x + self.mlp(modulate(self.mlp_norm(x), film[:, 1]))  # type: ignore[no-any-return]
+
+
+def modulate(x: Tensor, film: Tensor) -> Tensor:
+    """x (B, L, D) * (1 + scale) + shift, with film (B, 2D) = [scale | shift]."""
+    scale, shift = film[:, None, :].chunk(2, dim=-1)
+    return x * (1 + scale) + shift
+
+
+class SpectrogramDecoder(nn.Module):
+    """Predicts the noise (or v) in a noisy spectrogram window, given time, notes and context."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.d_model = d_model
+        self.time_in = nn.Linear(d_model, 4 * d_model, bias=False)
+        self.time_out = nn.Linear(4 * d_model, 4 * d_model, bias=False)
+        self.input_projection = nn.Linear(N_MELS, d_model, bias=False)
+        self.positions = nn.Embedding(WINDOW_FRAMES, d_model)
+        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.n_decoder_layers))
+        self.norm = RMSNorm(d_model)
+        self.output_projection = nn.Linear(d_model, N_MELS, bias=False)
+
+    def film(self, times: Tensor) -> Tensor:
+        """Diffusion times (S,) in [0, 1], float32 -> FiLM tables (S, layers, 2, 2D)."""
+        half = self.d_model // 2
+        rates = torch.exp(
+            torch.arange(half, device=times.device, dtype=torch.float32) * (-math.log(MAX_NOISE_TIME) / (half - 1))
+        )
+        angles = times.float()[:, None] * MAX_NOISE_TIME * rates  # (S, D/2)
+        embedding = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.time_in.weight.dtype)
+        condition = nn.functional.silu(self.time_out(nn.functional.silu(self.time_in(embedding))))
+        tables = []
+        for block in self.blocks:
+            tables.append(block.film(condition))
+        return torch.stack(tables, dim=1)
+
+    def memory(self, encodings: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Encodings (B, K, D) of notes and context -> each layer's cross-attention keys and values."""
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for block in self.blocks:
+            k, v = block.cross_attention.keys_values(encodings)
+            keys.append(k)
+            values.append(v)
+        return keys, values
+
+    def forward(
+        self,
+        x: Tensor,
+        film: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+        bias: Tensor | None = None,
+        gate: Tensor | None = None,
+        laid: Tensor | None = None,
+    ) -> Tensor:
+        """One evaluation.
+
+        Args:
+            x: noisy spectrogram (B, frames, 128) in model range, float32.
+            film: (B or 1, layers, 2, 2D), rows of :meth:`film`.
+            keys, values: per layer (B, H, K, E) from :meth:`memory`; empty lists skip cross-attention altogether,
+                which equals masking every key.
+            bias: (B, 1, 1, K) added to the logits where batch entries have padded keys.
+            gate: (B, 1, 1), 0 where a batch entry has no key at all.
+            laid: (B, frames, D), the laid-out notes.
+
+        Returns:
+            (B, frames, 128) float32.
+        """
+        h = self.input_projection(x.to(self.input_projection.weight.dtype))
+        h = h + self.positions.weight[: x.shape[1]]
+        if laid is not None:
+            h = h + laid
+        for i, block in enumerate(self.blocks):
+            if len(keys) > 0:
+                h = block(h, film[:, i], keys[i], values[i], bias, gate)
+            else:
+                h = block(h, film[:, i], None, None, bias, gate)
+        return self.output_projection(self.norm(h)).float()  # type: ignore[no-any-return]

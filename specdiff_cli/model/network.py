@@ -1,0 +1,76 @@
+"""The whole network of a voice: two encoders, the decoder and, in our own voices, the note layout."""
+
+import torch
+from torch import Tensor, nn
+
+from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.model.decoder import SpectrogramDecoder
+from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, sinusoid_table
+from specdiff_cli.model.layers import mask_bias
+from specdiff_cli.model.layout import NoteLayout
+
+
+class SpectrogramDiffusion(nn.Module):
+    """All parts of one voice. Rendering compiles the parts one by one; training runs :meth:`forward`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.note_encoder = NoteEncoder(config)
+        self.context_encoder = ContextEncoder(config) if config.has_context else None
+        self.decoder = SpectrogramDecoder(config)
+        self.note_layout = NoteLayout(config) if config.note_layout else None
+
+    def forward(
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        tokens: Tensor,
+        context: Tensor,
+        has_context: Tensor,
+        is_conditioned: Tensor,
+        layout_tokens: Tensor,
+        layout_times: Tensor,
+    ) -> Tensor:
+        """Predict from a padded batch, as training does.
+
+        Args:
+            noisy: (B, 256, 128) in model range. times: (B,) in [0, 1].
+            tokens: (B, K) ids, 0 where padded. context: (B, 256, 128) in model range.
+            has_context, is_conditioned: (B,) bool; an unconditioned entry sees neither notes nor context.
+            layout_tokens, layout_times: (B, N, 3) ids and (B, N, 2) seconds; 0 where padded.
+        """
+        token_mask = tokens > 0
+        encodings = self.note_encoder(tokens, token_mask)
+        mask = token_mask & is_conditioned[:, None]
+        if self.context_encoder is not None:
+            encoded_context = self.context_encoder(context)
+            context_mask = (has_context & is_conditioned)[:, None].expand(-1, context.shape[1])
+            encodings = torch.cat([encodings, encoded_context], dim=1)
+            mask = torch.cat([mask, context_mask], dim=1)
+        keys, values = self.decoder.memory(encodings)
+        laid = None
+        if self.note_layout is not None:
+            laid = self.note_layout(layout_tokens * is_conditioned[:, None, None], layout_times)
+        gate = mask.any(1)[:, None, None].to(encodings.dtype)
+        bias = mask_bias(mask, keys[0].dtype)
+        return self.decoder(noisy, self.decoder.film(times), keys, values, bias, gate, laid)  # type: ignore[no-any-return]
+
+    def initialise(self, seed: int) -> None:
+        """Draw the weights a new voice starts from."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 1:
+                nn.init.ones_(parameter)
+            elif "positions" in name:
+                parameter.data.copy_(sinusoid_table(*parameter.shape, generator=generator))
+            elif "embedding" in name:
+                nn.init.normal_(parameter, std=1.0, generator=generator)
+            elif name.endswith(("_film.weight", "output_projection.weight")):
+                nn.init.zeros_(parameter)
+            elif name.endswith(("attention.q.weight",)):
+                # No attention scaling: the 1/sqrt(d_kv) of other transformers sits in the initial queries.
+                d_kv = self.config.d_kv
+                nn.init.normal_(parameter, std=(parameter.shape[1] * d_kv) ** -0.5, generator=generator)
+            else:
+                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)

@@ -1,0 +1,181 @@
+"""Bring a model of ``weights.lock`` into the cache: fetched, verified, then renamed into place.
+
+Order of events for each file: all bytes under ``<path>.part``; sha256 compared with the lock (or with the hash recorded
+on first use); fsync; atomic rename; record. A file with its final name is therefore complete and was verified.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from specdiff_cli.errors import WeightsError
+from specdiff_cli.weights import cache
+from specdiff_cli.weights.lock import Lock, LockedFile, LockedModel, endpoint, file_sha256, load_lock
+from specdiff_cli.weights.progress import SILENT, Action, Progress
+from specdiff_cli.weights.transfer import DEFAULT_OPTIONS, PartFile, Source, TransferOptions, fetch
+
+TRUE_WORDS = ("1", "true", "yes", "on")
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in TRUE_WORDS
+
+
+def download_model(
+    name: str,
+    *,
+    lock: Lock | None = None,
+    allow_unpinned: bool = False,
+    force: bool = False,
+    options: TransferOptions = DEFAULT_OPTIONS,
+    progress: Progress = SILENT,
+) -> Path:
+    """Make every file of a model present and verified, and return its folder.
+
+    Files that are verified already are left alone unless ``force``. ``allow_unpinned`` accepts files whose hash the
+    lock does not know and records the hash seen; from then on only that content is accepted.
+
+    Raises WeightsError (unknown model, offline, incomplete, wrong content, unwritable cache) and UsageError
+    (``HF_ENDPOINT``). KeyboardInterrupt passes through; what has arrived is kept for the next run either way.
+    """
+    model = (load_lock() if lock is None else lock).model(name)
+    folder = cache.model_folder(model)
+    endpoint_url = endpoint()
+    if not force and all(cache.file_state(folder, file) is cache.FileState.VERIFIED for file in model.files):
+        for file in model.files:
+            progress.finish(file.path, "ok")
+        return folder
+    _require_permission(model, folder, allow_unpinned)
+    _require_network(model, folder, force)
+
+    def report_wait() -> None:
+        progress.note(f"{name}: another process is downloading it; waiting")
+
+    with cache.exclusive(folder, report_wait):
+        for file in model.files:
+            outcome = None if force else _settle_present(folder, file, progress)
+            if outcome is None:
+                outcome = _download_file(folder, file, endpoint_url, force, options, progress)
+            progress.finish(file.path, outcome)
+    return folder
+
+
+def _require_permission(model: LockedModel, folder: Path, allow_unpinned: bool) -> None:
+    """Refuse before the first byte: nobody wants to learn after a gigabyte that an option was missing."""
+    unknown = [file.path for file in model.files if cache.expected_sha256(folder, file) is None]
+    if unknown and not allow_unpinned:
+        names = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        raise WeightsError(
+            f"{model.name}: weights.lock knows no sha256 for {len(unknown)} of its files ({names}): "
+            f"add --allow-unpinned to trust what the server sends now and record its hash"
+        )
+
+
+def _require_network(model: LockedModel, folder: Path, force: bool) -> None:
+    if not is_offline():
+        return
+    needed = [file.path for file in model.files if force or not (folder / file.path).is_file()]
+    if needed:
+        raise WeightsError(
+            f"{model.name}: HF_HUB_OFFLINE is set, but {needed[0]} is not in the cache ({folder}): unset it to download"
+        )
+
+
+def _settle_present(folder: Path, file: LockedFile, progress: Progress) -> str | None:
+    """The outcome for a file that is there and right; None when it has to be fetched."""
+    path = folder / file.path
+    if (
+        cache.expected_sha256(folder, file) is None
+        and path.is_file()
+        and file.size_bytes in (None, path.stat().st_size)
+    ):
+        # Put there by hand, or its record was lost. The user allowed trust on first use, and this is the first use.
+        _require_plausible(path, file.path)
+        sha256 = file_sha256(path)
+        cache.record_verified(folder, file, sha256)
+        return f"ok, recorded sha256 {sha256}"
+    problem = cache.check_file(folder, file, progress=progress)
+    if problem is None:
+        return "ok"
+    if problem != "missing":
+        progress.note(f"{file.path}: {problem}; downloading it again")
+        if is_offline():
+            raise WeightsError(f"{path}: {problem}: HF_HUB_OFFLINE is set, unset it to download the file again")
+    return None
+
+
+def _download_file(
+    folder: Path, file: LockedFile, endpoint_url: str, force: bool, options: TransferOptions, progress: Progress
+) -> str:
+    target = folder / file.path
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        cache.raise_cannot_write(target.parent, error)
+    expected = cache.expected_sha256(folder, file)
+    source = Source(file.path, file.resolved_url(endpoint_url), file.revision, file.size_bytes, expected)
+    part = PartFile(target, source)
+    if force:
+        part.discard()
+    fetch(source, part, options, progress)
+    sha256 = _accept(part, file, expected, folder, progress)
+    _publish(part, target)
+    cache.record_verified(folder, file, sha256)
+    part.forget_note()
+    return "ok" if file.sha256 is not None else f"ok, recorded sha256 {sha256}"
+
+
+def _accept(part: PartFile, file: LockedFile, expected: str | None, folder: Path, progress: Progress) -> str:
+    """The sha256 of a complete part file that may be used; otherwise the part is deleted and WeightsError raised.
+
+    The part is hashed from the disk, not while it arrives: a resumed file was partly written by an earlier run.
+    """
+    progress.start(file.path, Action.VERIFYING, 0, part.size_bytes())
+    try:
+        sha256 = file_sha256(part.path, progress.advance)
+    except OSError as error:
+        raise WeightsError(f"{part.path}: cannot be read ({cache.reason(error)})") from error
+    if expected is None:
+        try:
+            _require_plausible(part.path, file.path)
+        except WeightsError:
+            part.discard()
+            raise
+    elif sha256 != expected:
+        part.discard()
+        remedy = "the bad copy was deleted, run the same command again to start afresh"
+        if file.sha256 is None:
+            known = cache.record_path(folder, file)
+            remedy = f"it differs from what was trusted on first use; to trust the new content delete {known}"
+        raise WeightsError(f"{file.path}: {cache.wrong_content(sha256, expected)}: {remedy}")
+    return sha256
+
+
+def _require_plausible(path: Path, label: str) -> None:
+    """Without a hash, at least do not record an error page as the truth about a JSON file."""
+    if not label.endswith(".json"):
+        return
+    try:
+        json.loads(path.read_bytes())
+    except ValueError as error:
+        raise WeightsError(
+            f"{label}: wrong content: it is not valid JSON: check HF_ENDPOINT, then try again"
+        ) from error
+
+
+def _publish(part: PartFile, target: Path) -> None:
+    """Make the part durable, then give it its final name in one step."""
+    try:
+        with part.path.open("r+b") as stream:
+            os.fsync(stream.fileno())
+        os.replace(part.path, target)
+        if sys.platform != "win32":  # there a folder cannot be opened, and needs no fsync
+            descriptor = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        cache.raise_cannot_write(target, error)

@@ -1,0 +1,315 @@
+"""``weights.lock``: which files belong to a model, where they come from and which bytes are trusted.
+
+The lock is the root of trust of everything that is downloaded or bundled, so it is read strictly: an unknown key, a
+hash of the wrong shape or a path that could leave its folder is an error, never a guess.
+"""
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from specdiff_cli.errors import UsageError, WeightsError
+
+LOCK_NAME = "weights.lock"
+LOCK_VERSION = 1
+DEFAULT_ENDPOINT = "https://huggingface.co"
+READ_BYTES = 1 << 20
+
+# One folder or file name. A leading dot is refused, which rules out "..", "." and the cache's own bookkeeping at once.
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+_NAME_PATTERN = re.compile(_NAME)
+_PATH_PATTERN = re.compile(rf"{_NAME}(?:/{_NAME})*")
+_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+_PLACEHOLDER_PATTERN = re.compile(r"\{[^}]*\}?|\}")
+_RESERVED_SUFFIXES = (".part", ".part.json", ".lock")  # names that the cache uses beside the files themselves
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """One downloadable file.
+
+    ``url`` is a template over ``{endpoint}``; ``sha256`` is None where the right content is not known (unpinned).
+    ``size_bytes`` is exact; ``about_bytes`` is an estimate for display.
+    """
+
+    path: str
+    url: str
+    revision: str
+    size_bytes: int | None = None
+    about_bytes: int | None = None
+    sha256: str | None = None
+    note: str = ""
+
+    def resolved_url(self, endpoint_url: str) -> str:
+        """The address to fetch, given :func:`endpoint`'s answer."""
+        return self.url.replace("{endpoint}", endpoint_url)
+
+
+@dataclass(frozen=True, slots=True)
+class LockedModel:
+    """A model that can be downloaded: all its files share one immutable revision."""
+
+    name: str
+    description: str
+    license: str
+    revision: str
+    files: tuple[LockedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BundledFile:
+    """One file of a voice inside the package; ``path`` is relative to the voice's folder."""
+
+    path: str
+    sha256: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BundledVoice:
+    """A voice that ships inside the package."""
+
+    name: str
+    description: str
+    license: str
+    files: tuple[BundledFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Everything ``weights.lock`` knows, by name."""
+
+    models: Mapping[str, LockedModel]
+    bundled: Mapping[str, BundledVoice]
+
+    def model(self, name: str) -> LockedModel:
+        """The downloadable model of that name; raises WeightsError naming the known ones."""
+        if name in self.models:
+            return self.models[name]
+        known = ", ".join(sorted(self.models)) or "none"
+        raise WeightsError(f'unknown model "{name}": models that can be downloaded are: {known}')
+
+    def voice(self, name: str) -> BundledVoice:
+        """The bundled voice of that name; raises WeightsError naming the known ones."""
+        if name in self.bundled:
+            return self.bundled[name]
+        known = ", ".join(sorted(self.bundled)) or "none"
+        raise WeightsError(f'unknown voice "{name}": voices inside this package are: {known}')
+
+
+def lock_path() -> Path:
+    """The lock beside this module (an installed wheel) or at the top of the checkout (an editable install)."""
+    here = Path(__file__).resolve()
+    for candidate in (here.with_name(LOCK_NAME), here.parents[2] / LOCK_NAME):
+        if candidate.is_file():
+            return candidate
+    raise WeightsError(f"{LOCK_NAME} is missing from this installation: reinstall specdiff")
+
+
+def load_lock(path: Path | None = None) -> Lock:
+    """Read and validate the lock (the shipped one unless ``path`` is given); raises WeightsError."""
+    path = lock_path() if path is None else path
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: cannot be read ({error}): reinstall specdiff") from error
+
+
+def parse_lock(text: str) -> Lock:
+    """Turn the text of a lock into a :class:`Lock`; raises WeightsError saying which entry is wrong, and how."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WeightsError(f"{LOCK_NAME}: not valid TOML: {error}") from error
+    top = _Table(LOCK_NAME, document, "lock_version", "models", "bundled")
+    version = top.integer("lock_version")
+    if version != LOCK_VERSION:
+        raise top.error(f"lock_version is {version}, this specdiff reads {LOCK_VERSION}: update specdiff")
+    models = {name: _model(name, where, value) for name, where, value in top.named("models")}
+    bundled = {name: _bundled(name, where, value) for name, where, value in top.named("bundled")}
+    for name in sorted(models.keys() & bundled.keys()):
+        raise top.error(f'"{name}" is both a model and a bundled voice')
+    return Lock(models=MappingProxyType(models), bundled=MappingProxyType(bundled))
+
+
+def endpoint() -> str:
+    """The host that ``{endpoint}`` stands for, without a trailing slash: ``HF_ENDPOINT``, else Hugging Face.
+
+    Raises UsageError when the variable is set to something that is no http(s) address.
+    """
+    address = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+    remedy = "it must be an address like https://huggingface.co: correct or unset it"
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or re.search(r"[^\x21-\x7e]|[{}?#]", address):
+        raise UsageError(f"HF_ENDPOINT is {address!r}: {remedy}")
+    return address
+
+
+def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Hash a file in constant memory; ``on_bytes`` hears how many bytes are done so far. Raises OSError."""
+    digest = hashlib.sha256()
+    done_bytes = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(READ_BYTES):
+            digest.update(chunk)
+            done_bytes += len(chunk)
+            if on_bytes is not None:
+                on_bytes(done_bytes)
+    return digest.hexdigest()
+
+
+def verify_bundled(name: str, *, lock: Lock | None = None, voices_folder: Path | None = None) -> Path:
+    """Hash every file of a bundled voice and return the voice's folder.
+
+    Always hashes: the files are small, and site-packages may be shared or read-only.
+    Raises WeightsError when the voice is unknown or a file is missing, incomplete or of other content.
+    """
+    voice = (load_lock() if lock is None else lock).voice(name)
+    folder = (Path(__file__).resolve().parents[1] / "voices" if voices_folder is None else voices_folder) / name
+    if not voice.files:
+        raise WeightsError(f'{LOCK_NAME} lists no files for the bundled voice "{name}": reinstall specdiff')
+    for file in voice.files:
+        problem = _bundled_problem(folder / file.path, file)
+        if problem is not None:
+            raise WeightsError(f"{folder / file.path}: {problem}: reinstall specdiff")
+    return folder
+
+
+def _bundled_problem(path: Path, file: BundledFile) -> str | None:
+    try:
+        size_bytes = path.stat().st_size
+        if file.size_bytes is not None and size_bytes < file.size_bytes:
+            return f"incomplete: got {size_bytes} of {file.size_bytes} bytes"
+        found = file_sha256(path)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    return None if found == file.sha256 else f"wrong content: sha256 is {found}, expected {file.sha256}"
+
+
+class _Table:
+    """A TOML table under strict reading: each key is known, and each value has the one type it may have."""
+
+    def __init__(self, where: str, value: object, *allowed: str) -> None:
+        self.where = where
+        if not isinstance(value, dict):
+            raise self.error("must be a table")
+        self._values: dict[str, Any] = value
+        for key in sorted(value.keys() - set(allowed)):
+            raise self.error(f'unknown key "{key}" (known: {", ".join(allowed)})')
+
+    def error(self, message: str) -> WeightsError:
+        return WeightsError(f"{self.where}: {message}")
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None, expected: str = "a text") -> str:
+        if key not in self._values:
+            raise self.error(f'the key "{key}" is missing')
+        value = self._values[key]
+        # Newlines are refused because these texts end up in one-line messages.
+        valid = isinstance(value, str) and bool(value) and value.isprintable()
+        if not valid or (pattern is not None and not pattern.fullmatch(value)):
+            raise self.error(f"{key} is {value!r}: expected {expected}")
+        return str(value)
+
+    def optional_text(self, key: str, pattern: re.Pattern[str] | None = None, expected: str = "a text") -> str | None:
+        return self.text(key, pattern, expected) if key in self._values else None
+
+    def integer(self, key: str) -> int:
+        value = self._values.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.error(f"{key} is {value!r}: expected a whole number above 0")
+        return value
+
+    def optional_integer(self, key: str) -> int | None:
+        return self.integer(key) if key in self._values else None
+
+    def named(self, key: str) -> list[tuple[str, str, object]]:
+        """(name, where, value) for each table below ``key``."""
+        section = self._values.get(key, {})
+        if not isinstance(section, dict):
+            raise self.error(f"{key} must be a table")
+        for name in section:
+            if not _NAME_PATTERN.fullmatch(name):
+                raise self.error(f"{key}: {name!r} is no plain name")
+        return [(name, f"{LOCK_NAME}: {key}.{name}", value) for name, value in section.items()]
+
+    def files(self) -> list[tuple[str, object]]:
+        """(where, value) for each entry of ``files``."""
+        entries = self._values.get("files")
+        if not isinstance(entries, list):
+            raise self.error("files must be a list of tables")
+        return [(f"{self.where}.files[{index}]", entry) for index, entry in enumerate(entries)]
+
+    def path(self) -> str:
+        path = self.text("path", _PATH_PATTERN, 'a relative path of plain names, such as "decoder/config.json"')
+        if path.casefold().endswith(_RESERVED_SUFFIXES):
+            raise self.error(f"path {path!r} ends like one of the cache's own files")
+        return path
+
+    def require_distinct(self, paths: list[str]) -> None:
+        # Compared without case: two such names are one file on macOS and Windows.
+        folded = [path.casefold() for path in paths]
+        for path, key in zip(paths, folded, strict=True):
+            if folded.count(key) > 1:
+                raise self.error(f"path {path!r} appears twice")
+
+
+def _model(name: str, where: str, value: object) -> LockedModel:
+    table = _Table(where, value, "description", "license", "revision", "files")
+    revision = table.text("revision", _NAME_PATTERN, "a commit or tag of plain characters")
+    files = tuple(_file(where, entry, revision) for where, entry in table.files())
+    if not files:
+        raise table.error("lists no files")
+    table.require_distinct([file.path for file in files])
+    return LockedModel(name, table.text("description"), table.text("license"), revision, files)
+
+
+def _file(where: str, value: object, revision: str) -> LockedFile:
+    table = _Table(where, value, "path", "url", "size_bytes", "about_bytes", "sha256", "note")
+    return LockedFile(
+        path=table.path(),
+        url=_url(table, revision),
+        revision=revision,
+        size_bytes=table.optional_integer("size_bytes"),
+        about_bytes=table.optional_integer("about_bytes"),
+        sha256=table.optional_text("sha256", _SHA256_PATTERN, "64 lower-case hexadecimal digits"),
+        note=table.optional_text("note") or "",
+    )
+
+
+def _url(table: _Table, revision: str) -> str:
+    template = table.text("url").replace("{revision}", revision)
+    if not template.startswith(("{endpoint}/", "https://")):
+        raise table.error(f"url {template!r} must start with {{endpoint}}/ or https://")
+    for placeholder in _PLACEHOLDER_PATTERN.findall(template.removeprefix("{endpoint}")):
+        raise table.error(f"url: unknown placeholder {placeholder} (known: {{endpoint}} at the start, {{revision}})")
+    if not template.isascii() or " " in template:
+        raise table.error(f"url {template!r} holds characters that must be percent-encoded")
+    return template
+
+
+def _bundled(name: str, where: str, value: object) -> BundledVoice:
+    table = _Table(where, value, "description", "license", "files")
+    entries = [_Table(entry_where, entry, "path", "size_bytes", "sha256") for entry_where, entry in table.files()]
+    files = tuple(
+        BundledFile(
+            path=entry.path(),
+            sha256=entry.text("sha256", _SHA256_PATTERN, "64 lower-case hexadecimal digits"),
+            size_bytes=entry.optional_integer("size_bytes"),
+        )
+        for entry in entries
+    )
+    table.require_distinct([file.path for file in files])
+    return BundledVoice(name, table.text("description"), table.text("license"), files)
