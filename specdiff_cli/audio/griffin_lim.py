@@ -59,7 +59,11 @@ class GriffinLim:
 def _spread_matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Sparse (two weights per bin at most): bins to bands (128, 513), bands to bins (513, 128)."""
     weights = torch.from_numpy(mel_matrix()).to(dtype)
-    return weights.T.to_sparse_coo().coalesce(), weights.to_sparse_coo().coalesce()
+    bins, bands = weights.nonzero(as_tuple=True)
+    values = weights[bins, bands]
+    to_bands = torch.sparse_coo_tensor(torch.stack([bands, bins]), values, (N_MELS, N_BINS), check_invariants=True)
+    to_bins = torch.sparse_coo_tensor(torch.stack([bins, bands]), values, (N_BINS, N_MELS), check_invariants=True)
+    return to_bands.coalesce(), to_bins.coalesce()
 
 
 def spread_mel(mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,7 +192,7 @@ def _inverse_envelope(window: torch.Tensor, n_frames: int) -> torch.Tensor:
 
 def _overlap_add(spectrum: torch.Tensor, window: torch.Tensor, inverse_envelope: torch.Tensor) -> torch.Tensor:
     """Least-squares inverse of the framing: (n_frames, 513) complex to (n_frames * 320,)."""
-    frames = torch.fft.irfft(spectrum, n=FFT_SAMPLES)[:, :FRAME_SAMPLES] * window
+    frames: torch.Tensor = torch.fft.irfft(spectrum, n=FFT_SAMPLES)[:, :FRAME_SAMPLES] * window
     audio = frames[:, :HOP_SAMPLES].reshape(-1)
     audio[HOP_SAMPLES:] += frames[:-1, HOP_SAMPLES:].reshape(-1)
     return audio * inverse_envelope

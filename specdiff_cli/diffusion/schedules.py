@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 N_TRAINING_STEPS = 1000  # of the discrete schedule
 COSINE_OFFSET = 0.008
 MAX_BETA = 0.999
@@ -78,12 +80,13 @@ def _cosine_alpha2() -> list[float]:
     def alpha_bar(u: float) -> float:
         return math.cos((u + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
 
-    table = []
-    product = 1.0
-    for i in range(N_TRAINING_STEPS):
-        beta = min(1 - alpha_bar((i + 1) / N_TRAINING_STEPS) / alpha_bar(i / N_TRAINING_STEPS), MAX_BETA)
-        product *= 1 - beta
-        table.append(product)
+    betas = [
+        min(1 - alpha_bar((i + 1) / N_TRAINING_STEPS) / alpha_bar(i / N_TRAINING_STEPS), MAX_BETA)
+        for i in range(N_TRAINING_STEPS)
+    ]
+    # Rounded where the port rounds: at the noisy end, where alpha is tiny, the rounding is part of what it computes.
+    alphas = np.float32(1.0) - np.array(betas, dtype=np.float32)
+    table: list[float] = np.cumprod(alphas, dtype=np.float32).astype(np.float64).tolist()
     return table
 
 

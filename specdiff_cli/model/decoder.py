@@ -61,6 +61,7 @@ class SpectrogramDecoder(nn.Module):
         super().__init__()
         d_model = config.d_model
         self.d_model = d_model
+        self.max_noise_time = MAX_NOISE_TIME
         self.time_in = nn.Linear(d_model, 4 * d_model, bias=False)
         self.time_out = nn.Linear(4 * d_model, 4 * d_model, bias=False)
         self.input_projection = nn.Linear(N_MELS, d_model, bias=False)
@@ -73,9 +74,9 @@ class SpectrogramDecoder(nn.Module):
         """Diffusion times (S,) in [0, 1], float32 -> FiLM tables (S, layers, 2, 2D)."""
         half = self.d_model // 2
         rates = torch.exp(
-            torch.arange(half, device=times.device, dtype=torch.float32) * (-math.log(MAX_NOISE_TIME) / (half - 1))
+            torch.arange(half, device=times.device, dtype=torch.float32) * (-math.log(self.max_noise_time) / (half - 1))
         )
-        angles = times.float()[:, None] * MAX_NOISE_TIME * rates  # (S, D/2)
+        angles = times.float()[:, None] * self.max_noise_time * rates  # (S, D/2)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.time_in.weight.dtype)
         condition = nn.functional.silu(self.time_out(nn.functional.silu(self.time_in(embedding))))
         tables = []

@@ -19,10 +19,11 @@ class RMSNorm(nn.Module):
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(d_model))
+        self.eps = NORM_EPS
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + NORM_EPS)
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return (wide * self.weight.float()).to(x.dtype)
 
 
@@ -79,10 +80,10 @@ class Attention(nn.Module):
         return self.attend(x, keys, values, bias)
 
 
-def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def mask_bias(mask: Tensor, dtype: torch.dtype, masked: float = MASKED) -> Tensor:
     """Key mask (B, K), true where a key may be seen -> additive bias (B, 1, 1, K)."""
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return bias.masked_fill(torch.logical_not(mask), MASKED)[:, None, None, :]
+    return bias.masked_fill(torch.logical_not(mask), masked)[:, None, None, :]
 
 
 class EncoderBlock(nn.Module):

@@ -5,6 +5,8 @@ MLP into one vector per time profile (struck, decaying at several rates, release
 that vector every frame receives. Published checkpoints have no such path; a voice's configuration names it.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,33 +20,10 @@ RELEASES_S = (0.05, 0.15, 0.5)  # after its end
 N_PROFILES = 1 + len(DECAYS_S) + len(RELEASES_S) + 1
 
 
-def _reach(time_s: Tensor) -> Tensor:
+def _reach(time_s: Tensor, frame_s: float = FRAME_S, two_pi: float = 2 * math.pi) -> Tensor:
     """Share (0-1) of a frame's Hann window that lies after an event ``time_s`` before the frame's end."""
-    u = (time_s / FRAME_S).clamp(0.0, 1.0)
-    return u - torch.sin(2 * torch.pi * u) / (2 * torch.pi)
-
-
-def profiles(onset_s: Tensor, end_s: Tensor) -> Tensor:
-    """(B, N) onsets and ends -> (B, frames, N, profiles), float32.
-
-    Profiles: sounding, sounding x decay at each rate, released x decay at each rate, and the struck frame itself.
-    """
-    starts_s = torch.arange(WINDOW_FRAMES, device=onset_s.device, dtype=torch.float32) / FRAMES_PER_SECOND
-    frame_end_s = (starts_s + FRAME_S)[None, :, None]  # (1, frames, 1)
-    since_onset_s = frame_end_s - onset_s[:, None, :].float()
-    since_end_s = frame_end_s - end_s[:, None, :].float()
-    begun = _reach(since_onset_s)
-    over = _reach(since_end_s)
-    sounding = begun * (1 - over)
-    age_s = since_onset_s.clamp(min=0.0)
-    rest_s = since_end_s.clamp(min=0.0)
-    columns = [sounding]
-    for tau_s in DECAYS_S:
-        columns.append(sounding * torch.exp(-age_s / tau_s))
-    for tau_s in RELEASES_S:
-        columns.append(over * torch.exp(-rest_s / tau_s))
-    columns.append(begun - _reach(since_onset_s - 1.0 / FRAMES_PER_SECOND))
-    return torch.stack(columns, dim=-1)
+    u = (time_s / frame_s).clamp(0.0, 1.0)
+    return u - torch.sin(two_pi * u) / two_pi
 
 
 class NoteLayout(nn.Module):
@@ -56,6 +35,13 @@ class NoteLayout(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.d_model = config.d_model
+        # TorchScript sees attributes, not module constants.
+        self.n_frames = WINDOW_FRAMES
+        self.n_profiles = N_PROFILES
+        self.hop_s = 1.0 / FRAMES_PER_SECOND
+        self.frame_s = FRAME_S
+        self.decays_s = list(DECAYS_S)
+        self.releases_s = list(RELEASES_S)
         self.embedding = nn.Embedding(config.n_vocabulary_rows, config.d_model)
         self.wi = nn.Linear(config.d_model, 2 * config.d_model, bias=False)
         self.wo = nn.Linear(2 * config.d_model, N_PROFILES * config.d_model, bias=False)
@@ -64,8 +50,30 @@ class NoteLayout(nn.Module):
         batch, n_notes = tokens.shape[0], tokens.shape[1]
         note = self.embedding(tokens).sum(2)  # (B, N, D)
         hidden = F.gelu(self.wi(note), approximate="tanh")
-        parts = self.wo(hidden).view(batch, n_notes * N_PROFILES, self.d_model)
-        weights = profiles(times[:, :, 0], times[:, :, 1])  # (B, frames, N, P)
+        parts = self.wo(hidden).view(batch, n_notes * self.n_profiles, self.d_model)
+        weights = self.profiles(times[:, :, 0], times[:, :, 1])  # (B, frames, N, P)
         weights = weights * (tokens[:, None, :, :1] > 0)
-        weights = weights.reshape(batch, WINDOW_FRAMES, n_notes * N_PROFILES).to(parts.dtype)
+        weights = weights.reshape(batch, self.n_frames, n_notes * self.n_profiles).to(parts.dtype)
         return torch.bmm(weights, parts)
+
+    def profiles(self, onset_s: Tensor, end_s: Tensor) -> Tensor:
+        """(B, N) onsets and ends -> (B, frames, N, profiles), float32.
+
+        Profiles: sounding, sounding x decay at each rate, released x decay at each rate, and the struck frame itself.
+        """
+        starts_s = torch.arange(self.n_frames, device=onset_s.device, dtype=torch.float32) * self.hop_s
+        frame_end_s = (starts_s + self.frame_s)[None, :, None]  # (1, frames, 1)
+        since_onset_s = frame_end_s - onset_s[:, None, :].float()
+        since_end_s = frame_end_s - end_s[:, None, :].float()
+        begun = _reach(since_onset_s)
+        over = _reach(since_end_s)
+        sounding = begun * (1 - over)
+        age_s = since_onset_s.clamp(min=0.0)
+        rest_s = since_end_s.clamp(min=0.0)
+        columns = [sounding]
+        for tau_s in self.decays_s:
+            columns.append(sounding * torch.exp(-age_s / tau_s))
+        for tau_s in self.releases_s:
+            columns.append(over * torch.exp(-rest_s / tau_s))
+        columns.append(begun - _reach(since_onset_s - self.hop_s))
+        return torch.stack(columns, dim=-1)

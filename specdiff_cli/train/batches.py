@@ -68,6 +68,11 @@ class Piece:
     def n_frames(self) -> int:
         return int(self.mel.shape[0])
 
+    def count_events(self, first_frame: int) -> int:
+        """Note events in the window that begins at ``first_frame``."""
+        start = first_frame * STEPS_PER_FRAME
+        return self._events.position_of_step(start + WINDOW_STEPS) - self._events.position_of_step(start)
+
     def tokens(self, first_frame: int) -> list[int]:
         """Token ids of the window that begins at ``first_frame``."""
         start = first_frame * STEPS_PER_FRAME
@@ -145,8 +150,8 @@ class Corpus:
     def hours(self) -> float:
         return sum(piece.n_frames for piece in self.pieces) / FRAMES_PER_SECOND / 3600
 
-    def sample(self, n_windows: int, generator: np.random.Generator) -> Batch:
-        """Random windows; pieces by their length, offsets anywhere, one in twenty at a piece's very start."""
+    def choose(self, n_windows: int, generator: np.random.Generator) -> list[tuple[Piece, int]]:
+        """Random windows as (piece, first frame): pieces by length, offsets anywhere, one in twenty at a start."""
         pieces = self.pieces
         lengths = np.array([piece.n_frames for piece in pieces], dtype=np.float64)
         picks = generator.choice(len(pieces), size=n_windows, p=lengths / lengths.sum())
@@ -155,4 +160,11 @@ class Corpus:
             last = max(1, pieces[pick].n_frames - WINDOW_FRAMES // 2)
             frame = 0 if generator.random() < 0.05 else int(generator.integers(0, last))
             chosen.append((pieces[pick], frame))
-        return collate(chosen)
+        return chosen
+
+    def batches(self, batch_size: int, generator: np.random.Generator, n_batches: int = 8) -> list[Batch]:
+        """Random batches whose windows are alike in number of tokens, so that little of them is padding."""
+        chosen = self.choose(batch_size * n_batches, generator)
+        chosen.sort(key=lambda item: item[0].count_events(item[1]))
+        groups = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
+        return [collate(groups[i]) for i in generator.permutation(len(groups))]

@@ -18,6 +18,8 @@ from specdiff_cli.train.textures import MODES, PIANO_HIGH, PIANO_LOW, TEXTURES, 
 Rng = np.random.Generator
 Floats = NDArray[np.float64]
 
+# Raised with every change of what a seed composes or arranges: a half-made corpus must not go on with other rules.
+COMPOSER_VERSION = 1
 TICKS_PER_BEAT = 960
 DRUM_CHANNEL = 9
 SHORTEST_NOTE_S, LONGEST_NOTE_S = 0.03, 8.0
@@ -44,7 +46,10 @@ class ComposeConfig:
 
 @dataclass
 class Part:
-    """One instrument's performance: rows of ``notes`` are start_s, end_s, pitch, velocity; ``pedal`` (time_s, value)."""
+    """One instrument's performance.
+
+    ``notes`` (n, 4): start_s, end_s, pitch, velocity. ``pedal``: (time_s, value) of the sustain controller.
+    """
 
     program: int
     channel: int
@@ -222,7 +227,9 @@ def _phrase(rng: Rng, times_s: Floats, level: float) -> Floats:
 
 def _gate(rng: Rng) -> float:
     """The share of its written length that a note is held: staccato, plain or legato."""
-    return float(rng.choice([rng.uniform(0.12, 0.5), rng.uniform(0.6, 0.95), rng.uniform(0.95, 1.15)], p=[0.2, 0.4, 0.4]))
+    return float(
+        rng.choice([rng.uniform(0.12, 0.5), rng.uniform(0.6, 0.95), rng.uniform(0.95, 1.15)], p=[0.2, 0.4, 0.4])
+    )
 
 
 def _humanise(rng: Rng, notes: Floats, gate: float) -> Floats:

@@ -17,9 +17,9 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
-from specdiff_cli.train.compose import ComposeConfig, arrange, compose, note_table
+from specdiff_cli.train.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
 from specdiff_cli.train.soundfont import GAIN, FluidSynth
 
 logger = logging.getLogger(__name__)
 
-MEAN_PIECE_S = 104.0  # measured: composed pieces and arrangements of songs together, tail included
+MEAN_PIECE_S = 100.0  # measured: composed pieces and arrangements of songs together, tail included
 # Composed validation pieces draw their seeds from a range that training never reaches.
 VALIDATION_SEED_OFFSET = 1 << 40
 SEED_STRIDE = 1 << 20  # pieces per corpus seed
@@ -122,22 +122,27 @@ def make_piece(piece: Piece, synth: FluidSynth, folder: Path, compose_config: Co
     audio = synth.render(midi)
     peak = float(np.abs(audio).max())
     samples: NDArray[np.int16] = np.clip(np.round(audio * INT16_PEAK), -INT16_PEAK, INT16_PEAK).astype(np.int16)
-    partial_path = path.with_suffix(f".{os.getpid()}.partial")
+    midi_path = path.with_suffix(".mid")
+    partial_path, partial_midi_path = path.with_suffix(".npz.partial"), path.with_suffix(".mid.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        midi.save(path.with_suffix(".mid"))
+        midi.save(partial_midi_path)
         with open(partial_path, "wb") as file:
             np.savez(
                 file,
                 audio=samples,
-                notes=note_table(path.with_suffix(".mid")),
+                notes=note_table(partial_midi_path),
                 clipped_samples=np.int64((np.abs(audio) > 1.0).sum()),
                 peak=np.float64(peak),
             )
-        partial_path.replace(path)
+        partial_midi_path.replace(midi_path)
+        partial_path.replace(path)  # last: its presence means that the piece is complete
     except OSError as error:
-        partial_path.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial_path.unlink(missing_ok=True)
+            partial_midi_path.unlink(missing_ok=True)
     return len(samples) / SAMPLE_RATE_HZ
 
 
@@ -146,7 +151,7 @@ def finished_s(path: Path) -> float | None:
     try:
         with np.load(path) as piece:
             return len(piece["audio"]) / SAMPLE_RATE_HZ if len(piece["notes"]) else None
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         return None
 
 
@@ -178,6 +183,13 @@ def make_corpus(
     Raises UsageError for settings that differ from the folder's, OutputError when it cannot be written.
     """
     _check_settings(folder, config, compose_config)
+    with _only_maker(folder):
+        yield from _make_pieces(folder, hours, config, workers, compose_config)
+
+
+def _make_pieces(
+    folder: Path, hours: float, config: CorpusConfig, workers: int, compose_config: ComposeConfig
+) -> Iterator[tuple[int, int, float]]:
     pieces = plan(config, math.ceil(hours * 3600 / MEAN_PIECE_S))
     FluidSynth(Path(config.soundfont), config.gain).close()  # a bad soundfont fails here, not in every worker
     task = partial(_work, folder=folder, compose_config=compose_config)
@@ -190,8 +202,33 @@ def make_corpus(
             yield ready, len(pieces), total_s / 3600
 
 
+@contextmanager
+def _only_maker(folder: Path) -> Iterator[None]:
+    """Keep a second process from filling the same folder; the lock goes with the process, even if it is killed."""
+    import fcntl
+
+    path = folder / ".lock"
+    try:
+        lock = open(path, "w")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another process is making a corpus in {folder}: wait for it, or give another --out"
+            raise UsageError(message) from None
+        yield
+
+
 def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeConfig) -> None:
-    settings = json.dumps({"corpus": asdict(config), "composer": asdict(compose_config)}, indent=2) + "\n"
+    settings = (
+        json.dumps(
+            {"composer_version": COMPOSER_VERSION, "corpus": asdict(config), "composer": asdict(compose_config)},
+            indent=2,
+        )
+        + "\n"
+    )
     path = folder / "corpus.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

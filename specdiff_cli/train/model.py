@@ -22,7 +22,7 @@ from torch import Tensor
 
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
-from specdiff_cli.train.batches import Batch, Corpus
+from specdiff_cli.train.batches import Batch, Corpus, collate
 
 log = logging.getLogger("specdiff.train")
 
@@ -155,6 +155,7 @@ class Trainer:
         self.corpus = Corpus(corpus / "train", model_config.vocabulary)
         self.validation = Corpus(corpus / "validation", model_config.vocabulary)
         self.generator = np.random.default_rng(config.seed)
+        self.queue: list[Batch] = []
         out.mkdir(parents=True, exist_ok=True)
         if (out / "state.pt").exists():
             self._resume()
@@ -188,7 +189,9 @@ class Trainer:
         )
 
     def train_step(self, lr_factor: float) -> float:
-        batch = self.corpus.sample(self.config.batch_size, self.generator)
+        if not self.queue:
+            self.queue = self.corpus.batches(self.config.batch_size, self.generator)
+        batch = self.queue.pop()
         loss = loss_on(self.model, batch, self.config)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -211,7 +214,7 @@ class Trainer:
         total_s = minutes * 60
         while not self.validation.refresh() or not self.corpus.refresh(limit=40):
             time.sleep(5)
-        held_out = self.validation.sample(16, np.random.default_rng(1))
+        held_out = collate(self.validation.choose(16, np.random.default_rng(1)))
         losses: list[float] = []
         mark = time.monotonic()
         while self.trained_s < total_s:

@@ -73,13 +73,18 @@ def find_model(name: str, *, lock: Lock | None = None) -> Path:
     """
     model = (load_lock() if lock is None else lock).model(name)
     folder = model_folder(model)
-    if not any((folder / file.path).exists() for file in model.files):
-        raise WeightsError(f'model "{name}" is not downloaded (looked in {folder}): run {download_command(model)}')
+    _require_anything(model, folder)
     for file in model.files:
         problem = check_file(folder, file)
         if problem is not None:
             raise WeightsError(f"{folder / file.path}: {problem}: run {download_command(model)}")
     return folder
+
+
+def _require_anything(model: LockedModel, folder: Path) -> None:
+    if all(file_state(folder, file) is FileState.MISSING for file in model.files):
+        command = download_command(model)
+        raise WeightsError(f'model "{model.name}" is not downloaded (looked in {folder}): run {command}')
 
 
 def download_command(model: LockedModel) -> str:
@@ -126,7 +131,8 @@ def check_file(folder: Path, file: LockedFile, *, full: bool = False, progress: 
         progress.start(file.path, Action.VERIFYING, 0, before.st_size)
         found = file_sha256(path, progress.advance)
     except FileNotFoundError:
-        return "missing"
+        partial = file_state(folder, file) is FileState.PARTIAL
+        return "incomplete: its download was interrupted" if partial else "missing"
     except OSError as error:
         return f"cannot be read ({reason(error)})"
     if found != expected:
@@ -145,6 +151,7 @@ def verify_model(name: str, *, lock: Lock | None = None, progress: Progress = SI
     """
     model = (load_lock() if lock is None else lock).model(name)
     folder = model_folder(model)
+    _require_anything(model, folder)
     problems: list[str] = []
     for file in model.files:
         problem = check_file(folder, file, full=True, progress=progress)
@@ -225,7 +232,7 @@ def exclusive(folder: Path, on_wait: Callable[[], None] | None = None) -> Iterat
         folder.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+b")
     except OSError as error:
-        raise_cannot_write(path, error)
+        raise_cannot_write(folder, error)
     with stream:
         waited = False
         while not _try_lock(stream, path):

@@ -42,13 +42,13 @@ def download_model(
     """
     model = (load_lock() if lock is None else lock).model(name)
     folder = cache.model_folder(model)
-    endpoint_url = endpoint()
     if not force and all(cache.file_state(folder, file) is cache.FileState.VERIFIED for file in model.files):
         for file in model.files:
             progress.finish(file.path, "ok")
         return folder
     _require_permission(model, folder, allow_unpinned)
     _require_network(model, folder, force)
+    endpoint_url = endpoint()
 
     def report_wait() -> None:
         progress.note(f"{name}: another process is downloading it; waiting")
@@ -86,20 +86,18 @@ def _require_network(model: LockedModel, folder: Path, force: bool) -> None:
 def _settle_present(folder: Path, file: LockedFile, progress: Progress) -> str | None:
     """The outcome for a file that is there and right; None when it has to be fetched."""
     path = folder / file.path
-    if (
-        cache.expected_sha256(folder, file) is None
-        and path.is_file()
-        and file.size_bytes in (None, path.stat().st_size)
-    ):
+    if cache.expected_sha256(folder, file) is None and path.is_file():
         # Put there by hand, or its record was lost. The user allowed trust on first use, and this is the first use.
-        _require_plausible(path, file.path)
-        sha256 = file_sha256(path)
+        sha256 = _hash(path, file.path, progress)
+        problem = _implausible(path, file)
+        if problem is not None:
+            raise WeightsError(f"{path}: wrong content: {problem}: delete it, then run the same command again")
         cache.record_verified(folder, file, sha256)
         return f"ok, recorded sha256 {sha256}"
     problem = cache.check_file(folder, file, progress=progress)
     if problem is None:
         return "ok"
-    if problem != "missing":
+    if path.exists():
         progress.note(f"{file.path}: {problem}; downloading it again")
         if is_offline():
             raise WeightsError(f"{path}: {problem}: HF_HUB_OFFLINE is set, unset it to download the file again")
@@ -132,20 +130,15 @@ def _accept(part: PartFile, file: LockedFile, expected: str | None, folder: Path
 
     The part is hashed from the disk, not while it arrives: a resumed file was partly written by an earlier run.
     """
-    progress.start(file.path, Action.VERIFYING, 0, part.size_bytes())
-    try:
-        sha256 = file_sha256(part.path, progress.advance)
-    except OSError as error:
-        raise WeightsError(f"{part.path}: cannot be read ({cache.reason(error)})") from error
+    sha256 = _hash(part.path, file.path, progress)
+    remedy = "the bad copy was deleted, run the same command again to start afresh"
     if expected is None:
-        try:
-            _require_plausible(part.path, file.path)
-        except WeightsError:
+        problem = _implausible(part.path, file)
+        if problem is not None:
             part.discard()
-            raise
+            raise WeightsError(f"{file.path}: wrong content: {problem}: {remedy}")
     elif sha256 != expected:
         part.discard()
-        remedy = "the bad copy was deleted, run the same command again to start afresh"
         if file.sha256 is None:
             known = cache.record_path(folder, file)
             remedy = f"it differs from what was trusted on first use; to trust the new content delete {known}"
@@ -153,16 +146,26 @@ def _accept(part: PartFile, file: LockedFile, expected: str | None, folder: Path
     return sha256
 
 
-def _require_plausible(path: Path, label: str) -> None:
-    """Without a hash, at least do not record an error page as the truth about a JSON file."""
-    if not label.endswith(".json"):
-        return
+def _hash(path: Path, label: str, progress: Progress) -> str:
+    try:
+        progress.start(label, Action.VERIFYING, 0, path.stat().st_size)
+        return file_sha256(path, progress.advance)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({cache.reason(error)})") from error
+
+
+def _implausible(path: Path, file: LockedFile) -> str | None:
+    """What speaks against a file without a known hash: a stub or an error page must never be recorded as the truth."""
+    size_bytes = path.stat().st_size
+    if file.size_bytes is not None and size_bytes != file.size_bytes:
+        return f"{size_bytes} bytes, expected {file.size_bytes}"
+    if not file.path.endswith(".json"):
+        return None
     try:
         json.loads(path.read_bytes())
-    except ValueError as error:
-        raise WeightsError(
-            f"{label}: wrong content: it is not valid JSON: check HF_ENDPOINT, then try again"
-        ) from error
+    except ValueError:
+        return "it is not valid JSON"
+    return None
 
 
 def _publish(part: PartFile, target: Path) -> None:

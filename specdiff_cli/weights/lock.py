@@ -176,17 +176,24 @@ def verify_bundled(name: str, *, lock: Lock | None = None, voices_folder: Path |
     Raises WeightsError when the voice is unknown or a file is missing, incomplete or of other content.
     """
     voice = (load_lock() if lock is None else lock).voice(name)
-    folder = (Path(__file__).resolve().parents[1] / "voices" if voices_folder is None else voices_folder) / name
+    folder = bundled_folder(name) if voices_folder is None else voices_folder / name
     if not voice.files:
         raise WeightsError(f'{LOCK_NAME} lists no files for the bundled voice "{name}": reinstall specdiff')
     for file in voice.files:
-        problem = _bundled_problem(folder / file.path, file)
+        problem = check_bundled_file(folder, file)
         if problem is not None:
             raise WeightsError(f"{folder / file.path}: {problem}: reinstall specdiff")
     return folder
 
 
-def _bundled_problem(path: Path, file: BundledFile) -> str | None:
+def bundled_folder(name: str) -> Path:
+    """Where a bundled voice lies inside the package."""
+    return Path(__file__).resolve().parents[1] / "voices" / name
+
+
+def check_bundled_file(folder: Path, file: BundledFile) -> str | None:
+    """What is wrong with a file of a bundled voice, as a phrase; None when it is right."""
+    path = folder / file.path
     try:
         size_bytes = path.stat().st_size
         if file.size_bytes is not None and size_bytes < file.size_bytes:

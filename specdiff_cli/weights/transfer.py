@@ -153,7 +153,7 @@ def fetch(source: Source, part: PartFile, options: TransferOptions, progress: Pr
     n_failures = 0
     reached = False
     problem = _RetryError("too many attempts")
-    for _ in range(options.max_attempts):
+    for n_attempts in range(1, options.max_attempts + 1):
         if part.is_complete():
             return
         try:
@@ -171,7 +171,7 @@ def fetch(source: Source, part: PartFile, options: TransferOptions, progress: Pr
         size_bytes = part.size_bytes()
         n_failures = 0 if size_bytes > most_bytes else n_failures + 1
         most_bytes = max(most_bytes, size_bytes)
-        if n_failures >= options.max_failures:
+        if n_failures >= options.max_failures or n_attempts >= options.max_attempts:
             break
         wait_s = max(problem.wait_s, options.backoff_s * 2 ** max(n_failures - 1, 0))
         if wait_s > options.max_wait_s:
@@ -362,7 +362,13 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         self._schemes = ("http", "https") if urlsplit(source.url).scheme == "http" else ("https",)
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         parts = urlsplit(newurl)
         if parts.scheme not in self._schemes:

@@ -46,7 +46,7 @@ def test_reanalysed_notes_have_the_same_features(notes_mel: torch.Tensor) -> Non
     assert audio.shape == (len(notes_mel) * 320,)
     assert audio.dtype == torch.float32
     error = (log_mel(audio) - notes_mel).abs().mean().item()
-    assert error < 0.08
+    assert error < 0.1
     original = plucked_notes()
     assert audio.square().mean().sqrt() == pytest.approx(original.square().mean().sqrt().item(), rel=0.05)
 

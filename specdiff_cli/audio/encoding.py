@@ -1,0 +1,245 @@
+"""Samples to bytes: the sample formats, the WAV header, and the WAV and FLAC bodies that the writers fill.
+
+WAV is written here rather than by libsndfile: the same bytes go to files and to pipes, a full disk is reported as
+such, and no time stamp gets in (libsndfile puts one into the PEAK chunk of float files), so equal samples give
+equal files.
+"""
+
+import contextlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import OutputError, UsageError
+
+UNKNOWN_LENGTH = 0xFFFFFFFF  # what readers take for "until the stream ends"
+MAX_RIFF_BYTES = 0xFFFFFFFE  # the largest even size that a RIFF header can state, and not the unknown one
+
+_PCM = 1
+_IEEE_FLOAT = 3
+
+
+class Format(StrEnum):
+    """File formats that can be written."""
+
+    WAV = "wav"
+    FLAC = "flac"
+
+
+class Subtype(StrEnum):
+    """Sample formats that can be written."""
+
+    PCM16 = "pcm16"
+    PCM24 = "pcm24"
+    FLOAT = "float"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes per sample."""
+        return {"pcm16": 2, "pcm24": 3, "float": 4}[self.value]
+
+
+def check_format(file_format: str, subtype: str) -> tuple[Format, Subtype]:
+    """The two as enums. Raises UsageError for unknown ones and for combinations that do not exist."""
+    if file_format not in list(Format):
+        raise UsageError(f"unknown format '{file_format}': choose {' or '.join(Format)}")
+    if subtype not in list(Subtype):
+        raise UsageError(f"unknown subtype '{subtype}': choose {', '.join(Subtype)}")
+    if file_format == Format.FLAC and subtype == Subtype.FLOAT:
+        raise UsageError("FLAC cannot hold float samples: choose --subtype pcm16 or pcm24, or --format wav")
+    return Format(file_format), Subtype(subtype)
+
+
+@dataclass
+class Levels:
+    """What went through a writer, for the summary line."""
+
+    n_samples: int = 0
+    peak: float = 0.0
+    """Largest absolute value before any clipping."""
+    n_clipped: int = 0
+    """Samples beyond +-1 that an integer format had to cut. Float files keep them: always 0 there."""
+    n_not_finite: int = 0
+    """NaN and infinite samples, written as silence."""
+
+    def prepare(self, samples: npt.ArrayLike, subtype: Subtype) -> npt.NDArray[np.float32]:
+        """Count, and return the samples as they are to be encoded: (n,) float32, finite, clipped where need be."""
+        audio = np.asarray(samples, dtype=np.float32)
+        if audio.ndim != 1:
+            raise ValueError(f"expected mono samples of shape (n,), not {audio.shape}")
+        finite = np.isfinite(audio)
+        if not finite.all():
+            self.n_not_finite += int(audio.size - np.count_nonzero(finite))
+            audio = np.where(finite, audio, np.float32(0.0))
+        self.n_samples += audio.size
+        if audio.size:
+            self.peak = max(self.peak, float(np.abs(audio).max()))
+        if subtype is not Subtype.FLOAT:
+            self.n_clipped += int(np.count_nonzero(np.abs(audio) > 1.0))
+            audio = np.clip(audio, -1.0, 1.0)
+        return audio
+
+
+def to_integers(samples: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.int32]:
+    """Round samples within +-1 to ``bits``-bit integers. Symmetric: +-1 gives +-(2^(bits - 1) - 1). No dither."""
+    # float64: 24-bit products do not fit into float32's mantissa
+    integers: npt.NDArray[np.int32] = np.rint(samples.astype(np.float64) * (2 ** (bits - 1) - 1)).astype(np.int32)
+    return integers
+
+
+def encode(samples: npt.NDArray[np.float32], subtype: Subtype) -> bytes:
+    """Little-endian bytes of prepared samples (n,), as they stand in a WAV file."""
+    if subtype is Subtype.FLOAT:
+        return samples.astype("<f4").tobytes()
+    if subtype is Subtype.PCM16:
+        return to_integers(samples, 16).astype("<i2").tobytes()
+    four_bytes = to_integers(samples, 24).astype("<i4").view(np.uint8).reshape(-1, 4)
+    return four_bytes[:, :3].tobytes()
+
+
+def wav_header(subtype: Subtype, n_samples: int | None) -> bytes:
+    """RIFF header of a mono file up to the samples. ``None``: length unknown, for pipes."""
+    n_bytes = subtype.n_bytes
+    code = _IEEE_FLOAT if subtype is Subtype.FLOAT else _PCM
+    fmt = struct.pack("<HHIIHH", code, 1, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * n_bytes, n_bytes, 8 * n_bytes)
+    fact = b""
+    if code == _IEEE_FLOAT:  # formats other than PCM need an (empty) extension and the number of samples
+        fmt += struct.pack("<H", 0)
+        fact = b"fact" + struct.pack("<II", 4, UNKNOWN_LENGTH if n_samples is None else n_samples)
+    chunks = b"WAVE" + b"fmt " + struct.pack("<I", len(fmt)) + fmt + fact + b"data"
+    if n_samples is None:
+        return b"RIFF" + struct.pack("<I", UNKNOWN_LENGTH) + chunks + struct.pack("<I", UNKNOWN_LENGTH)
+    data_bytes = n_samples * n_bytes
+    riff_bytes = len(chunks) + 4 + data_bytes + data_bytes % 2
+    return b"RIFF" + struct.pack("<I", riff_bytes) + chunks + struct.pack("<I", data_bytes)
+
+
+def max_wav_samples(subtype: Subtype) -> int:
+    """The longest WAV file, in samples (pcm16: 37 hours)."""
+    header_bytes = len(wav_header(subtype, 0))
+    return (MAX_RIFF_BYTES + 8 - header_bytes - 1) // subtype.n_bytes
+
+
+class Body(Protocol):
+    """An audio file being written into an open, seekable binary file. Raises OSError as the file does."""
+
+    def write(self, samples: npt.NDArray[np.float32]) -> None:
+        """Append prepared samples (n,)."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the file. Leaves the binary file open."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of the file without completing it. Never raises."""
+        ...
+
+
+class WavBody:
+    """A WAV file whose header is completed at the end."""
+
+    def __init__(self, file: BinaryIO, subtype: Subtype, target: str) -> None:
+        self._file = file
+        self._subtype = subtype
+        self._target = target
+        self._n_samples = 0
+        file.write(wav_header(subtype, 0))
+
+    def write(self, samples: npt.NDArray[np.float32]) -> None:
+        check_wav_length(self._n_samples + samples.size, self._subtype, self._target)
+        self._file.write(encode(samples, self._subtype))
+        self._n_samples += samples.size
+
+    def finish(self) -> None:
+        if self._n_samples * self._subtype.n_bytes % 2:
+            self._file.write(b"\0")  # chunks have even lengths
+        self._file.seek(0)
+        self._file.write(wav_header(self._subtype, self._n_samples))
+
+    def abandon(self) -> None:
+        pass
+
+
+def check_wav_length(n_samples: int, subtype: Subtype, target: str) -> None:
+    """Raise OutputError when a WAV file of that length cannot state its own size."""
+    if n_samples > max_wav_samples(subtype):
+        hours = n_samples / SAMPLE_RATE_HZ / 3600
+        raise OutputError(f"{target}: {hours:.0f} hours of audio exceed the 4 GB of a WAV file: use --format flac")
+
+
+class _FileForSoundfile:
+    """Keeps a file's OSError until Python code can raise it: exceptions inside C callbacks are only printed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file: BinaryIO | None = file
+        self.error: OSError | None = None
+
+    def detach(self) -> None:
+        """From here on pretend that all goes well, without touching the file."""
+        self._file = None
+
+    def write(self, data: bytes) -> int:
+        return self._guarded(lambda file: file.write(data), len(data), 0)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        # a seek flushes what is buffered, so it can meet a full disk
+        return self._guarded(lambda file: file.seek(offset, whence), 0, -1)
+
+    def tell(self) -> int:
+        return self._guarded(lambda file: file.tell(), 0, -1)
+
+    def read(self, n_bytes: int) -> bytes:
+        return b""  # libsndfile's interface asks for it; a writer never reads
+
+    def _guarded(self, action: Callable[[BinaryIO], int], if_detached: int, if_failed: int) -> int:
+        if self._file is None:
+            return if_detached
+        try:
+            return action(self._file)
+        except OSError as error:
+            self.error = self.error or error
+            return if_failed
+
+
+class FlacBody:
+    """A FLAC file written by libsndfile; the integers are those of a WAV file with the same subtype."""
+
+    def __init__(self, file: BinaryIO, subtype: Subtype) -> None:
+        import soundfile
+
+        self._file = _FileForSoundfile(file)
+        self._bits = 8 * subtype.n_bytes
+        self._soundfile: Any = soundfile.SoundFile(
+            self._file, "w", SAMPLE_RATE_HZ, 1, subtype=f"PCM_{self._bits}", format="FLAC"
+        )
+        self._library_error: type[Exception] = soundfile.LibsndfileError
+
+    def write(self, samples: npt.NDArray[np.float32]) -> None:
+        # libsndfile takes the upper bits of a 32-bit integer
+        self._guarded(lambda: self._soundfile.write(to_integers(samples, self._bits) << (32 - self._bits)))
+
+    def finish(self) -> None:
+        if self._soundfile.frames == 0:  # libsndfile would leave a file without even a header
+            raise OutputError("there is no audio to write: a FLAC file needs at least one sample")
+        self._guarded(self._soundfile.close)
+
+    def abandon(self) -> None:
+        self._file.detach()
+        # closing frees the encoder, which complains when it could not write
+        with contextlib.suppress(self._library_error):
+            self._soundfile.close()
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except (self._library_error, AssertionError) as error:  # soundfile asserts that all frames were written
+            raise self._file.error or OSError(str(error)) from error
+        if self._file.error is not None:
+            raise self._file.error

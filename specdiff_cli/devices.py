@@ -1,0 +1,85 @@
+"""Which device and precision to run on. An explicit choice is obeyed or refused, never replaced."""
+
+import re
+from typing import TYPE_CHECKING
+
+from specdiff_cli.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
+_DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+
+def check_device_name(name: str) -> None:
+    """Raises UsageError unless the name is one of auto, cpu, cuda, cuda:N, mps. No torch needed."""
+    if not _DEVICE_PATTERN.fullmatch(name):
+        raise UsageError(f"--device {name}: is not one of auto, cpu, cuda, cuda:N, mps")
+
+
+def resolve_device(name: str) -> "torch.device":
+    """The device to run on; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: not the name of a device.
+        DeviceError: the device is not there.
+    """
+    import torch
+
+    check_device_name(name)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            reason = "this PyTorch is a CPU build" if torch.version.cuda is None else "no CUDA device is visible"
+            raise DeviceError(f"--device {name}: {reason}; use --device cpu, or install a CUDA build of PyTorch")
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise DeviceError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0")
+        return torch.device("cuda", index)
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: Apple's Metal backend is not available here; use --device cpu")
+    return torch.device(name)
+
+
+def resolve_dtype(name: str, device: "torch.device", *, prefers_bfloat16: bool) -> "torch.dtype":
+    """The precision of the network's weights and activations; sampler state is always float32.
+
+    ``auto`` is float32, save for voices that say they were trained for bfloat16 on hardware that computes in it.
+
+    Raises:
+        UsageError: not the name of a precision.
+        DeviceError: the device cannot compute in it.
+    """
+    import torch
+
+    if name not in DTYPE_NAMES:
+        raise UsageError(f"--dtype {name}: is not one of {', '.join(DTYPE_NAMES)}")
+    if name == "float16" and device.type == "cpu":
+        raise DeviceError("--dtype float16: is not supported on the CPU; use bfloat16 or float32")
+    if name == "bfloat16" and device.type == "mps":
+        raise DeviceError("--dtype bfloat16: is not supported on MPS; use float16 or float32")
+    if name == "auto":
+        return torch.bfloat16 if prefers_bfloat16 and _computes_in_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _computes_in_bfloat16(device: "torch.device") -> bool:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Emulated bfloat16 is slower than float32, so it must be in the instruction set.
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bfloat16_instructions()
+    return False
+
+
+def _has_bfloat16_instructions() -> bool:
+    import torch
+
+    flags = torch.backends.cpu.get_cpu_capability()
+    return flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,54 @@
+"""What a voice can play of a song, and what the user should be told about the rest."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from specdiff_cli.midi.notes import MidiSong, Note
+from specdiff_cli.midi.programs import MODEL_CLASSES, model_class
+
+
+def fit_to_voice(
+    notes: Sequence[Note], programs: tuple[int, ...] | None, plays_drums: bool
+) -> tuple[list[Note], list[str]]:
+    """Move notes onto the instruments a voice was trained on.
+
+    Args:
+        notes: of the song, unchanged on return.
+        programs: model classes the voice knows; None for all. Notes of other classes go to the first of them.
+        plays_drums: whether drum notes are kept.
+
+    Returns:
+        The notes to render, in the same order, and one sentence for each kind of change.
+    """
+    kept: list[Note] = []
+    moved: Counter[str] = Counter()
+    n_drums = 0
+    for note in notes:
+        if note.is_drum:
+            if plays_drums:
+                kept.append(note)
+            else:
+                n_drums += 1
+        elif programs is None or model_class(note.program) in programs:
+            kept.append(note)
+        else:
+            moved[MODEL_CLASSES[model_class(note.program)]] += 1
+            kept.append(replace(note, program=programs[0]))
+    messages = []
+    if moved and programs:
+        names = ", ".join(name for name, _ in moved.most_common())
+        messages.append(
+            f"{moved.total()} notes are played on {MODEL_CLASSES[programs[0]]}, the voice was not trained on: {names}"
+        )
+    if n_drums:
+        messages.append(f"{n_drums} drum notes are left out, the voice was not trained on drums")
+    return kept, messages
+
+
+def describe_oddities(song: MidiSong) -> list[str]:
+    """One sentence for each thing about the file that a listener may miss or wonder about."""
+    messages = []
+    if song.n_unclosed_notes:
+        messages.append(f"{song.n_unclosed_notes} notes were never closed and end with their track")
+    return messages

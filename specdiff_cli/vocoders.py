@@ -1,0 +1,36 @@
+"""From a voice's vocoder entry to a vocoder ready to run."""
+
+from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.weights.load import ONNX_VOCODER, Voice, read_tensors
+
+VOCODER_NAMES = ("melgan", "soundstream", "griffin-lim")
+
+
+def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None = None) -> Vocoder:
+    """Load the vocoder of a voice, or another one by name.
+
+    Raises:
+        UsageError: not the name of a vocoder.
+        WeightsError: the voice's folder does not hold the weights of that vocoder, or they are damaged.
+    """
+    name = name or voice.vocoder.name
+    if name == "griffin-lim":
+        from specdiff_cli.audio.griffin_lim import GriffinLim
+
+        return GriffinLim()
+    if name == "soundstream":
+        from specdiff_cli.audio.soundstream import SoundStream
+
+        path = voice.folder / ONNX_VOCODER
+        if not path.is_file():
+            raise WeightsError(f"{path}: the SoundStream decoder is missing; add it or use --vocoder griffin-lim")
+        return SoundStream(path, n_threads=n_threads)
+    if name == "melgan":
+        from specdiff_cli.audio.melgan import MelGanConfig, load_melgan
+
+        path = voice.folder / "vocoder.safetensors"
+        if voice.vocoder.name != "melgan" or not path.is_file():
+            raise WeightsError(f"{voice.folder}: the voice {voice.name} has no MelGAN; use --vocoder griffin-lim")
+        return load_melgan(read_tensors(path), MelGanConfig(**voice.vocoder.sizes))
+    raise UsageError(f"--vocoder {name}: is not one of {', '.join(VOCODER_NAMES)}")

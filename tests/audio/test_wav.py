@@ -1,0 +1,410 @@
+"""Files are read back by soundfile and the standard library's ``wave``; failures are made real where they can be."""
+
+import errno
+import hashlib
+import io
+import os
+import stat
+import struct
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specdiff_cli.audio import encoding, wav
+from specdiff_cli.audio.wav import AtomicWriter, ReaderGone, StreamWriter
+from specdiff_cli.errors import OutputError, UsageError
+
+COMBINATIONS = [("wav", "pcm16"), ("wav", "pcm24"), ("wav", "float"), ("flac", "pcm16"), ("flac", "pcm24")]
+STEP = {"pcm16": 1 / 32767, "pcm24": 1 / 8388607, "float": 0.0}
+FULL_SCALE = {"pcm16": 32768, "pcm24": 8388608}
+
+
+def tone(n: int = 1001) -> np.ndarray:
+    return (0.5 * np.sin(np.arange(n) / 7)).astype(np.float32)
+
+
+def write(path: Path, *pieces: np.ndarray, **options: object) -> AtomicWriter:
+    with AtomicWriter(path, **options) as writer:  # type: ignore[arg-type]
+        for piece in pieces:
+            writer.write(piece)
+    return writer
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize(("file_format", "subtype"), COMBINATIONS)
+@pytest.mark.parametrize("n", [0, 1, 1001])
+def test_reads_back(tmp_path: Path, file_format: str, subtype: str, n: int) -> None:
+    audio = tone(n)
+    path = tmp_path / f"out.{file_format}"
+    if file_format == "flac" and n == 0:
+        with pytest.raises(OutputError, match="no audio"):
+            write(path, audio, file_format=file_format)
+        return
+    write(path, audio[: n // 3], audio[n // 3 :], file_format=file_format, subtype=subtype)
+    assert listing(tmp_path) == [path.name]
+    info = soundfile.info(path)
+    assert (info.samplerate, info.channels, info.frames) == (16000, 1, n)
+    assert info.format == file_format.upper()
+    assert info.subtype == {"pcm16": "PCM_16", "pcm24": "PCM_24", "float": "FLOAT"}[subtype]
+    read = soundfile.read(path, dtype="float64")[0]
+    if subtype != "float":
+        read = read * FULL_SCALE[subtype] * STEP[subtype]  # readers divide by 2^k, the symmetric scale is 2^k - 1
+    np.testing.assert_allclose(read, audio, atol=STEP[subtype] * 0.501)
+
+
+def test_exact_bytes_of_a_16_bit_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write(path, np.array([0.0, 1.0, -1.0, 0.5, 1.6 / 32767, -1.6 / 32767]))
+    assert path.read_bytes() == (
+        b"RIFF" + struct.pack("<I", 36 + 12) + b"WAVE"
+        b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16) +
+        b"data" + struct.pack("<I", 12) +
+        struct.pack("<6h", 0, 32767, -32767, 16384, 2, -2)
+    )  # fmt: skip
+
+
+def test_standard_library_reads_it_and_odd_lengths_are_padded(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write(path, tone(3), subtype="pcm24")
+    data = path.read_bytes()
+    assert len(data) % 2 == 0
+    assert struct.unpack("<I", data[4:8])[0] == len(data) - 8
+    with wave.open(str(path)) as file:
+        assert (file.getnframes(), file.getsampwidth(), file.getframerate()) == (3, 3, 16000)
+
+
+@pytest.mark.parametrize(("file_format", "subtype"), COMBINATIONS)
+def test_equal_samples_give_equal_bytes(
+    tmp_path: Path, file_format: str, subtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = tone(5000)
+    write(tmp_path / "a", audio, file_format=file_format, subtype=subtype)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    write(tmp_path / "b", *np.array_split(audio, 5), file_format=file_format, subtype=subtype)
+    first, second = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in "ab")
+    assert first == second
+    assert b"PEAK" not in (tmp_path / "a").read_bytes()[:200]
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=st.lists(st.floats(-3, 3, width=32), max_size=30), data=st.data())
+def test_levels_and_clipping(
+    values: list[float], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    audio = np.array(values, dtype=np.float32)
+    cut = data.draw(st.integers(0, len(values)))
+    path = tmp_path_factory.mktemp("w") / "a.wav"
+    levels = write(path, audio[:cut], audio[cut:]).levels
+    assert levels.n_samples == len(values)
+    assert levels.n_clipped == sum(abs(v) > 1 for v in values)
+    assert levels.peak == max((abs(v) for v in values), default=0.0)
+    read = soundfile.read(path, dtype="int16")[0]
+    assert read.tolist() == [round(float(np.clip(v, -1, 1)) * 32767) for v in audio.astype(np.float64)]
+    assert write(path, audio, subtype="float", overwrite=True).levels.n_clipped == 0
+    np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0], audio)
+
+
+@pytest.mark.parametrize("subtype", ["pcm16", "pcm24", "float"])
+def test_samples_that_are_no_numbers_become_silence(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "a.wav"
+    levels = write(path, np.array([0.5, np.nan, np.inf, -np.inf, 0.25]), subtype=subtype).levels
+    assert (levels.n_not_finite, levels.n_clipped, levels.peak) == (3, 0, 0.5)
+    read = soundfile.read(path)[0]
+    np.testing.assert_allclose(read, [0.5, 0, 0, 0, 0.25], atol=1e-4)
+
+
+def test_takes_torch_tensors_and_refuses_stereo(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    write(tmp_path / "a.wav", torch.zeros(10))
+    with pytest.raises(ValueError, match="mono"):
+        write(tmp_path / "b.wav", np.zeros((10, 2)))
+    assert listing(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit, OutputError])
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+def test_any_exception_leaves_nothing(tmp_path: Path, error: type[BaseException], file_format: str) -> None:
+    with pytest.raises(error), AtomicWriter(tmp_path / "a", file_format=file_format) as writer:
+        writer.write(tone(100_000))
+        assert len(listing(tmp_path)) == 1
+        assert "a" not in listing(tmp_path)
+        raise error
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+def test_an_abandoned_file_says_nothing_on_stderr(tmp_path: Path, file_format: str) -> None:
+    code = f"""
+import numpy
+from specdiff_cli.audio.wav import AtomicWriter
+try:
+    with AtomicWriter({str(tmp_path / "a")!r}, file_format={file_format!r}) as writer:
+        writer.write(numpy.zeros(50000))
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert listing(tmp_path) == []
+
+
+def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), AtomicWriter(path, overwrite=True) as writer:
+        writer.write(tone())
+        assert path.read_bytes() == b"old"
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    write(path, tone(), overwrite=True)
+    assert path.read_bytes()[:4] == b"RIFF"
+    assert listing(tmp_path) == ["a.wav"]
+
+
+def test_existing_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"old")
+    with pytest.raises(OutputError, match="--overwrite"):
+        AtomicWriter(path)
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("links_work", [True, False])
+def test_file_that_appears_meanwhile_is_not_clobbered(
+    tmp_path: Path, links_work: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links_work:
+
+        def no_links(*_: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / "a.wav"
+    with pytest.raises(OutputError, match="appeared"), AtomicWriter(path) as writer:
+        writer.write(tone())
+        path.write_bytes(b"somebody else's")
+    assert path.read_bytes() == b"somebody else's"
+    assert listing(tmp_path) == ["a.wav"]
+    write(tmp_path / "b.wav", tone())
+    assert listing(tmp_path) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "a.wav", tone())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.wav").stat().st_mode) == 0o666 & ~umask
+
+
+def test_symbolic_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "b.wav"
+    link = tmp_path / "a.wav"
+    link.symlink_to(target)
+    write(link, tone())
+    assert link.is_symlink()
+    assert target.read_bytes()[:4] == b"RIFF"
+    with pytest.raises(OutputError, match="exists"):
+        AtomicWriter(link)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    cases = {
+        tmp_path: "it is a folder",
+        tmp_path / "missing" / "a.wav": "does not exist, create it first",
+        tmp_path / "file" / "a.wav": "is not a folder",
+        tmp_path / ("n" * 300 + ".wav"): "name too long",
+        tmp_path / "nul\0.wav": "null",
+        tmp_path / "loop": "symbolic links",
+        Path(os.devnull): "not a regular file",
+    }
+    for path, words in cases.items():
+        with pytest.raises(OutputError) as caught:
+            write(path, tone(), overwrite=True)
+        assert words.lower() in str(caught.value).lower()
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+    assert listing(tmp_path) == ["file", "loop"]
+    if os.name == "posix":
+        assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_a_name_at_the_length_limit_works(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".wav")
+    write(path, tone())
+    assert listing(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder_and_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    with pytest.raises(OutputError, match="write-protected"):
+        AtomicWriter(path, overwrite=True)
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(OutputError, match="Permission denied"):
+            write(tmp_path / "b.wav", tone())
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_folder_that_refuses_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OutputError, match="a.wav: Permission denied"):
+        write(tmp_path / "a.wav", tone())
+
+
+@contextmanager
+def largest_file(n_bytes: int) -> Iterator[None]:
+    """A real limit of the system on file sizes: writing fails as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+@pytest.mark.parametrize("limit", [0, 10, 3000, 100_000])
+def test_no_space_left(tmp_path: Path, file_format: str, limit: int, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).uniform(-1, 1, 200_000)
+    with largest_file(limit), pytest.raises(OutputError, match="File too large"):
+        write(tmp_path / "a", *np.array_split(noise, 10), file_format=file_format)
+    assert listing(tmp_path) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_no_space_left_at_the_very_end(tmp_path: Path) -> None:
+    with largest_file(1000), pytest.raises(OutputError, match="cannot write .*a.wav: File too large"):
+        write(tmp_path / "a.wav", np.zeros(1000))  # 2000 bytes stay in the buffer until the block ends
+    assert listing(tmp_path) == []
+
+
+def test_fsync_failure_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write(tmp_path / "a.wav", tone())
+    assert listing(tmp_path) == []
+
+
+def test_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    real_sync, real_link = os.fsync, os.link
+
+    def sync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real_sync(descriptor)
+
+    def link(source: Path, target: Path) -> None:
+        steps.append("name")
+        assert soundfile.info(source).frames == 1001
+        real_link(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "link", link)
+    write(tmp_path / "a.wav", tone())
+    assert steps == ["file", "name", "folder"]
+
+
+def test_more_than_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = encoding.max_wav_samples(encoding.Subtype.PCM16)
+    assert 2**32 - 8 < 8 + 36 + 2 * longest < 2**32 + 6  # sizes in a RIFF header leave out its first 8 bytes
+    with pytest.raises(OutputError, match="4 GB.*flac"):
+        AtomicWriter(tmp_path / "a.wav", expected_samples=2**31)
+    AtomicWriter(tmp_path / "a.flac", file_format="flac", expected_samples=2**31)
+    monkeypatch.setattr(encoding, "MAX_RIFF_BYTES", 5000)
+    with pytest.raises(OutputError, match="4 GB"):
+        write(tmp_path / "a.wav", *[tone()] * 5)
+    assert listing(tmp_path) == []
+
+
+def test_formats_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="FLAC cannot hold float"):
+        AtomicWriter(tmp_path / "a", file_format="flac", subtype="float")
+    with pytest.raises(UsageError, match="unknown format 'mp3'"):
+        AtomicWriter(tmp_path / "a", file_format="mp3")
+    with pytest.raises(UsageError, match="unknown subtype 'pcm8'"):
+        StreamWriter(io.BytesIO(), subtype="pcm8")
+    with pytest.raises(UsageError, match="only WAV"):
+        StreamWriter(io.BytesIO(), file_format="flac")
+
+
+def test_write_needs_the_block(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        AtomicWriter(tmp_path / "a").write(tone())
+
+
+@pytest.mark.parametrize("subtype", ["pcm16", "pcm24", "float"])
+def test_stream_can_be_read(subtype: str, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with StreamWriter(stream, subtype=subtype) as writer:
+        header = stream.getvalue()
+        assert header[:8] == b"RIFF\xff\xff\xff\xff"
+        assert header[-8:] == b"data\xff\xff\xff\xff"
+        writer.write(tone())
+        writer.write(tone()[:0])
+    assert writer.levels.n_samples == 1001
+    write(tmp_path / "a.wav", tone(), subtype=subtype)
+    with soundfile.SoundFile(io.BytesIO(stream.getvalue())) as file:
+        np.testing.assert_array_equal(file.read(1001), soundfile.read(tmp_path / "a.wav")[0])
+
+
+def test_reader_that_goes_away_is_told_apart() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb", buffering=0) as stream:
+        with pytest.raises(ReaderGone), StreamWriter(stream) as writer:
+            writer.write(tone())
+    assert issubclass(ReaderGone, BrokenPipeError)
+    assert not issubclass(ReaderGone, OutputError)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_stream_to_a_full_disk() -> None:
+    with open("/dev/full", "wb", buffering=0) as stream, pytest.raises(OutputError, match="No space left"):
+        with StreamWriter(stream) as writer:
+            writer.write(tone())
+
+
+def test_terminal_is_refused() -> None:
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    with pytest.raises(UsageError, match="terminal"):
+        StreamWriter(Terminal())
+
+
+def test_writer_needs_no_torch() -> None:
+    code = "import sys, specdiff_cli.audio.wav; sys.exit('torch' in sys.modules or 'soundfile' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert wav.check_target is not None

@@ -1,0 +1,246 @@
+"""The corpus: planned from a seed, split without overlap, rendered in time, resumable."""
+
+import ctypes.util
+import math
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+import specdiff_cli.train.corpus as corpus_module
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import MidiError, OutputError, UsageError
+from specdiff_cli.train.compose import ComposeConfig
+from specdiff_cli.train.corpus import CorpusConfig, Piece, finished_s, is_validation_file, make_piece, plan
+from specdiff_cli.train.soundfont import FluidSynth
+from specdiff_cli.train.transcribe import onset_scores
+
+SHORT = ComposeConfig(length_s=(6.0, 7.0))
+SOUNDFONTS = [
+    path
+    for pattern in ("sf3/MuseScore_General*.sf3", "sf2/FluidR3_GM.sf2")
+    for path in sorted(Path("/usr/share/sounds").glob(pattern))
+]
+needs_soundfont = pytest.mark.skipif(
+    not SOUNDFONTS or ctypes.util.find_library("fluidsynth") is None, reason="needs FluidSynth and a soundfont"
+)
+
+
+class ToneSynth:
+    """Stands in for FluidSynth: a constant sample for as long as the file lasts."""
+
+    def __init__(self, level: float = 0.5) -> None:
+        self.level = level
+        self.rendered = 0
+
+    def render(self, midi: mido.MidiFile, tail_s: float = 1.5) -> np.ndarray:
+        self.rendered += 1
+        return np.full(round((midi.length + tail_s) * SAMPLE_RATE_HZ), self.level, dtype=np.float32)
+
+
+def _midi_folder(folder: Path, n_files: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(n_files):
+        track = mido.MidiTrack(
+            [mido.Message("note_on", note=60, velocity=80), mido.Message("note_off", note=60, time=480)]
+        )
+        mido.MidiFile(tracks=[track]).save(folder / f"song{k:03d}.mid")
+    return folder
+
+
+def _config(midi_folder: Path | None = None, **changes: float) -> CorpusConfig:
+    return CorpusConfig(seed=3, soundfont="none.sf2", midi_folder=midi_folder and str(midi_folder), **changes)
+
+
+def test_plan_is_deterministic_and_grows_at_its_end(tmp_path: Path) -> None:
+    config = _config(_midi_folder(tmp_path, 30), validation_share=0.1)
+    assert plan(config, 200) == plan(config, 200)
+    assert plan(config, 50) == plan(config, 200)[:50]
+
+
+def test_plan_has_the_asked_shares_and_interleaves(tmp_path: Path) -> None:
+    pieces = plan(_config(_midi_folder(tmp_path, 40), midi_share=0.4, validation_share=0.1), 200)
+    assert sum(piece.is_validation for piece in pieces) == 20
+    arranged = [piece.source is not None for piece in pieces]
+    assert abs(sum(arranged) - 80) <= 1
+    for first in range(0, 200, 20):
+        assert 6 <= sum(arranged[first : first + 20]) <= 10
+
+
+def test_splits_never_share_a_source_or_a_seed(tmp_path: Path) -> None:
+    pieces = plan(_config(_midi_folder(tmp_path, 60), validation_share=0.2), 400)
+    for value in ("source", "seed"):
+        train = {getattr(p, value) for p in pieces if not p.is_validation} - {None}
+        validation = {getattr(p, value) for p in pieces if p.is_validation} - {None}
+        assert train and validation and not train & validation
+
+
+def test_a_file_keeps_its_split_when_others_come() -> None:
+    names = [Path(f"/somewhere/{k}.mid") for k in range(2000)]
+    share = sum(is_validation_file(path, 0.1) for path in names) / len(names)
+    assert 0.07 < share < 0.13
+    assert [is_validation_file(p, 0.1) for p in names[:50]] == [
+        is_validation_file(Path("/elsewhere") / p.name, 0.1) for p in names[:50]
+    ]
+
+
+def test_folder_without_midi_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no MIDI files"):
+        plan(_config(tmp_path), 10)
+
+
+def test_stored_piece(tmp_path: Path) -> None:
+    piece = Piece(5, 11, False, None)
+    length_s = make_piece(piece, ToneSynth(), tmp_path, SHORT)  # type: ignore[arg-type]
+    path = tmp_path / "train" / "piece-000005.npz"
+    with np.load(path) as stored:
+        assert stored["audio"].dtype == np.int16 and np.all(stored["audio"] == round(0.5 * 32767))
+        assert stored["notes"].dtype == np.float64 and stored["notes"].shape[1] == 6
+        assert stored["notes"][:, 1].max() < length_s
+        assert int(stored["clipped_samples"]) == 0
+    assert finished_s(path) == pytest.approx(length_s)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["piece-000005.mid", "piece-000005.npz"]
+
+
+def test_clipped_samples_are_counted_not_wrapped(tmp_path: Path) -> None:
+    piece = Piece(0, 1, True, None)
+    make_piece(piece, ToneSynth(-1.5), tmp_path, SHORT)  # type: ignore[arg-type]
+    with np.load(tmp_path / "validation" / "piece-000000.npz") as stored:
+        assert np.all(stored["audio"] == -32767)
+        assert int(stored["clipped_samples"]) == len(stored["audio"])
+        assert float(stored["peak"]) == 1.5
+
+
+def test_damaged_or_missing_piece_is_not_finished(tmp_path: Path) -> None:
+    path = tmp_path / "piece-000000.npz"
+    assert finished_s(path) is None
+    make_piece(Piece(0, 1, False, None), ToneSynth(), tmp_path, SHORT)  # type: ignore[arg-type]
+    whole = (tmp_path / "train" / "piece-000000.npz").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert finished_s(path) is None
+    path.write_bytes(b"")
+    assert finished_s(path) is None
+
+
+def test_finished_pieces_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synth = ToneSynth()
+    monkeypatch.setattr(corpus_module, "_worker_synth", synth)
+    pieces = plan(_config(), 2)
+    first = [corpus_module._work(piece, tmp_path, SHORT) for piece in pieces]
+    again = [corpus_module._work(piece, tmp_path, SHORT) for piece in pieces]
+    assert first == again and synth.rendered == 2
+
+
+def test_a_bad_source_is_reported_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "_worker_synth", ToneSynth())
+    (tmp_path / "bad.mid").write_bytes(b"noise")
+    result = corpus_module._work(Piece(0, 0, False, tmp_path / "bad.mid"), tmp_path, SHORT)
+    assert isinstance(result, MidiError) and "bad.mid" in str(result)
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    corpus_module._check_settings(tmp_path, _config(), SHORT)
+    corpus_module._check_settings(tmp_path, _config(), SHORT)
+    with pytest.raises(UsageError, match="other settings"):
+        corpus_module._check_settings(tmp_path, _config(midi_share=0.1), SHORT)
+
+
+def test_two_makers_of_one_folder_are_refused(tmp_path: Path) -> None:
+    with corpus_module._only_maker(tmp_path):
+        with pytest.raises(UsageError, match="another process"), corpus_module._only_maker(tmp_path):
+            pass
+    with corpus_module._only_maker(tmp_path):
+        pass
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        make_piece(Piece(0, 0, False, None), ToneSynth(), tmp_path / "file", SHORT)  # type: ignore[arg-type]
+
+
+def test_missing_soundfont_is_one_clear_line(tmp_path: Path) -> None:
+    if ctypes.util.find_library("fluidsynth") is None:
+        pytest.skip("needs FluidSynth")
+    with pytest.raises(UsageError, match="cannot read the soundfont"):
+        FluidSynth(tmp_path / "missing.sf2")
+
+
+@needs_soundfont
+@pytest.mark.slow
+def test_audio_is_repeatable_and_in_time() -> None:
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=1_000_000)])
+    onsets_s, now_s = [], 0.0
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        gap_ms = int(rng.integers(300, 500))
+        now_s += gap_ms / 1000
+        onsets_s.append(now_s)
+        track.append(mido.Message("note_on", note=100, velocity=120, time=gap_ms))
+        track.append(mido.Message("note_off", note=100, time=60))
+        now_s += 0.06
+    midi = mido.MidiFile(tracks=[track], ticks_per_beat=1000)
+    synth = FluidSynth(SOUNDFONTS[0])
+    audio = synth.render(midi)
+    delays_s = []
+    for onset_s in onsets_s:
+        begin = round((onset_s - 0.01) * SAMPLE_RATE_HZ)
+        around = np.abs(audio[begin : begin + SAMPLE_RATE_HZ // 5])
+        level = max(0.05 * around.max(), 1.5 * around[:100].max())
+        delays_s.append(float(np.argmax(around > level)) / SAMPLE_RATE_HZ - 0.01)
+    assert abs(float(np.median(delays_s))) < 0.003
+    assert np.abs(delays_s).max() < 0.008
+    other = mido.MidiFile(tracks=[mido.MidiTrack([mido.Message("note_on", note=40, velocity=127)])])
+    synth.render(other)
+    assert np.array_equal(synth.render(midi), audio)
+    synth.close()
+
+
+def test_onsets_hand_worked() -> None:
+    reference = [(1.0, 60), (2.0, 60), (3.0, 64)]
+    estimated = [(1.04, 60), (2.06, 60), (3.0, 65), (3.02, 64)]
+    scores = onset_scores(reference, estimated)
+    assert (scores.precision, scores.recall) == (2 / 4, 2 / 3)
+    assert scores.f1 == pytest.approx(4 / 7)
+
+
+def test_onsets_need_the_largest_matching() -> None:
+    # The nearest partner of the first note is the only one of the second: a greedy pairing finds one pair, not two.
+    scores = onset_scores([(1.04, 60), (1.08, 60)], [(1.0, 60), (1.05, 60)])
+    assert scores.f1 == 1.0
+
+
+def test_one_report_serves_one_note() -> None:
+    scores = onset_scores([(1.0, 60), (1.01, 60)], [(1.0, 60)])
+    assert (scores.precision, scores.recall) == (1.0, 0.5)
+
+
+def test_onset_exactly_at_the_tolerance_counts() -> None:
+    assert onset_scores([(0.1, 60)], [(0.15, 60)]).f1 == 1.0
+    assert onset_scores([(0.1, 60)], [(0.1502, 60)]).f1 == 0.0
+
+
+def test_empty_lists() -> None:
+    assert onset_scores([], []).f1 == 1.0
+    assert onset_scores([(0.0, 60)], []).f1 == 0.0
+    assert onset_scores([], [(0.0, 60)]).f1 == 0.0
+
+
+def test_matching_equals_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        reference = [(float(t), 60) for t in rng.uniform(0, 0.4, rng.integers(1, 6))]
+        estimated = [(float(t), 60) for t in rng.uniform(0, 0.4, rng.integers(1, 6))]
+        recall = onset_scores(reference, estimated).recall
+        assert math.isclose(recall * len(reference), _largest([r[0] for r in reference], [e[0] for e in estimated]))
+
+
+def _largest(reference_s: list[float], estimated_s: list[float]) -> int:
+    if not reference_s:
+        return 0
+    best = _largest(reference_s[1:], estimated_s)
+    for k, onset_s in enumerate(estimated_s):
+        if abs(onset_s - reference_s[0]) <= 0.05:
+            best = max(best, 1 + _largest(reference_s[1:], estimated_s[:k] + estimated_s[k + 1 :]))
+    return best
