@@ -20,17 +20,17 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
 
         return GriffinLim()
     if name == "soundstream":
-        from specdiff_cli.audio.soundstream import SoundStream
-
         path = voice.folder / ONNX_VOCODER
         if not path.is_file():
             raise WeightsError(f"{path}: the SoundStream decoder is missing; add it or use --vocoder griffin-lim")
+        from specdiff_cli.audio.soundstream import SoundStream
+
         return SoundStream(path, n_threads=n_threads)
     if name == "melgan":
-        from specdiff_cli.audio.melgan import MelGanConfig, load_melgan
-
         path = voice.folder / "vocoder.safetensors"
         if voice.vocoder.name != "melgan" or not path.is_file():
             raise WeightsError(f"{voice.folder}: the voice {voice.name} has no MelGAN; use --vocoder griffin-lim")
+        from specdiff_cli.audio.melgan import MelGanConfig, load_melgan
+
         return load_melgan(read_tensors(path), MelGanConfig(**voice.vocoder.sizes))
     raise UsageError(f"--vocoder {name}: is not one of {', '.join(VOCODER_NAMES)}")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specdiff_cli.cli.console import clock, fail, render_display, say, working
+from specdiff_cli.cli.inputs import expand
+from specdiff_cli.cli.mel_file import MelCollector
 from specdiff_cli.errors import ExitCode, MidiError, OutputError, SpecdiffError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from specdiff_cli.midi.notes import MidiSong, Note
     from specdiff_cli.synthesizer import Sampling, Synthesizer
 
-MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".smf")
 STDOUT = "-"
 MAX_STEPS = 10_000
 
@@ -91,9 +92,7 @@ def render(
         Path | None,
         typer.Option(metavar="OUT.npy", help="Also save the spectrogram, (frames, 128) float32 log-mel."),
     ] = None,
-    max_duration: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Refuse songs longer than this.")
-    ] = 3 * 3600.0,
+    max_duration: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse songs longer than this.")] = 3 * 3600.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace existing output files.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -143,7 +142,7 @@ def plan(inputs: Sequence[Path], output: str | None, file_format: str, save_mel:
         MidiError: a folder holds no MIDI file.
         UsageError: two inputs would share an output, or several go to one file.
     """
-    sources = [file for item in inputs for file in _expand(item)]
+    sources = [file for item in inputs for file in expand(item)]
     is_single = len(sources) == 1 and not inputs[0].is_dir()
     if save_mel is not None and not is_single:
         raise UsageError("--save-mel takes a single input; render the files one by one")
@@ -162,18 +161,6 @@ def plan(inputs: Sequence[Path], output: str | None, file_format: str, save_mel:
             first, second = [s for s, n in zip(sources, names, strict=True) if n.casefold() == name][:2]
             raise UsageError(f"{first} and {second} would both be written to {folder / name}; rename one")
     return [Job(source, folder / name, save_mel) for source, name in zip(sources, names, strict=True)]
-
-
-def _expand(item: Path) -> list[Path]:
-    if not item.is_dir():
-        return [item]
-    try:
-        found = sorted(path for path in item.iterdir() if path.suffix.lower() in MIDI_SUFFIXES and path.is_file())
-    except OSError as error:
-        raise MidiError(f"{item}: cannot be listed ({error.strerror})") from None
-    if not found:
-        raise MidiError(f"{item}: this folder holds no MIDI file ({', '.join(MIDI_SUFFIXES)})")
-    return found
 
 
 def _format_of(output: str | None) -> str:
@@ -329,9 +316,7 @@ def _render_one(
     _tell(options, _summary(job, duration_s, elapsed_s, synthesizer, sampling))
 
 
-def _summary(
-    job: Job, duration_s: float, elapsed_s: float, synthesizer: "Synthesizer", sampling: "Sampling"
-) -> str:
+def _summary(job: Job, duration_s: float, elapsed_s: float, synthesizer: "Synthesizer", sampling: "Sampling") -> str:
     guidance = "" if sampling.guidance == 1 else f", guidance {sampling.guidance:g}"
     return (
         f"{job.target or 'stdout'}: {clock(duration_s)} of audio in {elapsed_s:.1f} s, "

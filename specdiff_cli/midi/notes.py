@@ -7,6 +7,7 @@ track, SMPTE divisions are honoured, and notes that are never closed end with th
 
 import io
 import itertools
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -22,7 +23,13 @@ DRUM_CHANNEL = 9
 SUSTAIN_CONTROLLER = 64
 SUSTAIN_ON_FROM = 64
 DEFAULT_MAX_DURATION_S = 3 * 3600.0
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 16 * 1024 * 1024  # millions of notes; mido needs about a hundred bytes of memory for each byte
+MAX_DELTA_TICKS = 0x0FFF_FFFF  # four bytes of seven bits, the most the format allows
+MAX_DETAIL_CHARS = 120
+
+# A run of bytes with the high bit set reads as one number, and mido's time for it grows with the square of its
+# length. Nothing in real files comes near this length: numbers have four bytes, text and data have gaps.
+_ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
 
 # What mido raises on damaged files; anything else would be a bug of ours.
 _MIDO_ERRORS = (
@@ -99,6 +106,8 @@ def read_midi(path: Path | str, *, max_duration_s: float = DEFAULT_MAX_DURATION_
 def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DURATION_S) -> MidiSong:
     """Parse the bytes of a MIDI file; ``name`` is used in error messages. See :func:`read_midi`."""
     midi = _parse_with_mido(data, name)
+    if any(message.time > MAX_DELTA_TICKS for track in midi.tracks for message in track):
+        raise _damaged(name, "it holds a time of more than four bytes")
     tempo_map = TempoMap.from_midi(midi)
     last_tick = max((sum(message.time for message in track) for track in midi.tracks), default=0)
     last_s = tempo_map.seconds(last_tick)
@@ -152,22 +161,38 @@ def _parse_with_mido(data: bytes, name: str) -> mido.MidiFile:
         raise MidiError(f"{name}: is empty; export it again")
     if data[:4] != b"MThd":
         raise MidiError(f"{name}: is not a standard MIDI file (it does not begin with MThd)")
+    if _ENDLESS_NUMBER.search(data):
+        raise _damaged(name, "it holds a number of thousands of bytes")
     try:
         midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
     except _MIDO_ERRORS as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, EOFError):
-            detail = "it ends too early"
-        raise MidiError(f"{name}: is a damaged MIDI file ({detail}); export it again") from None
+        raise _damaged(name, _mido_detail(error)) from None
+    n_tracks = int.from_bytes(data[10:12], "big")
+    if n_tracks != len(midi.tracks):  # mido reads more than 32767 as a negative number, and then no track at all
+        raise _damaged(name, f"its header says {n_tracks} tracks")
     if midi.type == 2:
         raise MidiError(
             f"{name}: is a type 2 file (independent sequences, no common time line); save it as type 0 or 1"
         )
     if midi.type not in (0, 1):
-        raise MidiError(f"{name}: says it is a type {midi.type} MIDI file; only types 0 and 1 can be rendered")
+        raise MidiError(f"{name}: says it is a type {midi.type & 0xFFFF} MIDI file; only types 0 and 1 can be rendered")
     if midi.ticks_per_beat == 0:
-        raise MidiError(f"{name}: is a damaged MIDI file (its header says 0 ticks per beat); export it again")
+        raise _damaged(name, "its header says 0 ticks per beat")
+    if midi.ticks_per_beat < 0 and midi.ticks_per_beat & 0xFF == 0:
+        raise _damaged(name, "its header says 0 ticks per SMPTE frame")
     return midi
+
+
+def _mido_detail(error: Exception) -> str:
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if isinstance(error, LookupError | TypeError | ArithmeticError) or not str(error):
+        return "it holds a malformed message"  # what mido's code stumbled over says nothing about the file
+    return str(error).splitlines()[0]
+
+
+def _damaged(name: str, detail: str) -> MidiError:
+    return MidiError(f"{name}: is a damaged MIDI file ({detail[:MAX_DETAIL_CHARS]}); export it again")
 
 
 @dataclass(slots=True)
@@ -223,7 +248,8 @@ class _TrackReader:
             elif kind == "control_change":
                 self._control(message, tick, programs[message.channel], track_index)
             elif kind == "pitchwheel":
-                self.ignored["pitch bend"] += 1
+                if message.pitch:  # a bend back to the centre asks for nothing
+                    self.ignored["pitch bend"] += 1
                 self._pedal_list(programs[message.channel], message.channel, track_index)
             elif kind in ("aftertouch", "polytouch"):
                 self.ignored["aftertouch"] += 1
@@ -264,25 +290,29 @@ class _TrackReader:
         if message.control == SUSTAIN_CONTROLLER:
             pedal.append((self._tempo_map.seconds(tick), message.value >= SUSTAIN_ON_FROM))
             return
-        name = _IGNORED_CONTROLLERS.get(message.control)
-        if name is not None:
+        name, counts_from = _IGNORED_CONTROLLERS.get(message.control, ("", 0))
+        if name and message.value >= counts_from:
             self.ignored[name] += 1
 
 
+# Controller -> what it is called, and the smallest value that asks for something.
 _IGNORED_CONTROLLERS = {
-    1: "modulation",
-    5: "portamento",
-    7: "channel volume",
-    10: "pan",
-    11: "expression",
-    65: "portamento",
-    66: "sostenuto pedal",
-    67: "soft pedal",
-    84: "portamento",
-    91: "reverb",
-    93: "chorus",
-    120: "all sound off",
-    123: "all notes off",
+    0: ("bank select", 1),
+    1: ("modulation", 1),
+    2: ("breath", 1),
+    7: ("channel volume", 0),
+    8: ("balance", 0),
+    10: ("pan", 0),
+    11: ("expression", 0),
+    32: ("bank select", 1),
+    65: ("portamento", 64),
+    66: ("sostenuto pedal", 64),
+    67: ("soft pedal", 64),
+    84: ("portamento", 0),
+    91: ("reverb", 0),
+    93: ("chorus", 0),
+    120: ("all sound off", 0),
+    123: ("all notes off", 0),
 }
 
 

@@ -26,7 +26,7 @@ class TempoMap:
     def from_midi(cls, midi: mido.MidiFile) -> "TempoMap":
         """Read the tempo changes of every track; with SMPTE division there is a single, constant segment."""
         if midi.ticks_per_beat < 0:
-            return cls([0], [0.0], [1.0 / _smpte_ticks_per_second(midi.ticks_per_beat)], midi.ticks_per_beat, [])
+            return cls([0], [0.0], [1.0 / ticks_per_second(midi.ticks_per_beat)], midi.ticks_per_beat, [])
         resolution = midi.ticks_per_beat
         changes: list[tuple[int, int]] = []  # (tick, microseconds per beat)
         tracks: list[int] = []
@@ -68,8 +68,8 @@ class TempoMap:
         ]
 
 
-def _smpte_ticks_per_second(division: int) -> float:
-    """Ticks per second of a negative division word: high byte -frames/s, low byte ticks per frame."""
+def ticks_per_second(division: int) -> float:
+    """Ticks per second of a negative (SMPTE) division word: high byte -frames/s, low byte ticks per frame."""
     frames_per_second = -(division >> 8)
     ticks_per_frame = division & 0xFF
     rate = 30_000 / 1001 if frames_per_second == 29 else float(frames_per_second)

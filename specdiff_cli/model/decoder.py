@@ -36,7 +36,13 @@ class DecoderBlock(nn.Module):
         return torch.stack([self.attention_film(condition), self.mlp_film(condition)], dim=1)
 
     def forward(
-        self, x: Tensor, film: Tensor, keys: Tensor | None, values: Tensor | None, bias: Tensor | None, gate: Tensor | None
+        self,
+        x: Tensor,
+        film: Tensor,
+        keys: Tensor | None,
+        values: Tensor | None,
+        bias: Tensor | None,
+        gate: Tensor | None,
     ) -> Tensor:
         """x (B, L, D); film (B or 1, 2, 2D); keys, values (B, H, K, E); bias (B, 1, 1, K); gate (B, 1, 1)."""
         x = x + self.attention(modulate(self.attention_norm(x), film[:, 0]), None)

@@ -45,6 +45,7 @@ class NoteLayout(nn.Module):
         self.embedding = nn.Embedding(config.n_vocabulary_rows, config.d_model)
         self.wi = nn.Linear(config.d_model, 2 * config.d_model, bias=False)
         self.wo = nn.Linear(2 * config.d_model, N_PROFILES * config.d_model, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def forward(self, tokens: Tensor, times: Tensor) -> Tensor:
         batch, n_notes = tokens.shape[0], tokens.shape[1]
@@ -54,7 +55,11 @@ class NoteLayout(nn.Module):
         weights = self.profiles(times[:, :, 0], times[:, :, 1])  # (B, frames, N, P)
         weights = weights * (tokens[:, None, :, :1] > 0)
         weights = weights.reshape(batch, self.n_frames, n_notes * self.n_profiles).to(parts.dtype)
-        return torch.bmm(weights, parts)
+        laid = torch.bmm(weights, parts).float()
+        # A soft limit: faint releases pass as they are, but a dense chord must not drown the noisy spectrogram that
+        # this is added to.
+        laid = laid * torch.rsqrt(1.0 + laid.square().mean(-1, keepdim=True))
+        return self.out(laid.to(parts.dtype))  # type: ignore[no-any-return]
 
     def profiles(self, onset_s: Tensor, end_s: Tensor) -> Tensor:
         """(B, N) onsets and ends -> (B, frames, N, profiles), float32.

@@ -104,12 +104,17 @@ class Piece:
         return out
 
 
+def _round_up(count: int, multiple: int) -> int:
+    return max(multiple, -(-count // multiple) * multiple)
+
+
 def collate(chosen: Sequence[tuple[Piece, int]]) -> Batch:
     """Pad and stack windows, given as (piece, first frame)."""
     tokens = [piece.tokens(frame) for piece, frame in chosen]
     layouts = [piece.layout(frame) for piece, frame in chosen]
-    n_tokens = max(map(len, tokens))
-    n_notes = max(1, max(len(ids) for ids, _ in layouts))
+    # Whole multiples: kernels are compiled per shape, and a new shape at every step would cost more than padding.
+    n_tokens = _round_up(max(map(len, tokens)), 128)
+    n_notes = _round_up(max(len(ids) for ids, _ in layouts), 64)
     token_rows = torch.zeros(len(chosen), n_tokens, dtype=torch.int64)
     id_rows = torch.zeros(len(chosen), n_notes, 3, dtype=torch.int64)
     time_rows = torch.zeros(len(chosen), n_notes, 2)

@@ -46,8 +46,8 @@ class TrainConfig:
     """Hyper-parameters of a run."""
 
     batch_size: int = 12
-    matrix_lr: float = 3e-3
-    other_lr: float = 1.5e-3
+    matrix_lr: float = 2e-3
+    other_lr: float = 1e-3
     warmup_steps: int = 150
     ema_decay: float = 0.999
     condition_dropout: float = 0.1
@@ -65,7 +65,11 @@ def alpha_sigma(times: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss_on(model: SpectrogramDiffusion, batch: Batch, config: TrainConfig) -> Tensor:
-    """L1 distance between predicted and true v (or eps) at random noise levels, biased to the noisy end."""
+    """L1 distance between predicted and true v (or eps) at random noise levels, biased to the noisy end.
+
+    The weight sigma turns a distance in v into one in the spectrogram that it implies: at the clean end the network
+    need not learn to reproduce noise that no longer matters.
+    """
     n_windows = batch.target.shape[0]
     times = torch.rand(n_windows).sqrt()
     alpha, sigma = alpha_sigma(times)
@@ -88,7 +92,7 @@ def loss_on(model: SpectrogramDiffusion, batch: Batch, config: TrainConfig) -> T
             batch.layout_tokens,
             batch.layout_times,
         )
-    return (predicted.float() - goal).abs().mean()
+    return (sigma * (predicted.float() - goal)).abs().mean()
 
 
 @torch.no_grad()
@@ -112,7 +116,8 @@ def validate(model: SpectrogramDiffusion, batch: Batch, n_steps: int = 10) -> fl
                 batch.layout_tokens,
                 batch.layout_times,
             ).float()
-        x0 = (alpha_t * x - sigma_t * out).clamp(-1, 1) if model.config.objective == "v" else (x - sigma_t * out) / alpha_t
+        x0 = alpha_t * x - sigma_t * out if model.config.objective == "v" else (x - sigma_t * out) / alpha_t
+        x0 = x0.clamp(-1, 1)
         eps = (x - alpha_t * x0) / sigma_t
         x = alpha_s * x0 + sigma_s * eps if i > 1 else x0
     return float((x - batch.target).abs().mean())
@@ -124,16 +129,22 @@ def optimisers(model: SpectrogramDiffusion, config: TrainConfig) -> list[torch.o
     The FiLM matrices are far larger than they are used (once per window), so orthogonalising them would cost more
     than the network's own step.
     """
-    matrices, others = [], []
+    matrices, queries, others = [], [], []
     for name, parameter in model.named_parameters():
         if "positions" in name:
             parameter.requires_grad_(False)  # fixed tables
+        elif name.endswith("attention.q.weight"):
+            queries.append(parameter)
         elif ".blocks." in name and parameter.ndim == 2 and "film" not in name:
             matrices.append(parameter)
         else:
             others.append(parameter)
     return [
         torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        # Logits are not scaled, so queries live at 1/sqrt(d_kv) of the usual size, and so must their steps.
+        torch.optim.Muon(
+            queries, lr=config.matrix_lr * model.config.d_kv**-0.5, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
+        ),
         torch.optim.AdamW(others, lr=config.other_lr, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
@@ -219,7 +230,8 @@ class Trainer:
         mark = time.monotonic()
         while self.trained_s < total_s:
             progress = self.trained_s / total_s
-            factor = min(1.0, (self.step + 1) / self.config.warmup_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+            warmup = min(1.0, (self.step + 1) / self.config.warmup_steps)
+            factor = warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
             losses.append(self.train_step(factor))
             now = time.monotonic()
             self.trained_s, mark = self.trained_s + now - mark, now

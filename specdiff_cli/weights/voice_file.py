@@ -53,7 +53,9 @@ def read_voice_file(path: Path) -> VoiceFile:
         raise WeightsError(f"{path}: is missing; this folder is not a voice") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise WeightsError(f"{path}: cannot be read ({error})") from None
-    _only(path, "", data, {"name", "description", "license", "model", "sampling", "vocoder", "plays", "prefers_bfloat16"})
+    _only(
+        path, "", data, {"name", "description", "license", "model", "sampling", "vocoder", "plays", "prefers_bfloat16"}
+    )
     plays = _table(path, data, "plays")
     _only(path, "plays.", plays, {"programs", "drums"})
     vocoder = dict(_table(path, data, "vocoder"))

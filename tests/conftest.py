@@ -1,0 +1,44 @@
+"""Every test runs away from the user's caches, settings and network configuration."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+SHARED_MIDI = Path(__file__).resolve().parents[2] / "shared" / "midi"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the reference MIDI files where they are not beside the checkout."""
+    if SHARED_MIDI.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"needs {SHARED_MIDI}")
+    for item in items:
+        if "shared" in item.keywords or "shared_midi" in getattr(item, "fixturenames", ()):
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An empty cache, and none of the variables by which a user steers specdiff."""
+    cache = tmp_path_factory.mktemp("cache")
+    for name in list(os.environ):
+        if name.startswith(("HF_", "SPECDIFF_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SPECDIFF_CACHE", str(cache / "specdiff"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "xdg"))
+
+
+@pytest.fixture(autouse=True)
+def single_threaded() -> None:
+    """One thread for networks as small as the tests': more would only wait for each other on a busy machine."""
+    torch = sys.modules.get("torch")
+    if torch is not None:  # a test that needs no torch must not pay for it
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def shared_midi() -> Path:
+    """The folder of reference MIDI files; the test is skipped where there is none."""
+    return SHARED_MIDI

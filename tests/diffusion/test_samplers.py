@@ -1,0 +1,124 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from specdiff_cli.diffusion.guidance import guided
+from specdiff_cli.diffusion.samplers import SAMPLERS, Objective, ddim, ddpm, predict
+from specdiff_cli.diffusion.schedules import SCHEDULES, Step, magenta
+
+TARGET = torch.linspace(-1, 1, 12).reshape(1, 3, 4)
+# A noisy middle step with round numbers: alpha_t = 0.6, sigma_t = 0.8.
+STEP = Step(time=0.5, alpha2_t=0.36, sigma2_t=0.64, alpha2_s=0.64, sigma2_s=0.36)
+
+
+def never() -> Tensor:
+    raise AssertionError("no noise may be drawn here")
+
+
+def seeded_noise(seed: int = 0) -> "torch.Generator":
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("objective", ["eps", "v"])
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("n_steps", [1, 5])
+def test_a_perfect_denoiser_gives_the_spectrogram(
+    sampler: str, schedule: str, n_steps: int, objective: Objective
+) -> None:
+    steps = SCHEDULES[schedule](n_steps)
+    generator = seeded_noise()
+
+    def perfect(x: Tensor, i: int) -> Tensor:
+        step = steps[i]
+        eps = (x - step.alpha_t * TARGET) / step.sigma_t
+        return eps if objective == "eps" else step.alpha_t * eps - step.sigma_t * TARGET
+
+    def noise() -> Tensor:
+        return torch.randn(TARGET.shape, generator=generator)
+
+    out = SAMPLERS[sampler](perfect, noise(), steps, noise, objective, None)
+    torch.testing.assert_close(out, TARGET, atol=2e-3, rtol=0)
+
+
+def test_predictions_by_hand() -> None:
+    x = torch.tensor([0.6 * 0.5 + 0.8 * 0.25])  # x0 = 0.5, eps = 0.25
+    for objective, output in (("eps", 0.25), ("v", 0.6 * 0.25 - 0.8 * 0.5)):
+        prediction = predict(torch.tensor([output]), x, STEP, objective)  # type: ignore[arg-type]
+        assert prediction.x0.item() == pytest.approx(0.5, abs=1e-6)
+        assert prediction.eps.item() == pytest.approx(0.25, abs=1e-6)
+
+
+def test_eps_is_recomputed_after_the_clip() -> None:
+    prediction = predict(torch.tensor([0.0]), torch.tensor([1.2]), STEP, "eps")  # x0 would be 2
+    assert prediction.x0.item() == 1.0
+    assert prediction.eps.item() == pytest.approx((1.2 - 0.6) / 0.8, abs=1e-6)
+
+
+def test_ddpm_mean_and_large_variance_by_hand() -> None:
+    steps = [STEP, Step(0.25, 0.64, 0.36, 1.0, 0.0)]
+    x, x0 = 0.7, 0.5
+    seen: list[float] = []
+
+    def denoiser(z: Tensor, _i: int) -> Tensor:
+        seen.append(z.item())
+        return (z - 0.6 * x0) / 0.8 if len(seen) == 1 else (z - 0.8 * x0) / 0.6
+
+    out = ddpm(denoiser, torch.tensor([x]), steps, lambda: torch.ones(1), "eps", None)
+    snr_t, snr_s = 0.36 / 0.64, 0.64 / 0.36
+    r = snr_t / snr_s
+    mean = r * math.sqrt(0.64 / 0.36) * x + (1 - r) * 0.8 * x0
+    # (1 - SNR_t / SNR_s) sigmoid(-logSNR_t), which is also 1 - alpha_t^2 / alpha_s^2
+    variance = (1 - r) / (1 + snr_t)
+    assert variance == pytest.approx(1 - 0.36 / 0.64)
+    assert seen[1] == pytest.approx(mean + math.sqrt(variance), abs=1e-6)
+    assert out.item() == pytest.approx(x0, abs=1e-6)
+
+
+def test_ddim_step_by_hand_and_without_noise() -> None:
+    steps = [STEP, Step(0.25, 0.64, 0.36, 1.0, 0.0)]
+    seen: list[float] = []
+
+    def denoiser(z: Tensor, _i: int) -> Tensor:
+        seen.append(z.item())
+        return torch.tensor([0.25])
+
+    x = 0.6 * 0.5 + 0.8 * 0.25
+    ddim(denoiser, torch.tensor([x]), steps, never, "eps", None)
+    assert seen[1] == pytest.approx(0.8 * 0.5 + 0.6 * 0.25, abs=1e-6)
+
+
+def test_ddpm_draws_noise_at_every_step_but_the_last() -> None:
+    draws: list[int] = []
+
+    def noise() -> Tensor:
+        draws.append(1)
+        return torch.zeros(1)
+
+    ddpm(lambda z, _i: torch.zeros_like(z), torch.zeros(1), magenta(7), noise, "eps", None)
+    assert len(draws) == 6
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_the_callback_counts_finished_steps(sampler: str) -> None:
+    counts: list[int] = []
+    SAMPLERS[sampler](
+        lambda z, _i: torch.zeros_like(z), torch.zeros(1), magenta(3), lambda: torch.zeros(1), "eps", counts.append
+    )
+    assert counts == [1, 2, 3]
+
+
+def test_guidance_combines_and_skips() -> None:
+    x = torch.zeros(2)
+
+    def constant(value: float):  # type: ignore[no-untyped-def]
+        return lambda _x, _i: torch.full((2,), value)
+
+    def forbidden(_x: Tensor, _i: int) -> Tensor:
+        raise AssertionError("must not be evaluated")
+
+    assert guided(constant(3.0), constant(1.0), 2.0)(x, 0).tolist() == [5.0, 5.0]
+    assert guided(constant(3.0), forbidden, 1.0)(x, 0).tolist() == [3.0, 3.0]
+    assert guided(forbidden, constant(1.0), 0.0)(x, 0).tolist() == [1.0, 1.0]
