@@ -71,15 +71,14 @@ def _computes_in_bfloat16(device: "torch.device") -> bool:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # Emulated bfloat16 is slower than float32, so it must be in the instruction set.
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bfloat16_instructions()
+        return _has_bfloat16_instructions()
     return False
 
 
 def _has_bfloat16_instructions() -> bool:
     import torch
 
-    flags = torch.backends.cpu.get_cpu_capability()
-    return flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

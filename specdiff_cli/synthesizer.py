@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from specdiff_cli.audio.mel import from_model_range, to_model_range
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
-from specdiff_cli.constants import HOP_SAMPLES, N_MELS, SAMPLE_RATE_HZ, WINDOW_FRAMES, WINDOW_SAMPLES
+from specdiff_cli.constants import HOP_SAMPLES, N_MELS, SAMPLE_RATE_HZ, WINDOW_FRAMES
 from specdiff_cli.diffusion.guidance import guided
 from specdiff_cli.diffusion.samplers import SAMPLERS, Denoiser
 from specdiff_cli.diffusion.schedules import SCHEDULES, Step
@@ -78,9 +79,19 @@ class Synthesizer:
         return f"{self.voice.name} + {self.vocoder.name} · {self.device} {dtype}"
 
     @staticmethod
+    def count_samples(duration_s: float) -> int:
+        """Samples of a render of ``duration_s`` seconds; at least one."""
+        return max(1, round(duration_s * SAMPLE_RATE_HZ))
+
+    @staticmethod
+    def count_frames(duration_s: float) -> int:
+        """Spectrogram frames of such a render."""
+        return -(-Synthesizer.count_samples(duration_s) // HOP_SAMPLES)
+
+    @staticmethod
     def count_windows(duration_s: float) -> int:
-        """Windows that a render of ``duration_s`` seconds takes."""
-        return -(-_count_samples(duration_s) // WINDOW_SAMPLES)
+        """Windows of such a render."""
+        return -(-Synthesizer.count_frames(duration_s) // WINDOW_FRAMES)
 
     def stream(
         self,
@@ -104,8 +115,8 @@ class Synthesizer:
         Yields:
             (n,) float32 at 16 kHz, nominally within [-1, 1]; ``round(16000 * duration_s)`` samples in all.
         """
-        n_samples = _count_samples(duration_s)
-        n_frames = -(-n_samples // HOP_SAMPLES)
+        n_samples = self.count_samples(duration_s)
+        n_frames = self.count_frames(duration_s)
         n_windows = self.count_windows(duration_s)
         windows = tokenize(notes, self.config.vocabulary, total_s=duration_s)
         streaming = StreamingVocoder(self.vocoder)
@@ -159,7 +170,7 @@ class Synthesizer:
     def _film(self, steps: Sequence[Step]) -> Tensor:
         """FiLM tables of all steps, (steps, layers, 2, 2 d_model): they depend on nothing but the time."""
         times = torch.tensor([step.time for step in steps], dtype=torch.float32, device=self.device)
-        return torch.cat([self._decoder.film(chunk) for chunk in times.split(FILM_CHUNK_STEPS)])
+        return torch.cat([self._decoder.film(chunk) for chunk in torch.split(times, FILM_CHUNK_STEPS)])
 
     def _remember(self, window: TokenWindow, context: Tensor | None) -> _Memory:
         """Encode the window's notes and the previous spectrogram, and project them to keys and values.
@@ -189,10 +200,6 @@ class Synthesizer:
         return guided(conditional, unconditional, weight)
 
 
-def _count_samples(duration_s: float) -> int:
-    return max(1, round(duration_s * SAMPLE_RATE_HZ))
-
-
 def _reporter(
     on_progress: ProgressCallback | None, window: int, n_windows: int, n_steps: int
 ) -> Callable[[int], None] | None:
@@ -201,7 +208,7 @@ def _reporter(
     return lambda step: on_progress(Progress(window, n_windows, step, n_steps))
 
 
-def _compile(module: nn.Module, *methods: str) -> nn.Module:
+def _compile(module: nn.Module, *methods: str) -> Any:
     """Script and freeze a module; ``methods`` stay callable beside ``forward``."""
     with warnings.catch_warnings():
         # TorchScript is what the renderer is built on; its deprecation notice is not for users to act on.
@@ -209,4 +216,4 @@ def _compile(module: nn.Module, *methods: str) -> nn.Module:
         for method in methods:
             torch.jit.export(getattr(type(module), method))
         scripted = torch.jit.script(module)
-        return torch.jit.freeze(scripted, preserved_attrs=list(methods))  # type: ignore[no-any-return]
+        return torch.jit.freeze(scripted, preserved_attrs=list(methods))

@@ -33,10 +33,12 @@ def tempo(tick: int, us_per_beat: int) -> Timed:
     return (tick, mido.MetaMessage("set_tempo", tempo=us_per_beat))
 
 
-def midi_bytes(*tracks: Iterable[Timed], ticks_per_beat: int = 480, kind: int = 1, end_tick: int | None = None) -> bytes:
+def midi_bytes(
+    *tracks: Iterable[Timed], ticks_per_beat: int = 480, kind: int = 1, end_tick: int | None = None
+) -> bytes:
     """A MIDI file of ``tracks``; messages at one tick keep their order. 480 ticks are 0.5 s unless a tempo is set.
 
-    Tracks end with their last message, or at ``end_tick``.
+    Tracks end with their last message, but not before ``end_tick``.
     """
     midi = mido.MidiFile(type=kind, ticks_per_beat=ticks_per_beat)
     for timed in tracks:
@@ -46,7 +48,7 @@ def midi_bytes(*tracks: Iterable[Timed], ticks_per_beat: int = 480, kind: int = 
             track.append(message.copy(time=tick - now))
             now = tick
         if end_tick is not None:
-            track.append(mido.MetaMessage("end_of_track", time=end_tick - now))
+            track.append(mido.MetaMessage("end_of_track", time=max(0, end_tick - now)))
         midi.tracks.append(track)
     file = io.BytesIO()
     midi.save(file=file)

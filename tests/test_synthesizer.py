@@ -97,9 +97,7 @@ def test_the_previous_window_is_the_context_of_the_next(reference: Synthesizer) 
     """Two songs that differ in their first window only: with a context the second windows differ, too."""
     song = [Note(5.5, 6.0, 60, 80, 0, False)]
     other = [Note(0.5, 1.0, 72, 80, 0, False), *song]
-    mels = [
-        list(reference.spectrogram(tokenize(notes, total_s=8.0), 2, TWO_STEPS)) for notes in (song, other)
-    ]
+    mels = [list(reference.spectrogram(tokenize(notes, total_s=8.0), 2, TWO_STEPS)) for notes in (song, other)]
     assert (mels[0][1] - mels[1][1]).abs().max() > 1e-3
 
 
@@ -108,9 +106,7 @@ def test_without_context_windows_are_independent(tmp_path: Path) -> None:
     synthesizer = Synthesizer(voice, StepVocoder(), CPU, torch.float32)
     song = [Note(5.5, 6.0, 60, 80, 0, False)]
     other = [Note(0.5, 1.0, 72, 80, 0, False), *song]
-    mels = [
-        list(synthesizer.spectrogram(tokenize(notes, total_s=8.0), 2, TWO_STEPS)) for notes in (song, other)
-    ]
+    mels = [list(synthesizer.spectrogram(tokenize(notes, total_s=8.0), 2, TWO_STEPS)) for notes in (song, other)]
     assert (mels[0][0] - mels[1][0]).abs().max() > 1e-3
     assert torch.equal(mels[0][1], mels[1][1])
 

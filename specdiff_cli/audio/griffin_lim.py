@@ -13,6 +13,7 @@ the multiplicative updates adds half as much again on a quiet piano piece.
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -50,8 +51,9 @@ class GriffinLim:
         mel = checked_mel(mel)
         if mel.shape[0] == 0:
             return torch.empty(0)
-        magnitude, peaky = spread_mel(mel.exp())
-        phases = follow_peaks(peaky, first_frame)
+        spread = spread_mel(mel.exp())
+        magnitude = meet_bands(spread, mel.exp(), N_SPREAD_UPDATES - N_PEAK_UPDATES)
+        phases = follow_peaks(find_peaks(spread), first_frame)
         return fast_griffin_lim(magnitude, phases, self.n_iterations)
 
 
@@ -66,29 +68,34 @@ def _spread_matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return to_bands.coalesce(), to_bins.coalesce()
 
 
-def spread_mel(mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Non-negative magnitudes whose mel bands are the given ones.
-
-    Multiplicative updates: they keep what they start from smooth where the bands say nothing.
+def spread_mel(mel: torch.Tensor) -> torch.Tensor:
+    """Non-negative magnitudes whose mel bands are about the given ones: what ``meet_bands`` makes exact.
 
     Args:
         mel: (n_frames, 128) mel magnitudes (not logarithms), float32.
 
     Returns:
-        The magnitudes (n_frames, 513) float32, and an early, less exact stage of them in float64: decisions are taken
-        on that one, because rounding that depends on the number of frames would now and then flip them in float32.
+        (n_frames, 513) float64: peaks are found on these, and in float32 rounding that depends on the number of
+        frames would now and then decide otherwise.
     """
     _, bins = _spread_matrices(torch.float64)
     bands = mel.T.double()  # (128, n_frames)
     per_bin = torch.sparse.mm(bins, torch.ones(N_MELS, 1, dtype=torch.float64))  # zero where no triangle reaches
     magnitude = torch.sparse.mm(bins, bands) / per_bin.clamp_min(_TINY)  # (513, n_frames)
     peaky = _update(magnitude, bands, N_PEAK_UPDATES)
-    magnitude = _update(peaky.float(), bands.float(), N_SPREAD_UPDATES - N_PEAK_UPDATES)
-    return magnitude.T.contiguous(), peaky.T.contiguous()
+    return peaky.T.contiguous()
+
+
+def meet_bands(magnitude: torch.Tensor, mel: torch.Tensor, n_updates: int) -> torch.Tensor:
+    """Change magnitudes (n_frames, 513) as little as it takes to give the mel magnitudes (n_frames, 128); float32."""
+    return _update(magnitude.float().T.contiguous(), mel.float().T.contiguous(), n_updates).T.contiguous()
 
 
 def _update(magnitude: torch.Tensor, bands: torch.Tensor, n_updates: int) -> torch.Tensor:
-    """Multiplicative updates of (513, n_frames) towards the bands (128, n_frames)."""
+    """Multiplicative updates of (513, n_frames) towards the bands (128, n_frames).
+
+    They keep what they start from smooth where the bands say nothing.
+    """
     to_bands, to_bins = _spread_matrices(magnitude.dtype)
     target = torch.sparse.mm(to_bins, bands)
     for _ in range(n_updates):
@@ -97,44 +104,30 @@ def _update(magnitude: torch.Tensor, bands: torch.Tensor, n_updates: int) -> tor
     return magnitude
 
 
-def follow_peaks(magnitude: torch.Tensor, first_frame: int) -> torch.Tensor:
-    """First guess of the phases: every bin turns with the partial whose peak is nearest to it.
+class Peaks(NamedTuple):
+    """Which partial each bin belongs to."""
 
-    Args:
-        magnitude: (n_frames, 513) float64.
-        first_frame: song index of the first frame, which places the anchors.
+    nearest: torch.Tensor
+    """(n_frames, 513) int64: the bin of the nearest local maximum of the frame."""
+    places: torch.Tensor
+    """(n_frames, 513) float64: where between the bins that maximum lies, in bins."""
 
-    Returns:
-        (n_frames, 513) float32 phases in radians. They depend on frames back to the last anchor only.
-    """
-    n_frames = magnitude.shape[0]
-    nearest, peak_bin = _nearest_peaks(magnitude)
-    bins = torch.arange(N_BINS)
-    turn = peak_bin * (2 * math.pi * HOP_SAMPLES / FFT_SAMPLES)  # advance over one hop, radians
-    # the window's own phase: its middle lies half a frame after its start
-    lobe = (bins - peak_bin) * (2 * math.pi * (FRAME_SAMPLES // 2) / FFT_SAMPLES)
+    @property
+    def turns(self) -> torch.Tensor:
+        """Phase advance of that partial over one hop, (n_frames, 513) float64, radians."""
+        return self.places * (2 * math.pi * HOP_SAMPLES / FFT_SAMPLES)
 
-    # lay the frames out as (n_anchors, ANCHOR_FRAMES, 513), so that all anchor periods advance together
-    lead = first_frame % ANCHOR_FRAMES
-    n_anchors = -(-(lead + n_frames) // ANCHOR_FRAMES)
-    trail = n_anchors * ANCHOR_FRAMES - lead - n_frames
-    turn = functional.pad(turn, (0, 0, lead, trail)).view(n_anchors, ANCHOR_FRAMES, N_BINS)
-    nearest = functional.pad(nearest, (0, 0, lead, trail)).view(n_anchors, ANCHOR_FRAMES, N_BINS)
-    phases = torch.empty_like(turn)
-    start = _hashed_phases(first_frame // ANCHOR_FRAMES, n_anchors)
-    phases[:, 0] = start.gather(1, nearest[:, 0])
-    for i in range(1, ANCHOR_FRAMES):
-        advanced = phases[:, i - 1] + 0.5 * (turn[:, i - 1] + turn[:, i])
-        phases[:, i] = advanced.gather(1, nearest[:, i]).remainder(2 * math.pi)
-    return (phases.view(-1, N_BINS)[lead : lead + n_frames] - lobe).float()
+    @property
+    def lobes(self) -> torch.Tensor:
+        """The window's own phase at each bin, (n_frames, 513) float64: its middle lies half a frame after its start."""
+        return (torch.arange(N_BINS) - self.places) * (2 * math.pi * (FRAME_SAMPLES // 2) / FFT_SAMPLES)
 
 
-def _nearest_peaks(magnitude: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each bin the nearest local maximum of its frame: its bin (int64), and its place between bins (float64)."""
+def find_peaks(magnitude: torch.Tensor) -> Peaks:
+    """Local maxima over frequency of (n_frames, 513) float64 magnitudes, refined by a parabola on the logarithm."""
     log_magnitude = magnitude.clamp_min(1e-7).log()
     left, middle, right = log_magnitude[:, :-2], log_magnitude[:, 1:-1], log_magnitude[:, 2:]
     is_peak = functional.pad((middle > left) & (middle >= right), (1, 1))
-    # the top of the parabola through three neighbours
     curvature = (left - 2 * middle + right).clamp_max(-_TINY)
     offset = functional.pad((0.5 * (left - right) / curvature).clamp(-0.5, 0.5), (1, 1)) * is_peak
     bins = torch.arange(N_BINS).expand_as(is_peak)
@@ -142,16 +135,62 @@ def _nearest_peaks(magnitude: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     above = torch.where(is_peak, bins, 2 * N_BINS).flip(1).cummin(1).values.flip(1)
     nearest = torch.where(bins - below <= above - bins, below, above)
     nearest = torch.where((nearest < 0) | (nearest >= N_BINS), bins, nearest)  # a frame without any peak
-    return nearest, nearest + offset.gather(1, nearest)
+    return Peaks(nearest, nearest + offset.gather(1, nearest))
 
 
-def _hashed_phases(first_anchor: int, n_anchors: int) -> torch.Tensor:
-    """Random-looking phases that depend on the anchor's index and the bin alone: (n_anchors, 513) float64."""
-    anchors = torch.arange(first_anchor, first_anchor + n_anchors)[:, None]
-    mixed = (anchors * N_BINS + torch.arange(N_BINS)) & 0x7FFFFFFF
-    for multiplier in (0x45D9F3B, 0x119DE1F3):  # odd 31-bit factors: products stay inside int64
-        mixed = ((mixed ^ (mixed >> 16)) * multiplier) & 0x7FFFFFFF
-    return (mixed ^ (mixed >> 15)).double() * (2 * math.pi / 2**31)
+def follow_peaks(peaks: Peaks, first_frame: int) -> torch.Tensor:
+    """First guess of the phases: every bin turns with the partial whose peak is nearest to it.
+
+    Returns (n_frames, 513) float32 radians. They depend on frames back to the last anchor only; ``first_frame`` is
+    the song index of the first frame, which places the anchors.
+    """
+    grid = AnchorGrid(first_frame, peaks.nearest.shape[0])
+    turns, nearest = grid.lay_out(peaks.turns), grid.lay_out(peaks.nearest)
+    phases = torch.empty_like(turns)
+    phases[:, 0] = grid.start_phases().gather(1, nearest[:, 0])
+    for i in range(1, ANCHOR_FRAMES):
+        advanced = phases[:, i - 1] + 0.5 * (turns[:, i - 1] + turns[:, i])
+        phases[:, i] = advanced.gather(1, nearest[:, i]).remainder(2 * math.pi)
+    return (grid.take_back(phases) - peaks.lobes).float()
+
+
+def follow_turns(peaks: Peaks, turns: torch.Tensor, first_frame: int) -> torch.Tensor:
+    """First guess of the phases from the advance of every bin since the frame before, (n_frames, 513) float64 radians.
+
+    The peaks give the phases at the anchors. Returns as ``follow_peaks``.
+    """
+    grid = AnchorGrid(first_frame, turns.shape[0])
+    steps = grid.lay_out(turns)
+    start = grid.start_phases().gather(1, grid.lay_out(peaks.nearest)[:, 0])
+    steps[:, 0] = start - grid.lay_out(peaks.lobes)[:, 0]
+    return grid.take_back(steps.cumsum(1)).remainder(2 * math.pi).float()
+
+
+class AnchorGrid:
+    """Frames of a piece laid out by anchor period, so that all periods advance together."""
+
+    def __init__(self, first_frame: int, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._lead = first_frame % ANCHOR_FRAMES
+        self._first_anchor = first_frame // ANCHOR_FRAMES
+        self._n_anchors = -(-(self._lead + n_frames) // ANCHOR_FRAMES)
+
+    def lay_out(self, values: torch.Tensor) -> torch.Tensor:
+        """(n_frames, 513) to (n_anchors, ANCHOR_FRAMES, 513), a copy with zeros where the piece has no frames."""
+        trail = self._n_anchors * ANCHOR_FRAMES - self._lead - self._n_frames
+        return functional.pad(values, (0, 0, self._lead, trail)).view(self._n_anchors, ANCHOR_FRAMES, N_BINS)
+
+    def take_back(self, values: torch.Tensor) -> torch.Tensor:
+        """The inverse of ``lay_out``."""
+        return values.reshape(-1, N_BINS)[self._lead : self._lead + self._n_frames]
+
+    def start_phases(self) -> torch.Tensor:
+        """Random-looking phases, (n_anchors, 513) float64, that depend on the anchor's place in the song alone."""
+        anchors = torch.arange(self._first_anchor, self._first_anchor + self._n_anchors)[:, None]
+        mixed = (anchors * N_BINS + torch.arange(N_BINS)) & 0x7FFFFFFF
+        for multiplier in (0x45D9F3B, 0x119DE1F3):  # odd factors below 2^31: products stay inside int64
+            mixed = ((mixed ^ (mixed >> 16)) * multiplier) & 0x7FFFFFFF
+        return (mixed ^ (mixed >> 15)).double() * (2 * math.pi / 2**31)
 
 
 def fast_griffin_lim(magnitude: torch.Tensor, phases: torch.Tensor, n_iterations: int) -> torch.Tensor:

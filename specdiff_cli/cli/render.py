@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,12 @@ import typer
 
 from specdiff_cli.cli.console import clock, fail, render_display, say, working
 from specdiff_cli.cli.inputs import expand
-from specdiff_cli.cli.mel_file import MelCollector
+from specdiff_cli.cli.mel_file import MelWriter
 from specdiff_cli.errors import ExitCode, MidiError, OutputError, SpecdiffError, UsageError
 
 if TYPE_CHECKING:
     from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
-    from specdiff_cli.midi.notes import MidiSong, Note
+    from specdiff_cli.midi.notes import MidiSong
     from specdiff_cli.synthesizer import Sampling, Synthesizer
 
 STDOUT = "-"
@@ -289,9 +290,9 @@ def _render_one(
     duration_s = song.end_s + options.tail_s
     n_windows = synthesizer.count_windows(duration_s)
     start_s = time.perf_counter()
-    mel_frames = MelCollector() if job.mel_target is not None else None
     with (
-        _open_writer(job, options, round(duration_s * 16_000)) as writer,
+        _open_writer(job, options, synthesizer.count_samples(duration_s)) as writer,
+        _open_mel(job, synthesizer.count_frames(duration_s)) as mel_writer,
         render_display(job.source.name, n_windows, sampling.steps, options.quiet) as display,
     ):
 
@@ -300,12 +301,10 @@ def _render_one(
             display.step(at.window, at.n_windows, at.step, at.n_steps, min(done_s, duration_s))
 
         chunks = synthesizer.stream(
-            notes, duration_s, sampling, on_progress=on_progress, on_mel=mel_frames.add if mel_frames else None
+            notes, duration_s, sampling, on_progress=on_progress, on_mel=mel_writer.write if mel_writer else None
         )
         for chunk in chunks:
             writer.write(chunk)
-    if mel_frames is not None and job.mel_target is not None:
-        mel_frames.save(job.mel_target)
     elapsed_s = time.perf_counter() - start_s
     if synthesizer.n_dropped_events:
         messages.append(f"{synthesizer.n_dropped_events} note events did not fit into their windows and were dropped")
@@ -337,6 +336,10 @@ def _open_writer(job: Job, options: OutputOptions, n_samples: int) -> "AtomicWri
         overwrite=options.overwrite,
         expected_samples=n_samples,
     )
+
+
+def _open_mel(job: Job, n_frames: int) -> "AbstractContextManager[MelWriter | None]":
+    return nullcontext() if job.mel_target is None else MelWriter(job.mel_target, n_frames)
 
 
 def _tell(options: OutputOptions, line: str) -> None:

@@ -18,7 +18,10 @@ Denoiser = Callable[[Tensor, int], Tensor]
 StepCallback = Callable[[int], None]
 #: Draws standard normal noise of x's shape.
 NoiseSource = Callable[[], Tensor]
-Objective = Literal["eps", "v"]
+#: What a network's output means; see `implied_x0`.
+Objective = Literal["eps", "v", "x0"]
+#: Standard deviation of spectrograms in model range, for the linear guess of the "x0" objective.
+DATA_STD = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,24 @@ class Prediction:
     eps: Tensor
 
 
+def implied_x0(output: Tensor, x: Tensor, alpha: Tensor | float, sigma: Tensor | float, objective: Objective) -> Tensor:
+    """The clean spectrogram that a network output implies, not yet clipped.
+
+    Objectives: ``eps``, the noise (the reference's); ``v``, alpha * noise - sigma * x0 (Salimans and Ho 2022);
+    ``x0``, what remains of x0 beyond the best guess that is linear in the noisy x (after Karras et al. 2022). The last
+    suits spectrograms, whose spread is well below 1: the network need not carry the noise through to its output.
+    """
+    if objective == "x0":
+        spread = DATA_STD**2
+        return output + (alpha * spread / (alpha * alpha * spread + sigma * sigma)) * x
+    if objective == "v":
+        return alpha * x - sigma * output
+    return (x - sigma * output) / alpha
+
+
 def predict(output: Tensor, x: Tensor, step: Step, objective: Objective) -> Prediction:
     """Clip the implied spectrogram to model range [-1, 1], then recompute the noise that goes with it."""
-    if objective == "v":
-        x0 = step.alpha_t * x - step.sigma_t * output
-    else:
-        x0 = (x - step.sigma_t * output) / step.alpha_t
-    x0 = x0.clamp(-1.0, 1.0)
+    x0 = implied_x0(output, x, step.alpha_t, step.sigma_t, objective).clamp(-1.0, 1.0)
     return Prediction(x0=x0, eps=(x - step.alpha_t * x0) / step.sigma_t)
 
 

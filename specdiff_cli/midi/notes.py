@@ -29,7 +29,7 @@ MAX_DETAIL_CHARS = 120
 
 # A run of bytes with the high bit set reads as one number, and mido's time for it grows with the square of its
 # length. Nothing in real files comes near this length: numbers have four bytes, text and data have gaps.
-_ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
+_ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{1024}")
 
 # What mido raises on damaged files; anything else would be a bug of ours.
 _MIDO_ERRORS = (
@@ -162,7 +162,7 @@ def _parse_with_mido(data: bytes, name: str) -> mido.MidiFile:
     if data[:4] != b"MThd":
         raise MidiError(f"{name}: is not a standard MIDI file (it does not begin with MThd)")
     if _ENDLESS_NUMBER.search(data):
-        raise _damaged(name, "it holds a number of thousands of bytes")
+        raise _damaged(name, "it holds a number of more than a thousand bytes")
     try:
         midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
     except _MIDO_ERRORS as error:

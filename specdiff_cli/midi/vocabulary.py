@@ -51,16 +51,20 @@ class Vocabulary:
 
     def describe(self, token_id: int) -> str:
         """A readable name, such as ``pitch 60``, for tables and error messages."""
+        if not 0 <= token_id < self.n_ids:
+            raise ValueError(f"token id {token_id} is outside 0 to {self.n_ids - 1}")
         if token_id < N_SPECIAL_IDS:
             return ("padding", "end", "unknown")[token_id]
-        for name, first_id in (
-            ("drum", self.first_drum_id),
-            ("program", self.first_program_id),
-            ("tie", self.tie_id),
-            ("velocity", self.first_velocity_id),
-            ("pitch", self.first_pitch_id),
-            ("shift", N_SPECIAL_IDS),
-        ):
-            if token_id >= first_id:
-                return name if name == "tie" else f"{name} {token_id - first_id}"
-        raise ValueError(f"negative token id {token_id}")
+        name, first_id = next(
+            (name, first_id)
+            for name, first_id in (
+                ("drum", self.first_drum_id),
+                ("program", self.first_program_id),
+                ("tie", self.tie_id),
+                ("velocity", self.first_velocity_id),
+                ("pitch", self.first_pitch_id),
+                ("shift", N_SPECIAL_IDS),
+            )
+            if token_id >= first_id
+        )
+        return name if name == "tie" else f"{name} {token_id - first_id}"

@@ -5,7 +5,7 @@ from typing import Literal
 
 from specdiff_cli.midi.vocabulary import Vocabulary
 
-Objective = Literal["eps", "v"]
+Objective = Literal["eps", "v", "x0"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,8 @@ class ModelConfig:
 
     ``n_heads * d_kv`` need not equal ``d_model`` (it is 384 against 512 in the small reference models).
     ``note_layout`` adds our own path that lays the notes on their frames; the published checkpoints have none.
-    ``objective`` says what the decoder predicts: the noise (reference) or v = alpha * noise - sigma * x0.
+    ``objective`` says what the decoder predicts: the noise (reference), v or x0; see
+    :func:`specdiff_cli.diffusion.samplers.implied_x0`.
     """
 
     d_model: int

@@ -63,7 +63,7 @@ class SpectrogramDiffusion(nn.Module):
             if parameter.ndim == 1:
                 nn.init.ones_(parameter)
             elif "positions" in name:
-                parameter.data.copy_(sinusoid_table(*parameter.shape, generator=generator))
+                parameter.data.copy_(sinusoid_table(parameter.shape[0], parameter.shape[1], generator))
             elif "embedding" in name:
                 nn.init.normal_(parameter, std=1.0, generator=generator)
             elif name.endswith(("_film.weight", "output_projection.weight")):

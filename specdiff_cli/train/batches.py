@@ -39,9 +39,7 @@ class Piece:
             audio = torch.from_numpy(archive["audio"].astype(np.float32) / _PCM16_SCALE)
             rows: npt.NDArray[np.float64] = archive["notes"]
         self.mel = to_model_range(log_mel(audio)).half()  # (frames, 128)
-        notes = [
-            Note(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), bool(row[5])) for row in rows.tolist()
-        ]
+        notes = [Note(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), bool(row[5])) for row in rows.tolist()]
         self._vocabulary = vocabulary
         self._events = EventTable.from_notes(notes, vocabulary)
         self._start_steps = np.rint(rows[:, 0] * STEPS_PER_SECOND)

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from specdiff_cli.diffusion.samplers import implied_x0
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.train.batches import Batch, Corpus, collate
@@ -37,7 +38,7 @@ TINY = ModelConfig(
     n_vocabulary_rows=1424,
     n_velocity_bins=32,
     note_layout=True,
-    objective="v",
+    objective="x0",
 )
 
 
@@ -65,24 +66,33 @@ def alpha_sigma(times: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss_on(model: SpectrogramDiffusion, batch: Batch, config: TrainConfig) -> Tensor:
-    """L1 distance between predicted and true v (or eps) at random noise levels, biased to the noisy end.
-
-    The weight sigma turns a distance in v into one in the spectrogram that it implies: at the clean end the network
-    need not learn to reproduce noise that no longer matters.
-    """
+    """L1 distance between the true and the implied spectrogram at random noise levels, biased to the noisy end."""
     n_windows = batch.target.shape[0]
     times = torch.rand(n_windows).sqrt()
     alpha, sigma = alpha_sigma(times)
-    noise = torch.randn_like(batch.target)
-    noisy = alpha * batch.target + sigma * noise
-    goal = alpha * noise - sigma * batch.target if model.config.objective == "v" else noise
+    noisy = alpha * batch.target + sigma * torch.randn_like(batch.target)
     # A rolling render sees its own imperfect output as context; noise of random strength stands in for it.
     strength = torch.rand(n_windows, 1, 1) * config.context_noise
     context = batch.context + strength * torch.randn_like(batch.context)
     has_context = batch.has_context & (torch.rand(n_windows) >= config.context_dropout)
     is_conditioned = torch.rand(n_windows) >= config.condition_dropout
+    output = run_model(model, noisy, times, batch, context, has_context, is_conditioned)
+    implied = implied_x0(output, noisy, alpha, sigma, model.config.objective)
+    return (implied - batch.target).abs().mean()
+
+
+def run_model(
+    model: SpectrogramDiffusion,
+    noisy: Tensor,
+    times: Tensor,
+    batch: Batch,
+    context: Tensor,
+    has_context: Tensor,
+    is_conditioned: Tensor,
+) -> Tensor:
+    """One evaluation in bfloat16; the output is float32."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        predicted = model(
+        out: Tensor = model(
             noisy,
             times,
             batch.tokens,
@@ -92,7 +102,7 @@ def loss_on(model: SpectrogramDiffusion, batch: Batch, config: TrainConfig) -> T
             batch.layout_tokens,
             batch.layout_times,
         )
-    return (sigma * (predicted.float() - goal)).abs().mean()
+    return out.float()
 
 
 @torch.no_grad()
@@ -105,19 +115,8 @@ def validate(model: SpectrogramDiffusion, batch: Batch, n_steps: int = 10) -> fl
         t = torch.full((x.shape[0],), i / n_steps)
         s = torch.full((x.shape[0],), (i - 1) / n_steps)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = alpha_sigma(t), alpha_sigma(s)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = model(
-                x,
-                t,
-                batch.tokens,
-                batch.context,
-                batch.has_context,
-                yes,
-                batch.layout_tokens,
-                batch.layout_times,
-            ).float()
-        x0 = alpha_t * x - sigma_t * out if model.config.objective == "v" else (x - sigma_t * out) / alpha_t
-        x0 = x0.clamp(-1, 1)
+        out = run_model(model, x, t, batch, batch.context, batch.has_context, yes)
+        x0 = implied_x0(out, x, alpha_t, sigma_t, model.config.objective).clamp(-1, 1)
         eps = (x - alpha_t * x0) / sigma_t
         x = alpha_s * x0 + sigma_s * eps if i > 1 else x0
     return float((x - batch.target).abs().mean())
@@ -180,6 +179,12 @@ class Trainer:
         self.step, self.trained_s = state["step"], state["trained_s"]
         self.generator = np.random.default_rng([self.config.seed, self.step])
         torch.manual_seed(self.config.seed + self.step)
+
+    def start_from(self, path: Path) -> None:
+        """Take over the weights of another run, not its optimisers."""
+        weights = torch.load(path, weights_only=True)["model"]
+        self.model.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
 
     def save(self) -> None:
         state = {
@@ -257,11 +262,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch-size", type=int, default=TrainConfig.batch_size)
+    parser.add_argument("--start-from", type=Path, help="state.pt whose weights to start from")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     config = TrainConfig(batch_size=args.batch_size)
     trainer = Trainer(args.corpus, args.out, config, TINY)
+    if args.start_from is not None and trainer.step == 0:
+        trainer.start_from(args.start_from)
     n_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     log.info("%.1f M parameters", n_parameters / 1e6)
     trainer.run(args.minutes)

@@ -62,8 +62,8 @@ def test_a_song_becomes_a_wav_in_the_current_folder(folder: Path, voice: str) ->
     audio, rate = soundfile.read(folder / "scale.wav")
     assert (rate, audio.shape) == (16_000, (round(2.5 * 16_000),))  # 3 notes of 0.5 s and a tail of 1 s
     assert soundfile.info(folder / "scale.wav").subtype == "PCM_16"
-    assert len(result.stderr.splitlines()) == 2, result.stderr
-    start, summary = result.stderr.splitlines()
+    lines = [line for line in result.stderr.splitlines() if "clipped" not in line]  # random weights are loud
+    start, summary = lines
     assert start == "scale.mid: rendering 1 window of 2 steps"
     for part in ("scale.wav: 0:03 of audio in", "× realtime", "random + griffin-lim", "cpu float32", "seed 0"):
         assert part in summary
@@ -154,7 +154,10 @@ BAD_INPUTS = {
     "missing": (None, "no such file"),
     "empty": (b"", "is empty"),
     "text": (b"hello, I am a text", "is not a standard MIDI file"),
-    "truncated": (b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x01\x00\x00\x90", "is a damaged MIDI file"),
+    "truncated": (
+        b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x01\x00\x00\x90",
+        "is a damaged MIDI file",
+    ),
     "type 2": (b"MThd\x00\x00\x00\x06\x00\x02\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xff\x2f\x00", "type 2"),
     "no notes": (b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xff\x2f\x00", "holds no notes"),
     "30 hours": (

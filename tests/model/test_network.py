@@ -63,12 +63,8 @@ def test_cached_and_skipped_parts_equal_the_masked_batch(config: ModelConfig) ->
         keys, values = network.decoder.memory(encodings)
         laid = None
         if network.note_layout is not None:
-            laid = network.note_layout(
-                inputs["layout_tokens"][row : row + 1], inputs["layout_times"][row : row + 1]
-            )
-        out = network.decoder(
-            inputs["noisy"][row : row + 1], film[row : row + 1], keys, values, None, None, laid
-        )
+            laid = network.note_layout(inputs["layout_tokens"][row : row + 1], inputs["layout_times"][row : row + 1])
+        out = network.decoder(inputs["noisy"][row : row + 1], film[row : row + 1], keys, values, None, None, laid)
         torch.testing.assert_close(out[0], expected[row], atol=2e-4, rtol=1e-4)
 
 

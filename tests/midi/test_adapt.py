@@ -1,0 +1,48 @@
+"""What a voice cannot play is moved or left out, and said."""
+
+from midi_files import midi_bytes, note
+
+from specdiff_cli.midi.adapt import describe_oddities, fit_to_voice
+from specdiff_cli.midi.notes import Note, parse_midi
+
+
+def tone(program: int, pitch: int = 60, *, is_drum: bool = False) -> Note:
+    return Note(0.0, 1.0, pitch, 64, program, is_drum)
+
+
+def test_a_voice_that_plays_everything_changes_nothing() -> None:
+    notes = [tone(0), tone(40), tone(0, 36, is_drum=True)]
+    assert fit_to_voice(notes, None, plays_drums=True) == (notes, [])
+
+
+def test_classes_decide_not_single_programs() -> None:
+    notes = [tone(1), tone(3)]  # bright and honky-tonk piano play as acoustic piano
+    assert fit_to_voice(notes, (0,), plays_drums=True) == (notes, [])
+
+
+def test_other_instruments_go_to_the_first_the_voice_knows() -> None:
+    notes = [tone(40, 60), tone(73, 61), tone(40, 62), tone(33, 63)]
+    kept, messages = fit_to_voice(notes, (33, 0), plays_drums=True)
+    assert [(found.program, found.pitch) for found in kept] == [(33, 60), (33, 61), (33, 62), (33, 63)]
+    assert messages == ["3 notes are played on electric bass, the voice was not trained on: violin, pipe"]
+    assert [found.program for found in notes] == [40, 73, 40, 33]  # the song keeps its own
+
+
+def test_drums_are_left_out_of_a_voice_without_them() -> None:
+    kept, messages = fit_to_voice([tone(0), tone(0, 36, is_drum=True)], (0,), plays_drums=False)
+    assert kept == [tone(0)]
+    assert len(messages) == 1
+    assert "left out" in messages[0]
+
+
+def test_drums_keep_their_kit_whatever_the_voice_plays() -> None:
+    kit = [tone(16, 36, is_drum=True)]
+    assert fit_to_voice(kit, (0,), plays_drums=True) == (kit, [])
+
+
+def test_oddities() -> None:
+    clean = parse_midi(midi_bytes(note(0, 480, 0, 60)), "x.mid")
+    open_ended = parse_midi(midi_bytes([note(0, 480, 0, 60)[0]], end_tick=480), "x.mid")
+    assert describe_oddities(clean) == []
+    assert len(describe_oddities(open_ended)) == 1
+    assert "never closed" in describe_oddities(open_ended)[0]

@@ -1,0 +1,394 @@
+"""MIDI files to notes: damaged files, the rules of notes, and the rules of the sustain pedal."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import mido
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from midi_files import Timed, control, from_hex, midi_bytes, midi_header, midi_track, note, program, tempo
+from mido.midifiles.meta import KeySignatureError
+
+from specdiff_cli.errors import ExitCode, MidiError
+from specdiff_cli.midi import notes as notes_module
+from specdiff_cli.midi.notes import MidiSong, Note, _apply_sustain, _Instrument, parse_midi, read_midi
+
+TICKS_PER_S = 960  # of `midi_bytes` without a tempo
+
+
+def notes_of(*tracks: list[Timed], end_tick: int | None = None) -> list[tuple[int, int, int, int]]:
+    """(start tick, end tick, pitch, program) of every note of a file, in the reader's order."""
+    return [
+        (round(note.start_s * TICKS_PER_S), round(note.end_s * TICKS_PER_S), note.pitch, note.program)
+        for note in song_of(*tracks, end_tick=end_tick).notes
+    ]
+
+
+def song_of(*tracks: list[Timed], end_tick: int | None = None) -> MidiSong:
+    return parse_midi(midi_bytes(*tracks, end_tick=end_tick), "test.mid")
+
+
+def refusal(data: bytes, **options: Any) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(MidiError) as caught:
+        parse_midi(data, "dir/bad.mid", **options)
+    line = str(caught.value)
+    assert caught.value.exit_code == ExitCode.MIDI == 3
+    assert line.startswith("dir/bad.mid: ")
+    assert "\n" not in line
+    assert len(line) < 300
+    return line
+
+
+# --- damaged files ---------------------------------------------------------------------------------------------------
+
+HEADER = "4d546864 00000006 0000 0001 0060"  # MThd, 6 bytes, type 0, 1 track, 96 ticks per beat
+
+DAMAGED = {
+    "undefined status byte": (OSError, f"{HEADER} 4d54726b 00000004  00 f4 3c 40"),
+    "running status without a status": (OSError, f"{HEADER} 4d54726b 00000003  00 3c 40"),
+    "no MTrk where a track should begin": (OSError, f"{HEADER} 4d546868 00000004  00 90 3c 40"),
+    "sysex of 200 MB in a small file": (OSError, f"{HEADER} 4d54726b 00000006  00 f0 e0808000"),
+    "header cut short": (EOFError, "4d546864 00000006 0000 00"),
+    "no track at all": (EOFError, HEADER),
+    "track cut inside a message": (EOFError, f"{HEADER} 4d54726b 00000008  00 90 3c 40  60 80"),
+    "track shorter than its chunk says": (EOFError, f"{HEADER} 4d54726b 000000ff  00 90 3c 40  60 80 3c 00"),
+    "chunk length of 4 GB": (EOFError, f"{HEADER} 4d54726b ffffffff  00 90 3c 40  60 80 3c 00"),
+    "time signature in units of 2^-29": (ValueError, f"{HEADER} 4d54726b 00000008  00 ff 58 04 04 1d 18 08"),
+    "stop message with data": (ValueError, f"{HEADER} 4d54726b 00000004  00 fc  00 01"),
+    "tempo of two bytes": (IndexError, f"{HEADER} 4d54726b 00000006  00 ff 51 02 07 a1"),
+    "sequence number of one byte": (IndexError, f"{HEADER} 4d54726b 00000005  00 ff 00 01 07"),
+    "key signature of 12 sharps": (KeySignatureError, f"{HEADER} 4d54726b 00000006  00 ff 59 02 0c 00"),
+    "frame rate 7 of an SMPTE offset": (KeyError, f"{HEADER} 4d54726b 00000009  00 ff 54 05 e0 00 00 00 00"),
+}
+
+
+@pytest.mark.parametrize(("raised", "dump"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_what_mido_raises_becomes_one_line(raised: type[Exception], dump: str) -> None:
+    data = from_hex(dump)
+    with pytest.raises(raised):  # the fixture still is what its name says
+        mido.MidiFile(file=io.BytesIO(data), clip=True)
+    assert "is a damaged MIDI file (" in refusal(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "is empty"),
+        (b"This is not music.\n", "is not a standard MIDI file"),
+        (b"RIFF\x10\0\0\0RMIDdata", "is not a standard MIDI file"),
+        (from_hex(f"{HEADER} 4d54726b 00000004 00 ff 2f 00"), "holds no notes"),
+        (from_hex(f"{HEADER} 4d54726b 00000008 00 90 3c 40  00 80 3c 00"), "holds no notes"),  # of no length
+        (midi_header(1, 0, 96), "holds no notes"),
+        (midi_bytes(note(0, 480, 0, 60), kind=2), "is a type 2 file"),
+        (midi_header(3, 1, 96) + midi_track(b"\0\xff\x2f\0"), "says it is a type 3 MIDI file"),
+        (midi_header(0xFFFF, 1, 96) + midi_track(b"\0\xff\x2f\0"), "says it is a type 65535 MIDI file"),
+        (midi_header(1, 0xFFFF, 96) + midi_track(b"\0\xff\x2f\0"), "says 65535 tracks"),
+        # mido divides by it only later, and would raise ZeroDivisionError then
+        (midi_header(1, 1, 0) + midi_track(b"\0\x90\x3c\x40\x60\x80\x3c\0"), "says 0 ticks per beat"),
+        (midi_header(1, 1, 0xE700) + midi_track(b"\0\x90\x3c\x40\x60\x80\x3c\0"), "says 0 ticks per SMPTE frame"),
+        (midi_header(1, 1, 96) + midi_track(b"\xff" * 500 + b"\0\x90\x3c\x40"), "a time of more than four bytes"),
+        # as one number this would take minutes
+        (midi_header(1, 1, 96) + midi_track(b"\xff" * 2_000_000 + b"\0\x90\x3c\x40"), "a number of more than"),
+    ],
+)
+def test_other_files_without_music(data: bytes, expected: str) -> None:
+    assert expected in refusal(data)
+
+
+def test_thirty_hours_from_one_delta() -> None:
+    data = midi_bytes([*note(0, 480, 0, 60), *note(30 * 3600 * TICKS_PER_S, 30 * 3600 * TICKS_PER_S + 9, 0, 62)])
+    line = refusal(data)
+    assert "30.0 h" in line
+    assert "--max-duration" in line
+    assert len(parse_midi(data, "long.mid", max_duration_s=31 * 3600).notes) == 2
+
+
+def test_the_limit_counts_silence_behind_the_notes() -> None:
+    data = midi_bytes(note(0, 480, 0, 60), end_tick=100 * TICKS_PER_S)
+    assert "100 s" in refusal(data, max_duration_s=99.0)
+    assert parse_midi(data, "x.mid", max_duration_s=100.0).end_s == pytest.approx(0.5)
+
+
+def test_data_bytes_over_127_are_clipped() -> None:
+    song = parse_midi(midi_header(0, 1, 96) + midi_track(b"\0\x90\x3c\xff\x60\x80\x3c\0"), "x.mid")
+    assert song.notes[0].velocity == 127
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, make: Any, expected: str) -> None:
+    path = tmp_path / "in.mid"
+    make(path)
+    with pytest.raises(MidiError, match=expected) as caught:
+        read_midi(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_impossible_names_and_too_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MidiError, match="not a usable file name"):
+        read_midi("a\0b.mid")
+    monkeypatch.setattr(notes_module, "MAX_FILE_BYTES", 1 << 20)
+    (tmp_path / "big.mid").write_bytes(b"MThd" + bytes(1 << 20))
+    with pytest.raises(MidiError, match="larger than 1 MiB"):
+        read_midi(tmp_path / "big.mid")
+
+
+# --- notes -----------------------------------------------------------------------------------------------------------
+
+
+def test_note_on_of_velocity_zero_ends_a_note() -> None:
+    silent = mido.Message("note_on", note=60, velocity=0)
+    assert notes_of([note(0, 0, 0, 60)[0], (480, silent)]) == [(0, 480, 60, 0)]
+
+
+def test_note_off_closes_every_earlier_note_of_its_pitch() -> None:
+    first, off = note(0, 300, 0, 60, 10)
+    second, _ = note(100, 300, 0, 60, 20)
+    song = song_of([first, second, off, *note(400, 500, 0, 60)])
+    assert [(found.velocity, round(found.end_s * TICKS_PER_S)) for found in song.notes[:2]] == [(10, 300), (20, 300)]
+    assert len(song.notes) == 3
+
+
+def test_note_off_leaves_other_pitches_and_channels_alone() -> None:
+    assert notes_of([*note(0, 300, 0, 60), *note(0, 500, 0, 61), *note(0, 700, 1, 60)]) == [
+        (0, 300, 60, 0),
+        (0, 500, 61, 0),
+        (0, 700, 60, 0),
+    ]
+
+
+def test_note_begun_on_the_tick_of_a_note_off_goes_on() -> None:
+    (on, off), (on_again, off_again) = note(0, 300, 0, 60), note(300, 700, 0, 60)
+    for order in ([on, off, on_again, off_again], [on, on_again, off, off_again]):
+        assert notes_of(order) == [(0, 300, 60, 0), (300, 700, 60, 0)]
+
+
+def test_note_of_no_length_is_dropped() -> None:
+    song = song_of([*note(300, 300, 0, 60), *note(400, 500, 0, 60)])
+    assert len(song.notes) == 1
+    assert song.n_zero_length_notes == 1
+
+
+def test_note_off_without_a_note_is_passed_over() -> None:
+    assert notes_of([note(0, 100, 0, 60)[1], *note(200, 300, 0, 60)]) == [(200, 300, 60, 0)]
+
+
+def test_program_is_the_one_at_the_note_off() -> None:
+    assert notes_of([program(0, 0, 10), *note(0, 300, 0, 60), program(200, 0, 20), *note(310, 400, 0, 61)]) == [
+        (0, 300, 60, 20),
+        (310, 400, 61, 20),
+    ]
+
+
+def test_program_belongs_to_its_track_and_channel() -> None:
+    assert notes_of([program(0, 0, 40), *note(0, 9, 0, 60)], [*note(0, 9, 0, 61), *note(0, 9, 1, 62)]) == [
+        (0, 9, 60, 40),
+        (0, 9, 61, 0),
+        (0, 9, 62, 0),
+    ]
+
+
+def test_notes_never_closed_end_with_their_track() -> None:
+    (on, _), (late_on, _) = note(100, 0, 0, 60), note(900, 0, 0, 62)
+    song = song_of([on, program(200, 0, 5), late_on], note(0, 2000, 1, 64), end_tick=900)
+    assert song.n_unclosed_notes == 1
+    assert song.n_zero_length_notes == 1  # begun on the last tick of its track
+    assert [(round(found.end_s * TICKS_PER_S), found.program) for found in song.notes] == [(900, 5), (2000, 0)]
+
+
+def test_channel_ten_is_drums() -> None:
+    song = song_of([program(0, 9, 16), *note(0, 100, 9, 36), *note(0, 100, 8, 36)])
+    assert [(found.is_drum, found.channel, found.program) for found in song.notes] == [(True, 9, 16), (False, 8, 0)]
+
+
+def test_type_0_keeps_channels_apart() -> None:
+    data = midi_bytes([*note(0, 100, 0, 60), *note(50, 200, 3, 60)], kind=0)
+    song = parse_midi(data, "x.mid")
+    assert song.format == 0
+    assert [(found.channel, found.track) for found in song.notes] == [(0, 0), (3, 0)]
+
+
+def test_order_is_that_of_instruments_as_they_first_close_a_note() -> None:
+    track = [*note(0, 500, 0, 60), *note(100, 200, 1, 61), *note(300, 400, 0, 62)]
+    assert [found[2] for found in notes_of(track)] == [61, 62, 60]
+
+
+def test_what_is_known_about_the_file() -> None:
+    named = [(0, mido.MetaMessage("track_name", name="Strings")), *note(0, 480, 0, 60), tempo(0, 600_000)]
+    song = song_of([], named)
+    assert (song.format, song.ticks_per_beat, song.tempo_tracks) == (1, 480, [1])
+    assert song.tempo_changes == [(0.0, pytest.approx(100.0))]
+    assert [(track.name, track.n_messages, track.n_notes) for track in song.tracks] == [("", 1, 0), ("Strings", 5, 1)]
+    assert song.end_s == pytest.approx(0.6)
+
+
+def test_messages_the_models_cannot_follow_are_counted() -> None:
+    track: list[Timed] = [
+        (0, mido.Message("pitchwheel", pitch=100)),
+        (1, mido.Message("pitchwheel", pitch=0)),  # back to the centre
+        control(0, 0, 7, 100),
+        control(1, 0, 7, 90),
+        control(0, 0, 10, 0),
+        control(0, 0, 11, 80),
+        control(0, 0, 91, 40),
+        control(0, 0, 1, 0),  # no modulation
+        control(0, 0, 67, 127),
+        control(0, 0, 64, 127),  # the models do follow this pedal
+        (0, mido.Message("aftertouch", value=9)),
+        (0, mido.Message("polytouch", note=60, value=9)),
+        (0, mido.Message("sysex", data=[1, 2])),
+        *note(0, 480, 0, 60),
+    ]
+    assert song_of(track).ignored == {
+        "pitch bend": 1,
+        "channel volume": 2,
+        "pan": 1,
+        "expression": 1,
+        "reverb": 1,
+        "soft pedal": 1,
+        "aftertouch": 2,
+        "system exclusive": 1,
+    }
+
+
+# --- the sustain pedal -----------------------------------------------------------------------------------------------
+
+
+def pedal(tick: int, value: int, channel: int = 0) -> Timed:
+    return control(tick, channel, 64, value)
+
+
+def test_note_is_held_to_pedal_up() -> None:
+    assert notes_of([pedal(0, 127), *note(10, 100, 0, 60), pedal(300, 0)]) == [(10, 300, 60, 0)]
+
+
+@pytest.mark.parametrize(("value", "end"), [(63, 100), (64, 300)])
+def test_pedal_is_down_from_64(value: int, end: int) -> None:
+    assert notes_of([pedal(0, value), *note(10, 100, 0, 60), pedal(300, 0)])[0][1] == end
+
+
+def test_note_released_before_the_pedal_is_not_held() -> None:
+    assert notes_of([*note(0, 100, 0, 60), pedal(101, 127), pedal(300, 0)]) == [(0, 100, 60, 0)]
+
+
+def test_note_released_after_the_pedal_is_not_shortened() -> None:
+    assert notes_of([pedal(0, 127), *note(0, 400, 0, 60), pedal(300, 0)]) == [(0, 400, 60, 0)]
+
+
+def test_held_note_ends_at_the_next_onset_of_its_pitch() -> None:
+    track = [pedal(0, 127), *note(0, 100, 0, 60), *note(150, 180, 0, 61), *note(200, 220, 0, 60), pedal(300, 0)]
+    assert notes_of(track) == [(0, 200, 60, 0), (150, 300, 61, 0), (200, 300, 60, 0)]
+
+
+def test_at_one_time_the_pedal_moves_before_notes_end_and_down_before_up() -> None:
+    assert notes_of([pedal(100, 127), *note(0, 100, 0, 60), pedal(300, 0)])[0][1] == 300  # down, then the note-off
+    assert notes_of([pedal(0, 127), *note(0, 100, 0, 60), pedal(100, 0), pedal(300, 127)])[0][1] == 100
+    both = [pedal(100, 0), pedal(100, 127)]  # whatever their order in the file, the pedal is up afterwards
+    assert notes_of([pedal(0, 127), *note(0, 90, 0, 60), *both, *note(110, 120, 0, 62), pedal(200, 0)]) == [
+        (0, 100, 60, 0),
+        (110, 120, 62, 0),
+    ]
+
+
+def test_notes_still_held_at_the_end_last_until_the_last_event_of_any_instrument() -> None:
+    held = [pedal(0, 127), *note(0, 100, 0, 60)]
+    assert notes_of(held)[0][1] == 100
+    assert notes_of(held, note(0, 900, 1, 40))[0][1] == 900
+    assert notes_of([*held, pedal(950, 127)], note(0, 900, 1, 40))[0][1] == 950
+    assert notes_of(held, note(0, 900, 9, 40))[0][1] == 100  # drums have no ends to wait for
+
+
+def test_pedal_acts_on_its_own_channel_and_track_only() -> None:
+    tracks = [pedal(0, 127), *note(0, 100, 0, 60), *note(0, 100, 1, 61)], [*note(0, 100, 0, 62), *note(0, 500, 2, 9)]
+    assert [found[1] for found in notes_of(*tracks)] == [500, 100, 100, 500]
+
+
+def test_drums_are_not_held() -> None:
+    assert notes_of([pedal(0, 127, 9), *note(0, 100, 9, 36), *note(0, 500, 0, 60), pedal(500, 0, 9)])[0][1] == 100
+
+
+def test_pedal_pressed_before_a_program_change_still_holds() -> None:
+    # Moves before an instrument's first closed note are shared by all programs of that track and channel.
+    track = [pedal(0, 127), program(10, 0, 40), *note(20, 100, 0, 60), pedal(300, 0)]
+    assert notes_of(track) == [(20, 300, 60, 40)]
+
+
+def test_pedal_of_one_program_does_not_hold_the_next() -> None:
+    track = [*note(0, 50, 0, 60), pedal(60, 127), program(70, 0, 40), *note(80, 100, 0, 60), *note(200, 300, 0, 61)]
+    assert notes_of(track) == [(0, 50, 60, 0), (80, 100, 60, 40), (200, 300, 61, 40)]
+
+
+def test_of_two_onsets_of_one_pitch_at_one_time_one_stays() -> None:
+    (on, off), (on_again, _) = note(0, 100, 0, 60, 10), note(0, 100, 0, 60, 20)
+    song = song_of([pedal(0, 127), on, on_again, off, pedal(300, 0)])
+    assert [(found.velocity, round(found.end_s * TICKS_PER_S)) for found in song.notes] == [(20, 300)]
+
+
+Moves = list[tuple[float, bool]]
+
+
+def is_down(moves: Moves, time_s: float) -> bool:
+    """Whether the pedal is down once everything up to and including ``time_s`` has happened; up wins a tie."""
+    past = [(at, not down) for at, down in moves if at <= time_s]
+    return bool(past) and not max(past)[1]
+
+
+def held_by_the_rules(instruments: list[tuple[list[Note], Moves]]) -> list[Note]:
+    """The pedal rules read note by note, in quadratic time: where does this note end?"""
+    last_event_s = max(
+        [note.end_s for notes, _ in instruments for note in notes if not note.is_drum]
+        + [at for _, moves in instruments for at, _ in moves],
+        default=0.0,
+    )
+    result = []
+    for notes, moves in instruments:
+        for index, this in enumerate(notes):
+            if this.is_drum:
+                result.append(this)
+                continue
+            released_s = this.end_s
+            if is_down(moves, this.end_s):
+                released_s = min((at for at, down in moves if not down and at > this.end_s), default=last_event_s)
+            onsets_s = [
+                other.start_s
+                for other_index, other in enumerate(notes)
+                if other.pitch == this.pitch
+                and (other.start_s, other_index) > (this.start_s, index)
+                and other.start_s <= released_s
+                and is_down(moves, other.start_s)
+            ]
+            end_s = min([released_s, *onsets_s])
+            if end_s > this.start_s:
+                result.append(Note(this.start_s, end_s, this.pitch, this.velocity, this.program, this.is_drum))
+    return result
+
+
+TIMES = st.integers(0, 12).map(lambda step: step / 4)
+NOTES = st.builds(
+    lambda start_s, length, pitch, velocity: Note(start_s, start_s + length / 4, pitch, velocity, 0, False),
+    TIMES,
+    st.integers(1, 6),
+    st.integers(60, 61),
+    st.integers(1, 127),
+)
+MOVES = st.lists(st.tuples(TIMES, st.booleans()), max_size=8)
+
+
+@given(st.lists(st.tuples(st.lists(NOTES, min_size=1, max_size=8), MOVES, st.booleans()), min_size=1, max_size=3))
+def test_linear_pedal_equals_the_rules_read_one_by_one(drawn: list[tuple[list[Note], Moves, bool]]) -> None:
+    instruments = []
+    for notes, moves, are_drums in drawn:
+        for note_ in notes:
+            note_.is_drum = are_drums
+        instruments.append((notes, moves))
+    expected = held_by_the_rules(instruments)
+    assert _apply_sustain([_Instrument(notes, moves) for notes, moves in instruments]) == expected

@@ -1,0 +1,524 @@
+"""Notes to windows of tokens: the rules one by one, ids of the reference system, and what holds for any notes."""
+
+import inspect
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from midi_files import Timed, control, midi_bytes, note, program, tempo
+
+from specdiff_cli.constants import MAX_TOKENS
+from specdiff_cli.midi import windows as windows_module
+from specdiff_cli.midi.notes import Note, parse_midi
+from specdiff_cli.midi.vocabulary import Vocabulary
+from specdiff_cli.midi.windows import (
+    EventTable,
+    TokenWindow,
+    WindowWriter,
+    count_frames,
+    count_windows,
+    tokenize,
+)
+
+# Ids worked out by hand: 3 special ids, then shift 0-1000, pitch 0-127, velocity 0-1, tie, program 0-127, drum 0-127.
+END, OFF, ON, TIE = 1, 1132, 1133, 1134
+
+
+def shift(steps: int) -> int:
+    return 3 + steps
+
+
+def pitch(number: int) -> int:
+    return 1004 + number
+
+
+def prog(number: int) -> int:
+    return 1135 + number
+
+
+def drum(number: int) -> int:
+    return 1263 + number
+
+
+def tone(start_s: float, end_s: float, number: int = 60, program: int = 0) -> Note:
+    return Note(start_s, end_s, number, 64, program, is_drum=False)
+
+
+def hit(start_s: float, number: int = 36, end_s: float | None = None) -> Note:
+    return Note(start_s, start_s + 0.1 if end_s is None else end_s, number, 64, 0, is_drum=True, channel=9)
+
+
+def ids(notes: Iterable[Note], **options: float) -> list[list[int]]:
+    return [window.tokens.tolist() for window in tokenize(list(notes), **options)]  # type: ignore[arg-type]
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_note() -> None:
+    assert ids([tone(0.5, 1.0)]) == [[TIE, shift(50), prog(0), ON, pitch(60), shift(100), OFF, pitch(60), END]]
+
+
+def test_an_event_at_the_start_of_a_window_has_no_shift() -> None:
+    assert ids([tone(0.0, 1.0)])[0][:4] == [TIE, prog(0), ON, pitch(60)]
+
+
+def test_shifts_are_absolute_and_come_once_per_moment() -> None:
+    assert ids([tone(0.1, 0.3, 60), tone(0.1, 0.3, 64), tone(0.2, 0.3, 67)]) == [
+        [
+            *(TIE, shift(10), prog(0), ON, pitch(60), pitch(64), shift(20), pitch(67)),
+            *(shift(30), OFF, pitch(60), pitch(64), pitch(67), END),
+        ]
+    ]
+
+
+def test_programs_fold_onto_the_classes_before_sorting() -> None:
+    # Programs 5 and 6 both play as 4, so pitch alone sorts them.
+    assert ids([tone(0, 1, 62, program=5), tone(0, 1, 60, program=6)]) == [
+        [TIE, prog(4), ON, pitch(60), pitch(62), shift(100), OFF, pitch(60), pitch(62), END]
+    ]
+
+
+def test_at_one_moment_ends_come_before_starts_then_program_then_pitch_then_drums() -> None:
+    notes = [hit(1.0, 40), tone(1.0, 2.0, 50, 73), tone(1.0, 2.0, 70), tone(1.0, 2.0, 60), tone(0, 1.0, 80, 73)]
+    tokens = ids(notes)[0]
+    assert tokens[tokens.index(shift(100)) :] == [
+        *(shift(100), OFF, pitch(80)),  # the program is still in force
+        *(prog(0), ON, pitch(60), pitch(70), prog(73), pitch(50), drum(40)),
+        *(shift(200), prog(0), OFF, pitch(60), pitch(70), prog(73), pitch(50), END),
+    ]
+
+
+def test_events_within_a_step_keep_the_order_of_their_exact_times() -> None:
+    assert ids([tone(0.102, 1.0, 60), tone(0.101, 1.0, 64)])[0][:6] == [
+        *(TIE, shift(10), prog(0), ON, pitch(64), pitch(60))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("time_s", "step"), [(0.125, 12), (0.375, 38), (0.015, 2), (0.025, 2), (0.0249, 2), (0.0251, 3)]
+)
+def test_half_steps_round_to_even(time_s: float, step: int) -> None:
+    assert ids([hit(time_s)])[0][1] == shift(step)
+
+
+def test_drums_have_no_end_and_leave_the_program_alone() -> None:
+    assert ids([tone(0.0, 0.3, 60, 24), hit(0.1, 38), tone(0.2, 0.3, 62, 24)]) == [
+        [
+            *(TIE, prog(24), ON, pitch(60), shift(10), drum(38), shift(20), pitch(62)),
+            *(shift(30), OFF, pitch(60), pitch(62), END),
+        ]
+    ]
+
+
+def test_notes_sounding_at_a_window_start_are_tied_in_order_of_program_and_pitch() -> None:
+    notes = [tone(1, 6, 50, 40), tone(1, 6, 70, 0), tone(1, 6, 60, 0), tone(1, 5, 90, 0)]
+    assert ids(notes)[1] == [
+        *(prog(0), pitch(60), pitch(70), prog(40), pitch(50), TIE),
+        *(shift(88), prog(0), OFF, pitch(60), pitch(70), prog(40), pitch(50), END),
+    ]
+
+
+def test_the_prefix_counts_for_repeated_programs() -> None:
+    assert ids([tone(1, 6, 60, 40)])[1] == [prog(40), pitch(60), TIE, shift(88), OFF, pitch(60), END]
+
+
+def test_every_window_has_a_tie_even_an_empty_one() -> None:
+    assert ids([hit(0.0), hit(11.0)]) == [[TIE, ON, drum(36), END], [TIE, END], [TIE, shift(76), ON, drum(36), END]]
+
+
+def test_program_and_velocity_start_afresh_in_each_window() -> None:
+    assert ids([tone(0, 1), tone(6, 7)])[1] == [TIE, shift(88), prog(0), ON, pitch(60), shift(188), OFF, pitch(60), END]
+
+
+def test_an_event_on_the_border_belongs_to_the_later_window() -> None:
+    assert ids([tone(1, 5.12), tone(5.12, 6, 62)])[1][:7] == [prog(0), pitch(60), TIE, OFF, pitch(60), ON, pitch(62)]
+
+
+def test_an_event_that_rounds_to_the_border_belongs_to_the_later_window() -> None:
+    first, second = ids([tone(1, 5.1151), tone(5.3, 6)])
+    assert first == [TIE, shift(100), prog(0), ON, pitch(60), END]
+    assert second[:5] == [prog(0), pitch(60), TIE, OFF, pitch(60)]
+    assert ids([tone(1, 5.1149), tone(5.3, 6)])[1][0] == TIE
+
+
+def test_one_end_of_two_overlapping_notes_of_a_pitch_ends_the_tie() -> None:
+    # What sounds is known per program and pitch, as in the reference system.
+    assert ids([tone(1, 8), tone(2, 4)])[1][0] == TIE
+
+
+def test_notes_that_ended_are_not_tied_where_only_a_drum_rings_on() -> None:
+    # The Diffusers port repeats here what sounded before the last events; nothing does any more.
+    assert ids([tone(4.0, 5.0), hit(4.5, 49, end_s=6.0)])[1] == [TIE, END]
+
+
+def test_drums_after_the_last_held_note_have_windows_of_their_own() -> None:
+    # The Diffusers port forgets the drums' length when the pedal is still down at the end of the file.
+    data = midi_bytes([control(0, 0, 64, 127), *note(0, 480, 0, 60)], note(11 * 960, 11 * 960 + 9, 9, 36))
+    assert len(ids(parse_midi(data, "x.mid").notes)) == 3
+
+
+@pytest.mark.parametrize(
+    ("total_s", "n_frames"), [(0.0, 1), (0.01, 1), (0.0199, 1), (0.02, 2), (5.1, 256), (5.1199, 256), (5.12, 257)]
+)
+def test_frames_cover_the_samples_and_always_some_more(total_s: float, n_frames: int) -> None:
+    assert count_frames(total_s) == n_frames
+    assert count_windows(total_s) == (n_frames + 255) // 256
+
+
+def test_the_last_window_is_shorter() -> None:
+    windows = list(tokenize([tone(0, 11)]))
+    assert [(window.index, window.n_frames) for window in windows] == [(0, 256), (1, 256), (2, 39)]
+    assert [window.start_s for window in windows] == [0.0, 5.12, 10.24]
+
+
+def test_a_longer_total_adds_windows() -> None:
+    assert ids([tone(0, 1)], total_s=11.0)[1:] == [[TIE, END], [TIE, END]]
+    assert ids([], total_s=0.0) == [[TIE, END]]
+
+
+def test_shifts_over_1000_are_split() -> None:
+    writer = WindowWriter(Vocabulary(), MAX_TOKENS)
+    writer.add_tie()
+    for step in (1000, 1001, 2000, 2345):
+        writer.add_event(0, 60, 1, False, step)
+    assert writer.tokens == [
+        *(TIE, 1003, prog(0), ON, pitch(60)),
+        *(1003, shift(1), pitch(60)),
+        *(1003, 1003, pitch(60)),
+        *(1003, 1003, shift(345), pitch(60)),
+    ]
+
+
+def test_velocity_bins() -> None:
+    soft_and_loud = [Note(0, 1, 60, 1, 0, False), Note(0, 1, 62, 127, 0, False)]
+    (window,) = tokenize(soft_and_loud, Vocabulary(n_velocity_bins=32))
+    tie = 1132 + 33
+    assert window.tokens.tolist() == [
+        *(tie, tie + 1, 1133, pitch(60), 1164, pitch(62), shift(100), 1132, pitch(60), pitch(62), END)
+    ]
+
+
+def test_layout_holds_what_sounds_or_releases_in_the_window() -> None:
+    notes = [tone(0.5, 4.0, 60), tone(1.0, 4.5, 61, 40), tone(5.13, 6.0, 62), tone(5.2, 5.3, 63), hit(5.0)]
+    first, second = tokenize(notes)
+    # A frame of analysis reaches one hop (20 ms) further than its window.
+    assert first.layout[:, 0].tolist() == [pitch(60), pitch(61), drum(36), pitch(62)]
+    # What ended more than a second before the window has faded.
+    assert second.layout[:, 0].tolist() == [pitch(61), drum(36), pitch(62), pitch(63)]
+    assert second.layout[:, 1].tolist() == [prog(40), 0, prog(0), prog(0)]
+    assert second.layout[0, 3:].tolist() == pytest.approx([1.0 - 5.12, 4.5 - 5.12])
+
+
+# --- windows that are too full ---------------------------------------------------------------------------------------
+
+
+def test_earliest_events_are_kept_whole_and_the_rest_counted() -> None:
+    notes = [hit(0.1 * index, 35 + index) for index in range(10)]  # shift and drum for each, velocity once
+    (window,) = tokenize(notes, max_tokens=9)
+    assert window.tokens.tolist() == [TIE, ON, drum(35), shift(10), drum(36), shift(20), drum(37), END]
+    assert window.n_dropped_events == 7  # one token was free, but an event needs both of its
+
+
+def test_nothing_later_slips_in_after_the_first_that_did_not_fit() -> None:
+    notes = [hit(0.0), tone(0.0, 1.0, 60), tone(1.0, 3.0, 61)]
+    (window,) = tokenize([tone(0.5, 0.6, 60, 24), *notes], max_tokens=6)
+    assert window.tokens.tolist() == [TIE, prog(0), ON, pitch(60), drum(36), END]
+    assert window.n_dropped_events == 5
+
+
+def test_more_ties_than_room() -> None:
+    notes = [tone(1, 6, number) for number in range(50, 60)]
+    _, window = tokenize(notes, max_tokens=8)
+    assert window.tokens.tolist() == [prog(0), pitch(50), pitch(51), pitch(52), pitch(53), pitch(54), TIE, END]
+    assert window.n_dropped_events == 5 + 10
+
+
+def test_what_was_dropped_is_still_tied_in_the_next_window() -> None:
+    notes = [*(tone(0.1 * index, 1.0, 40 + index) for index in range(5)), tone(2.0, 6.0, 80)]
+    first, second = ids(notes, max_tokens=10)
+    assert pitch(80) not in first
+    assert second[:3] == [prog(0), pitch(80), TIE]
+
+
+def test_a_storm_fills_the_window_and_no_more() -> None:
+    notes = [tone(0.001 * index, 0.001 * index + 0.0005, index % 128) for index in range(5000)]
+    window = next(tokenize(notes))
+    assert len(window.tokens) <= MAX_TOKENS == 2048
+    assert len(window.tokens) > MAX_TOKENS - 4
+    assert window.tokens[-1] == END
+    assert window.n_dropped_events > 5000
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+NOTES = st.lists(
+    st.builds(
+        lambda start, length, number, program, is_drum: Note(
+            start / 128, (start + length) / 128, number, 64, program, is_drum
+        ),
+        st.integers(0, 2500),
+        st.integers(1, 900),
+        st.integers(58, 62),
+        st.sampled_from([0, 1, 4, 40, 127]),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+Event = tuple[int, int, int, bool, int]  # program, pitch, velocity bin, is_drum, step
+
+
+def decode(window: TokenWindow) -> tuple[list[tuple[int, int]], list[Event]]:
+    """Ties and events of a window, read back from its tokens by the vocabulary's order alone."""
+    ties: list[tuple[int, int]] = []
+    events: list[Event] = []
+    program = velocity = step = -1
+    moment = 0
+    *tokens, end = window.tokens.tolist()
+    assert end == END
+    is_prefix = True
+    for token in tokens:
+        if token == TIE:
+            assert is_prefix
+            is_prefix = False
+        elif token <= 1003:
+            moment += token - 3
+            assert moment > 0
+            continue
+        elif token < 1132:
+            if is_prefix:
+                ties.append((program, token - 1004))
+            else:
+                step = moment or max(step, 0)
+                events.append((program, token - 1004, velocity, False, step + window.index * 512))
+        elif token < 1134:
+            assert token - 1132 != velocity, "a repeated velocity"
+            velocity = token - 1132
+        elif token < 1263:
+            assert token - 1135 != program, "a repeated program"
+            program = token - 1135
+        else:
+            step = moment or max(step, 0)
+            events.append((0, token - 1263, velocity, True, step + window.index * 512))
+        if moment:
+            step = moment
+            moment = 0
+    assert not is_prefix
+    return ties, events
+
+
+@given(NOTES)
+def test_the_windows_together_hold_every_event_once(notes: list[Note]) -> None:
+    table = EventTable.from_notes(notes, Vocabulary())
+    expected = [
+        (0 if is_drum else program, pitch, velocity, is_drum, step)
+        for program, pitch, velocity, is_drum, step in table.rows(0, table.count)
+    ]
+    assert table.count == sum(1 if note.is_drum else 2 for note in notes)
+    found = []
+    sounding: set[tuple[int, int]] = set()
+    for window in tokenize(notes):
+        ties, events = decode(window)
+        assert ties == sorted(sounding)
+        assert all(window.index * 512 <= event[4] for event in events)
+        found += events
+        for program_, pitch_, velocity, is_drum, _ in events:
+            if not is_drum:
+                (sounding.add if velocity else sounding.discard)((program_, pitch_))
+    assert found == expected
+
+
+@given(NOTES)
+def test_work_is_one_visit_per_event(notes: list[Note]) -> None:
+    # Counted, not timed: a busy machine cannot make this fail, a quadratic loop would.
+    visits = itertools.count()
+    original = WindowWriter.add_event
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WindowWriter, "add_event", lambda self, *event: (next(visits), original(self, *event)))
+        list(tokenize(notes))
+    assert next(visits) == sum(1 if note.is_drum else 2 for note in notes)
+
+
+def test_windows_are_made_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = WindowWriter.add_tie
+    monkeypatch.setattr(WindowWriter, "add_tie", lambda self: (made.append(1), original(self)))
+    windows = tokenize([tone(0, 600)])
+    assert inspect.isgenerator(windows)
+    assert (next(windows).index, next(windows).index) == (0, 1)
+    assert len(made) == 2
+
+
+def test_carried_notes_do_not_pile_up() -> None:
+    notes = [tone(0.5 * index, 0.5 * index + 0.4, 60 + index % 12) for index in range(2000)]
+    assert max(len(window.layout) for window in tokenize(notes)) < 20
+
+
+# --- the reference system's own ids ----------------------------------------------------------------------------------
+
+
+def golden_piece() -> bytes:
+    """A type 1 file with a pedal, drums, program and tempo changes, overlaps, and notes tied over a window border."""
+    conductor = [tempo(0, 500_000), tempo(1920, 405_405), tempo(4805, 731_707), tempo(4805, 612_244)]
+    piano: list[Timed] = [
+        control(0, 0, 64, 0),
+        control(470, 0, 64, 64),
+        control(1900, 0, 64, 63),
+        control(4300, 0, 64, 127),
+        control(6100, 0, 64, 0),
+        control(7700, 0, 64, 90),
+        *note(0, 470, 0, 60, 80),
+        *note(0, 470, 0, 64, 81),
+        *note(480, 700, 0, 60, 82),  # held by the pedal until its next onset
+        *note(720, 960, 0, 60, 83),  # held until pedal-up
+        *note(3800, 4000, 0, 67, 70),
+        *note(4310, 4330, 0, 72, 70),  # held over the window border by the pedal
+        program(6200, 0, 49),
+        *note(6000, 6800, 0, 55, 60),  # begun on the piano, closed on the strings
+        *note(7720, 7800, 0, 57, 60),
+    ]
+    others: list[Timed] = [
+        program(0, 1, 38),
+        program(0, 2, 75),
+        *note(7, 2400, 1, 36, 100),
+        *note(2400, 7100, 1, 36, 100),  # struck again on the tick of its note-off; tied over the border
+        note(5000, 5600, 2, 79, 40)[0],
+        *note(5200, 5600, 2, 79, 41),  # closes both
+        *note(5003, 5004, 2, 84, 1),  # shorter than a step
+    ]
+    drums = [event for tick in range(0, 7900, 590) for event in note(tick, tick + 30, 9, 36 + tick % 7, 99)]
+    return midi_bytes(conductor, piano, others, [*drums, control(600, 9, 64, 127)])
+
+
+# Made once by Diffusers 0.31's MidiProcessor (note-seq 0.0.5, pretty_midi 0.2.11) from the bytes of `golden_piece`.
+GOLDEN_TOKENS = [
+    [
+        1134,
+        1135,
+        1133,
+        1064,
+        1068,
+        1299,
+        4,
+        1168,
+        1040,
+        53,
+        1135,
+        1132,
+        1064,
+        1133,
+        1064,
+        64,
+        1301,
+        78,
+        1132,
+        1064,
+        1133,
+        1064,
+        126,
+        1303,
+        187,
+        1305,
+        201,
+        1132,
+        1064,
+        1068,
+        240,
+        1133,
+        1300,
+        244,
+        1168,
+        1132,
+        1040,
+        1133,
+        1040,
+        290,
+        1302,
+        340,
+        1304,
+        362,
+        1135,
+        1071,
+        379,
+        1132,
+        1071,
+        390,
+        1133,
+        1299,
+        405,
+        1076,
+        439,
+        1301,
+        472,
+        1208,
+        1083,
+        1088,
+        1132,
+        1088,
+        497,
+        1133,
+        1083,
+        511,
+        1303,
+        1,
+    ],
+    [
+        1135,
+        1076,
+        1168,
+        1040,
+        1208,
+        1083,
+        1134,
+        36,
+        1132,
+        1083,
+        1083,
+        74,
+        1133,
+        1305,
+        87,
+        1183,
+        1059,
+        100,
+        1135,
+        1132,
+        1076,
+        150,
+        1133,
+        1300,
+        189,
+        1183,
+        1132,
+        1059,
+        225,
+        1133,
+        1302,
+        227,
+        1168,
+        1132,
+        1040,
+        300,
+        1133,
+        1304,
+        306,
+        1183,
+        1061,
+        317,
+        1132,
+        1061,
+        1,
+    ],
+]
+
+
+def test_ids_of_the_reference_implementation() -> None:
+    assert ids(parse_midi(golden_piece(), "golden.mid").notes) == GOLDEN_TOKENS
+
+
+def test_window_geometry_is_whole() -> None:
+    assert windows_module.WINDOW_STEPS == 512
+    assert np.isclose(windows_module.WINDOW_S, 5.12)
