@@ -65,7 +65,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
         raise OutputError(f"cannot write {shown}: it is not a regular file, use '-o -' to write to a pipe")
     if not overwrite:
         raise OutputError(f"{shown} exists already: use --overwrite to replace it, or another name")
-    if not os.access(target, os.W_OK):
+    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot overwrite {shown}: it is write-protected")
     return target
 

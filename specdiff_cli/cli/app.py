@@ -1,14 +1,17 @@
 """The ``specdiff`` command."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from specdiff_cli import __version__
+from specdiff_cli.cli.console import fail
 from specdiff_cli.cli.download_weights import download_weights
 from specdiff_cli.cli.guard import guarded
 from specdiff_cli.cli.inspect_midi import inspect_midi
 from specdiff_cli.cli.render import render
+from specdiff_cli.errors import ExitCode
 
 app = typer.Typer(
     name="specdiff",
@@ -46,5 +49,24 @@ app.command("download-weights")(guarded(download_weights))
 
 
 def run() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script; leaves through SystemExit with a documented exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:
+        sys.exit(_usage_failure(error))
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _usage_failure(error: Exception) -> int:
+    """One line for a command line that could not be parsed. Its exceptions moved between typer's releases."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        raise error
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # type: ignore[attr-defined]
+        return ExitCode.USAGE
+    context = getattr(error, "ctx", None)
+    fail(f"{message().rstrip('.')}; see {context.command_path if context else 'specdiff'} --help")
+    return ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""Everything the user sees. rich lives only here; all of it goes to standard error."""
+"""What the user sees on standard error: lines, spinner, progress. rich is loaded only when something is drawn."""
 
 import sys
 import time

@@ -39,10 +39,11 @@ def fit_to_voice(
     if moved and programs:
         names = ", ".join(name for name, _ in moved.most_common())
         messages.append(
-            f"{moved.total()} notes are played on {MODEL_CLASSES[programs[0]]}, the voice was not trained on: {names}"
+            f"{_count(moved.total(), 'note')} played on {MODEL_CLASSES[programs[0]]}, "
+            f"the voice was not trained on: {names}"
         )
     if n_drums:
-        messages.append(f"{n_drums} drum notes are left out, the voice was not trained on drums")
+        messages.append(f"{_count(n_drums, 'drum note')} left out, the voice was not trained on drums")
     return kept, messages
 
 
@@ -50,5 +51,9 @@ def describe_oddities(song: MidiSong) -> list[str]:
     """One sentence for each thing about the file that a listener may miss or wonder about."""
     messages = []
     if song.n_unclosed_notes:
-        messages.append(f"{song.n_unclosed_notes} notes were never closed and end with their track")
+        messages.append(f"{_count(song.n_unclosed_notes, 'note')} never closed, ended with the track")
     return messages
+
+
+def _count(n: int, noun: str) -> str:
+    return f"1 {noun}" if n == 1 else f"{n} {noun}s"

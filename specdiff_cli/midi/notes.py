@@ -300,6 +300,7 @@ _IGNORED_CONTROLLERS = {
     0: ("bank select", 1),
     1: ("modulation", 1),
     2: ("breath", 1),
+    6: ("tuning or other parameter", 0),  # data entry: what the registered parameter before it is set to
     7: ("channel volume", 0),
     8: ("balance", 0),
     10: ("pan", 0),

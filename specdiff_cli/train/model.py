@@ -66,9 +66,9 @@ def alpha_sigma(times: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss_on(model: SpectrogramDiffusion, batch: Batch, config: TrainConfig) -> Tensor:
-    """L1 distance between the true and the implied spectrogram at random noise levels, biased to the noisy end."""
+    """L1 distance between the true and the implied spectrogram at uniformly random noise levels."""
     n_windows = batch.target.shape[0]
-    times = torch.rand(n_windows).sqrt()
+    times = torch.rand(n_windows)
     alpha, sigma = alpha_sigma(times)
     noisy = alpha * batch.target + sigma * torch.randn_like(batch.target)
     # A rolling render sees its own imperfect output as context; noise of random strength stands in for it.

@@ -4,9 +4,9 @@
 
 CORPUS is a folder made by ``specdiff_cli.train.corpus`` (``train/`` and ``validation/`` pieces). RUN receives
 ``vocoder.safetensors`` (averaged weights, what a voice ships), ``vocoder.json`` (sizes and settings), ``state.pt``
-(a later call with the same folders goes on from it; its minutes are counted in) and ``best.json`` (the quality of
-the saved weights beside Griffin-Lim's). The first part of the time goes to known answers, the rest adds the
-discriminator.
+(a later call with the same folders goes on from it; its minutes are counted in) and ``quality.json`` (of the saved
+weights, beside Griffin-Lim's). The first part of the time goes to known answers, the rest adds the discriminator;
+``supervised.safetensors`` holds the averaged weights from just before that, to compare.
 """
 
 import argparse
@@ -144,6 +144,7 @@ class Trainer:
         self.generator = np.random.default_rng(config.seed)
         self.step = 0
         self.trained_s = 0.0
+        self.adversarial = False
         self._resume()
 
     def train_step(self, rate: float, adversarial: bool) -> dict[str, float]:
@@ -210,7 +211,11 @@ class Trainer:
             done = self.trained_s / budget_s
             warmup = min(1.0, (self.step + 1) / self.config.warmup_steps)
             rate = warmup * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
-            for name, value in self.train_step(rate, adversarial=done >= 1 - self.config.adversarial_share).items():
+            adversarial = done >= 1 - self.config.adversarial_share
+            if adversarial and not self.adversarial:
+                self.adversarial = True
+                self._write_weights("supervised.safetensors")
+            for name, value in self.train_step(rate, adversarial).items():
                 totals.setdefault(name, []).append(value)
             now_s = time.monotonic()
             self.trained_s = before_s + now_s - began_s
@@ -241,7 +246,6 @@ class Trainer:
         ours, plain = self.evaluate(vocoder.invert), self.evaluate(GriffinLim().invert)
         logger.info("step %d, melgan: %s", self.step, ours)
         logger.info("step %d, griffin-lim: %s", self.step, plain)
-        weights = {name: tensor.half().contiguous() for name, tensor in self.averaged.state_dict().items()}
         state = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -250,16 +254,24 @@ class Trainer:
             "judge_optimiser": self.judge_optimiser.state_dict(),
             "step": self.step,
             "trained_s": self.trained_s,
+            "adversarial": self.adversarial,
             "sizes": asdict(self.sizes),
         }
         about = {"sizes": asdict(self.sizes), "train": asdict(self.config), "step": self.step}
         scores = {"melgan": ours._asdict(), "griffin-lim": plain._asdict()}
+        self._write_weights("vocoder.safetensors")
+        try:
+            _replace(self.out / "vocoder.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+            _replace(self.out / "quality.json", lambda path: path.write_text(json.dumps(scores, indent=1) + "\n"))
+            _replace(self.out / "state.pt", lambda path: torch.save(state, path))
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.out}: {error.strerror or error}") from error
+
+    def _write_weights(self, name: str) -> None:
+        weights = {key: tensor.half().contiguous() for key, tensor in self.averaged.state_dict().items()}
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            _replace(self.out / "vocoder.safetensors", lambda path: save_file(weights, path))
-            _replace(self.out / "vocoder.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
-            _replace(self.out / "best.json", lambda path: path.write_text(json.dumps(scores, indent=1) + "\n"))
-            _replace(self.out / "state.pt", lambda path: torch.save(state, path))
+            _replace(self.out / name, lambda path: save_file(weights, path))
         except OSError as error:
             raise OutputError(f"cannot write into {self.out}: {error.strerror or error}") from error
 
@@ -275,7 +287,7 @@ class Trainer:
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.judge_optimiser.load_state_dict(state["judge_optimiser"])
-        self.step, self.trained_s = state["step"], state["trained_s"]
+        self.step, self.trained_s, self.adversarial = state["step"], state["trained_s"], state["adversarial"]
         self.generator = np.random.default_rng([self.config.seed, self.step])
         torch.manual_seed(self.config.seed + self.step)
         logger.info("resumed at step %d after %.1f min", self.step, self.trained_s / 60)

@@ -44,7 +44,7 @@ def truth_of(audio: Tensor) -> Truth:
     product = spectrum[:, 1:] * spectrum[:, :-1].conj() * torch.polar(torch.ones(N_BINS), -bin_turns())
     size = product.abs()
     log_magnitude = spectrum[:, 1:].abs().log().clamp(LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX)
-    return Truth(log_magnitude, product / size.clamp_min(1e-12), size.sqrt().sqrt())
+    return Truth(log_magnitude, product / size.clamp_min(1e-20), size.sqrt().sqrt())
 
 
 def guess_of(outputs: tuple[Tensor, Tensor, Tensor], peak_turns: Tensor) -> Guess:

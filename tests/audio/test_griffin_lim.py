@@ -90,7 +90,7 @@ def test_reach_is_within_the_declared_context(n_iterations: int) -> None:
     assert touched.max() < 64 + n_iterations + 1, "phases must not be followed past the anchor at frame 64"
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cuts=st.lists(st.integers(0, 300), max_size=8), block=st.integers(30, 200), n_iterations=st.integers(1, 12))
 def test_streamed_equals_whole(cuts: list[int], block: int, n_iterations: int) -> None:
     mel = log_mel(plucked_notes(5.0))

@@ -118,7 +118,7 @@ def test_a_reference_layout_folder_with_every_option(folder: Path) -> None:
 
 def test_other_instruments_and_drums_are_reported(folder: Path, voice: str) -> None:
     result = run(write_midi(folder / "a.mid", program=40), "-m", voice)
-    assert "a.mid: 3 notes are played on acoustic piano, the voice was not trained on: violin" in result.stderr
+    assert "a.mid: 3 notes played on acoustic piano, the voice was not trained on: violin" in result.stderr
     result = run(write_midi(folder / "b.mid", channel=9), "-m", voice)
     assert result.exit_code == 3
     assert "holds only drums" in only_line(result)

@@ -24,7 +24,7 @@ def test_other_instruments_go_to_the_first_the_voice_knows() -> None:
     notes = [tone(40, 60), tone(73, 61), tone(40, 62), tone(33, 63)]
     kept, messages = fit_to_voice(notes, (33, 0), plays_drums=True)
     assert [(found.program, found.pitch) for found in kept] == [(33, 60), (33, 61), (33, 62), (33, 63)]
-    assert messages == ["3 notes are played on electric bass, the voice was not trained on: violin, pipe"]
+    assert messages == ["3 notes played on electric bass, the voice was not trained on: violin, pipe"]
     assert [found.program for found in notes] == [40, 73, 40, 33]  # the song keeps its own
 
 

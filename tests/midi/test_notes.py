@@ -147,7 +147,7 @@ def test_impossible_names_and_too_large_files(tmp_path: Path, monkeypatch: pytes
 
 def test_note_on_of_velocity_zero_ends_a_note() -> None:
     silent = mido.Message("note_on", note=60, velocity=0)
-    assert notes_of([note(0, 0, 0, 60)[0], (480, silent)]) == [(0, 480, 60, 0)]
+    assert notes_of([note(0, 0, 0, 60)[0], (480, silent)], end_tick=960) == [(0, 480, 60, 0)]
 
 
 def test_note_off_closes_every_earlier_note_of_its_pitch() -> None:
@@ -237,6 +237,7 @@ def test_messages_the_models_cannot_follow_are_counted() -> None:
         (1, mido.Message("pitchwheel", pitch=0)),  # back to the centre
         control(0, 0, 7, 100),
         control(1, 0, 7, 90),
+        *(control(0, 0, 101, 0), control(0, 0, 100, 1), control(0, 0, 6, 70)),  # fine tuning
         control(0, 0, 10, 0),
         control(0, 0, 11, 80),
         control(0, 0, 91, 40),
@@ -251,6 +252,7 @@ def test_messages_the_models_cannot_follow_are_counted() -> None:
     assert song_of(track).ignored == {
         "pitch bend": 1,
         "channel volume": 2,
+        "tuning or other parameter": 1,
         "pan": 1,
         "expression": 1,
         "reverb": 1,

@@ -1,0 +1,97 @@
+import subprocess
+import sys
+
+import pytest
+
+from specdiff_cli import __version__
+from specdiff_cli.cli.console import clock, one_line
+from specdiff_cli.cli.guard import report
+from specdiff_cli.errors import DeviceError, ExitCode, MidiError, OutputError, UsageError, WeightsError
+
+
+def specdiff(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "specdiff_cli", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rendr"], "No such command"),
+        (["render"], "Missing argument"),
+        (["render", "a.mid", "--steps", "abc"], "--steps"),
+        (["render", "a.mid", "--nope"], "--nope"),
+    ],
+)
+def test_a_command_line_that_cannot_be_parsed_gives_one_line(arguments: list[str], message: str) -> None:
+    done = specdiff(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert line.endswith("--help")
+
+
+def test_no_arguments_show_the_help_and_are_a_usage_error() -> None:
+    done = specdiff()
+    assert done.returncode == 2
+    assert "inspect-midi" in done.stdout + done.stderr
+
+
+def test_version() -> None:
+    done = specdiff("--version")
+    assert (done.returncode, done.stdout) == (0, f"specdiff {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["render", "inspect-midi", "download-weights"])
+def test_every_help_has_examples_and_exit_codes(command: str) -> None:
+    done = specdiff(command, "--help")
+    assert done.returncode == 0
+    assert f"specdiff {command} " in done.stdout
+    assert "xit code" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (MidiError("x"), 3),
+        (WeightsError("x"), 4),
+        (OutputError("x"), 5),
+        (DeviceError("x"), 6),
+        (MemoryError(), 6),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), 6),
+        (RuntimeError("anything else"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_its_code_and_one_line(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(error) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_documented_codes() -> None:
+    assert {code.name: code.value for code in ExitCode} == {
+        "OK": 0,
+        "FAILURE": 1,
+        "USAGE": 2,
+        "MIDI": 3,
+        "WEIGHTS": 4,
+        "OUTPUT": 5,
+        "DEVICE": 6,
+        "INTERRUPTED": 130,
+        "TERMINATED": 143,
+    }
+
+
+def test_file_names_cannot_write_to_the_terminal() -> None:
+    assert one_line("a\nb\x1b[31m é ×") == "a\\nb\\x1b[31m é ×"
+    assert one_line("bad \udcff byte") == "bad \\udcff byte"
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0, 59.4, 59.6, 3599.9, 7322)] == ["0:00", "0:59", "1:00", "1:00:00", "2:02:02"]
