@@ -32,5 +32,9 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
             raise WeightsError(f"{voice.folder}: the voice {voice.name} has no MelGAN; use --vocoder griffin-lim")
         from specdiff_cli.audio.melgan import MelGanConfig, load_melgan
 
-        return load_melgan(read_tensors(path), MelGanConfig(**voice.vocoder.sizes))
+        try:
+            config = MelGanConfig(**voice.vocoder.sizes)
+        except TypeError as error:
+            raise WeightsError(f"{voice.folder / 'voice.toml'}: the sizes in [vocoder] do not fit ({error})") from None
+        return load_melgan(read_tensors(path), config)
     raise UsageError(f"--vocoder {name}: is not one of {', '.join(VOCODER_NAMES)}")

@@ -220,7 +220,7 @@ def _phrase(rng: Rng, times_s: Floats, level: float) -> Floats:
         return np.full(len(times_s), level)
     if kind < 0.35:
         span = max(float(np.ptp(times_s)), 1e-6)
-        return level + rng.uniform(-45, 45) * ((times_s - times_s.min()) / span - 0.5)
+        return np.asarray(level + rng.uniform(-45, 45) * ((times_s - times_s.min()) / span - 0.5))
     period_s, phase = float(rng.uniform(2, 9)), float(rng.uniform(0, 2 * np.pi))
     return level + rng.uniform(3, 22) * np.sin(2 * np.pi * times_s / period_s + phase)
 
@@ -249,7 +249,7 @@ def _fold(pitches: Floats) -> Floats:
     """Pitches brought onto the 88 keys by octaves."""
     above = np.maximum(np.ceil((pitches - PIANO_HIGH) / 12), 0)
     below = np.maximum(np.ceil((PIANO_LOW - pitches) / 12), 0)
-    return pitches - 12 * above + 12 * below
+    return np.asarray(pitches - 12 * above + 12 * below)
 
 
 def _tidy(rng: Rng, notes: Floats, notes_per_s: int) -> Floats:
