@@ -27,11 +27,15 @@ MAX_STEPS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and where its audio goes; ``target`` None is standard output."""
+    """One input and where its audio goes; ``target`` None is standard output.
+
+    ``makes_folder``: the target's folder was asked for as such and is made when the first file goes into it.
+    """
 
     source: Path
     target: Path | None
     mel_target: Path | None
+    makes_folder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,9 @@ def plan(inputs: Sequence[Path], output: str | None, file_format: str, save_mel:
         if count > 1:
             first, second = [s for s, n in zip(sources, names, strict=True) if n.casefold() == name][:2]
             raise UsageError(f"{first} and {second} would both be written to {folder / name}; rename one")
-    return [Job(source, folder / name, save_mel) for source, name in zip(sources, names, strict=True)]
+    return [
+        Job(source, folder / name, save_mel, makes_folder=True) for source, name in zip(sources, names, strict=True)
+    ]
 
 
 def _format_of(output: str | None) -> str:
@@ -186,7 +192,7 @@ def _check_numbers(
 
 
 def _check_outputs(jobs: Sequence[Job], options: OutputOptions) -> None:
-    """Refuse impossible outputs before any work; creates the folder of a batch."""
+    """Refuse impossible outputs before any work; of a batch, one that exists fails alone, in its turn."""
     from specdiff_cli.audio.encoding import check_format
     from specdiff_cli.audio.wav import StreamWriter, check_target
 
@@ -194,10 +200,8 @@ def _check_outputs(jobs: Sequence[Job], options: OutputOptions) -> None:
     for job in jobs:
         if job.target is None:
             StreamWriter(sys.stdout.buffer, file_format=options.file_format, subtype=options.subtype)
-        elif len(jobs) == 1 and job.target.parent.is_dir():
+        elif len(jobs) == 1 and not (job.makes_folder and not job.target.parent.exists()):
             check_target(job.target, options.overwrite)
-        elif len(jobs) > 1 or not job.target.parent.exists():
-            _make_folder(job.target.parent)
         if job.mel_target is not None:
             check_target(job.mel_target, options.overwrite)
 
@@ -287,6 +291,8 @@ def _render_one(
     notes, messages = fit_to_voice(song.notes, voice.programs, voice.plays_drums)
     if not notes:
         raise MidiError(f"{job.source}: holds only drums, which the voice {voice.name} does not play; use --model base")
+    if job.target is not None and job.makes_folder:
+        _make_folder(job.target.parent)
     duration_s = song.end_s + options.tail_s
     n_windows = synthesizer.count_windows(duration_s)
     start_s = time.perf_counter()

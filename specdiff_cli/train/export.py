@@ -49,7 +49,7 @@ def export(run: Path, voice: Path, description: str, steps: int, sampler: str, v
     vocoder: dict[str, Any] = {"name": "griffin-lim"}
     if vocoder_run is not None:
         _save_half(vocoder_run / "vocoder.safetensors", voice / "vocoder.safetensors")
-        vocoder = {"name": "melgan", **json.loads((vocoder_run / "config.json").read_text())["model"]}
+        vocoder = {"name": "melgan", **json.loads((vocoder_run / "vocoder.json").read_text())["sizes"]}
     text = TEMPLATE.format(
         name=voice.name,
         description=description,
@@ -84,6 +84,7 @@ def update_lock(lock: Path, voice: Path, description: str) -> None:
 
 def _save_half(source: Path, target: Path) -> None:
     save_file({key: tensor.half().contiguous() for key, tensor in load_file(source).items()}, target)
+    target.chmod(0o644)  # the writer's temporary file was private, a package's files are not
 
 
 def _toml(values: dict[str, Any]) -> str:

@@ -144,6 +144,24 @@ def test_a_folder_is_rendered(folder: Path, voice: str) -> None:
     assert left_over(folder / "out") == ["B.wav", "a.wav"]
 
 
+def test_a_batch_keeps_what_exists_and_renders_the_rest(folder: Path, voice: str) -> None:
+    write_midi(folder / "a.mid")
+    write_midi(folder / "b.mid")
+    (folder / "out").mkdir()
+    (folder / "out" / "a.wav").write_bytes(b"precious")
+    result = run("a.mid", "b.mid", "-m", voice, "-o", "out")
+    assert result.exit_code == 1
+    assert "a.wav exists already" in result.stderr
+    assert (folder / "out" / "a.wav").read_bytes() == b"precious"
+    assert (folder / "out" / "b.wav").exists()
+
+
+def test_no_folder_is_made_for_a_bad_file(folder: Path, voice: str) -> None:
+    (folder / "a.mid").write_bytes(b"MThd")
+    assert run("a.mid", "-m", voice, "-o", "out/").exit_code == 3
+    assert left_over(folder) == []
+
+
 def test_one_failed_file_of_a_folder_of_one_keeps_its_code(folder: Path, voice: str) -> None:
     (folder / "in").mkdir()
     (folder / "in" / "a.mid").write_bytes(b"")
@@ -215,6 +233,7 @@ def test_a_folder_without_midi(folder: Path) -> None:
         (["--model", "base"], 4, "specdiff download-weights base"),
         (["-o", "no/such/folder/"], 0, ""),
         (["-o", "a.mid/x.wav"], 5, "a.mid"),
+        (["-o", "typo/x.wav"], 5, "typo does not exist"),
         (["--save-mel", "no/such/folder/x.npy"], 5, "no/such/folder"),
     ],
 )
