@@ -2,6 +2,7 @@
 
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -272,7 +273,7 @@ def _render_all(
             _render_one(job, _read(job.source, options), synthesizer, sampling, options)
         except SpecdiffError as error:
             if debug:
-                raise
+                traceback.print_exc()
             fail(str(error))
             failed.append(error)
     if failed:

@@ -128,8 +128,9 @@ def test_several_inputs_go_on_after_a_bad_one(folder: Path, voice: str) -> None:
     write_midi(folder / "a.mid")
     (folder / "b.mid").write_bytes(b"MThd")
     write_midi(folder / "c.mid")
-    result = run("a.mid", "b.mid", "c.mid", "-m", voice, "-o", "out")
+    result = run("a.mid", "b.mid", "c.mid", "-m", voice, "-o", "out", "--debug")
     assert result.exit_code == 1
+    assert "Traceback" in result.stderr
     assert left_over(folder / "out") == ["a.wav", "c.wav"]
     assert "error: b.mid: is a damaged MIDI file" in result.stderr
     assert "2 of 3 rendered, 1 failed" in result.stderr
