@@ -1,5 +1,6 @@
 """The ``specdiff`` command."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -50,6 +51,8 @@ app.command("download-weights")(guarded(download_weights))
 
 def run() -> None:
     """Entry point of the console script; leaves through SystemExit with a documented exit code."""
+    if sys.stderr is None:  # closed by the caller; messages must not end up anywhere else, least of all in the audio
+        sys.stderr = open(os.devnull, "w")
     try:
         code = app(standalone_mode=False)
     except typer.Abort:

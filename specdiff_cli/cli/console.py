@@ -16,7 +16,7 @@ def stderr_console() -> "Console":
     """A rich console on standard error (honours NO_COLOR and narrow terminals)."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
@@ -62,7 +62,7 @@ class BarDisplay:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("window {task.fields[window]}/{task.fields[n_windows]}"),
             TextColumn("step {task.fields[step]}/{task.fields[n_steps]}"),
@@ -124,5 +124,7 @@ def working(message: str, quiet: bool) -> Iterator[None]:
     if quiet or not sys.stderr.isatty():
         yield
     else:
-        with stderr_console().status(message):
+        from rich.text import Text
+
+        with stderr_console().status(Text(one_line(message))):
             yield

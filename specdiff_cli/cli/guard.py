@@ -34,7 +34,8 @@ def guarded(command: Command) -> Command:
         try:
             signal.signal(signal.SIGTERM, _terminate)
             command(*args, **kwargs)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by the caller, as daemons do
+                sys.stdout.flush()
         except typer.Exit:
             raise
         except BaseException as error:

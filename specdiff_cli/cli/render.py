@@ -1,5 +1,6 @@
 """``specdiff render``: MIDI files to audio."""
 
+import os
 import sys
 import time
 import traceback
@@ -148,6 +149,8 @@ def plan(inputs: Sequence[Path], output: str | None, file_format: str, save_mel:
         MidiError: a folder holds no MIDI file.
         UsageError: two inputs would share an output, or several go to one file.
     """
+    if output == "":
+        raise UsageError("-o: the name is empty (an unset variable?)")
     sources = [file for item in inputs for file in expand(item)]
     is_single = len(sources) == 1 and not inputs[0].is_dir()
     if save_mel is not None and not is_single:
@@ -198,13 +201,27 @@ def _check_outputs(jobs: Sequence[Job], options: OutputOptions) -> None:
     from specdiff_cli.audio.wav import StreamWriter, check_target
 
     check_format(options.file_format, options.subtype)
+    _check_distinct(jobs)
     for job in jobs:
+        if job.target is None and sys.stdout is None:
+            raise OutputError("-o -: standard output is closed; give a file name")
         if job.target is None:
             StreamWriter(sys.stdout.buffer, file_format=options.file_format, subtype=options.subtype)
         elif len(jobs) == 1 and not (job.makes_folder and not job.target.parent.exists()):
             check_target(job.target, options.overwrite)
         if job.mel_target is not None:
             check_target(job.mel_target, options.overwrite)
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    """No output may be an input or another output, not even with --overwrite: one would destroy the other."""
+    sources = {os.path.realpath(job.source): job.source for job in jobs}
+    for job in jobs:
+        for target in (job.target, job.mel_target):
+            if target is not None and os.path.realpath(target) in sources:
+                raise UsageError(f"{target}: is an input, too; choose another name for the output")
+        if job.target and job.mel_target and os.path.realpath(job.target) == os.path.realpath(job.mel_target):
+            raise UsageError(f"{job.target}: is asked for as audio and as --save-mel; choose two names")
 
 
 def _make_folder(folder: Path) -> None:

@@ -145,6 +145,27 @@ def test_a_folder_is_rendered(folder: Path, voice: str) -> None:
     assert left_over(folder / "out") == ["B.wav", "a.wav"]
 
 
+@pytest.mark.parametrize(
+    "options", [["-o", "a.mid"], ["-o", "x.wav", "--save-mel", "./a.mid"], ["-o", "x", "--save-mel", "./x"], ["-o", ""]]
+)
+def test_outputs_destroy_neither_the_input_nor_each_other(folder: Path, voice: str, options: list[str]) -> None:
+    before = write_midi(folder / "a.mid").read_bytes()
+    result = run("a.mid", "-m", voice, "--overwrite", *options)
+    assert result.exit_code == 2
+    only_line(result)
+    assert (folder / "a.mid").read_bytes() == before
+    assert left_over(folder) == []
+
+
+def test_closed_standard_streams(folder: Path, voice: str) -> None:
+    write_midi(folder / "a.mid")
+    for redirection, code in (("-o x.wav >&-", 0), ("-o y.wav 2>&-", 0), ("-o - >&-", 5)):
+        line = f"{sys.executable} -m specdiff_cli render a.mid -m {voice} {redirection}"
+        done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, timeout=120, check=False)
+        assert done.returncode == code, done.stderr
+    assert left_over(folder) == ["x.wav", "y.wav"]
+
+
 def test_a_batch_keeps_what_exists_and_renders_the_rest(folder: Path, voice: str) -> None:
     write_midi(folder / "a.mid")
     write_midi(folder / "b.mid")
