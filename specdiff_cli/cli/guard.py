@@ -19,7 +19,7 @@ DEBUG_VARIABLE = "SPECDIFF_DEBUG"
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception, so that ``with`` blocks clean up behind it."""
+    """SIGTERM or SIGHUP, as an exception, so that ``with`` blocks clean up behind it."""
 
 
 def guarded(command: Command) -> Command:
@@ -33,6 +33,8 @@ def guarded(command: Command) -> Command:
         debug = bool(kwargs.get("debug")) or bool(os.environ.get(DEBUG_VARIABLE))
         try:
             signal.signal(signal.SIGTERM, _terminate)
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+                signal.signal(signal.SIGHUP, _terminate)
             command(*args, **kwargs)
             if sys.stdout is not None:  # closed by the caller, as daemons do
                 sys.stdout.flush()
