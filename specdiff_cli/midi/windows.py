@@ -204,18 +204,22 @@ class WindowWriter:
         return True
 
 
+def layout_rows(notes: Sequence[Note], vocabulary: Vocabulary) -> npt.NDArray[np.float64]:
+    """(n_notes, 5) rows of ``LAYOUT_COLUMNS``, in the order given, with times from the start of the song."""
+    rows = np.empty((len(notes), len(LAYOUT_COLUMNS)), dtype=np.float64)
+    for row, note in zip(rows, notes, strict=True):
+        first_id = vocabulary.first_drum_id if note.is_drum else vocabulary.first_pitch_id
+        program_id = 0 if note.is_drum else vocabulary.first_program_id + model_class(note.program)
+        velocity_id = vocabulary.first_velocity_id + vocabulary.velocity_bin(note.velocity)
+        row[:] = (first_id + note.pitch, program_id, velocity_id, note.start_s, note.end_s)
+    return rows
+
+
 class _Layouts:
     """Which notes sound or release in each window; each query costs the notes of its window only."""
 
     def __init__(self, notes: Sequence[Note], vocabulary: Vocabulary) -> None:
-        order = sorted(range(len(notes)), key=lambda i: notes[i].start_s)
-        rows = np.empty((len(notes), len(LAYOUT_COLUMNS)), dtype=np.float64)
-        for row, i in zip(rows, order, strict=True):
-            note = notes[i]
-            first_id = vocabulary.first_drum_id if note.is_drum else vocabulary.first_pitch_id
-            program_id = 0 if note.is_drum else vocabulary.first_program_id + model_class(note.program)
-            velocity_id = vocabulary.first_velocity_id + vocabulary.velocity_bin(note.velocity)
-            row[:] = (first_id + note.pitch, program_id, velocity_id, note.start_s, note.end_s)
+        rows = layout_rows(sorted(notes, key=lambda note: note.start_s), vocabulary)
         self._rows = rows
         self._next = 0
         self._carried = rows[:0]

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from specdiff_cli.audio.mel import log_mel, to_model_range
-from specdiff_cli.constants import FRAMES_PER_SECOND, N_MELS, STEPS_PER_SECOND, WINDOW_FRAMES
+from specdiff_cli.constants import FRAMES_PER_SECOND, MAX_TOKENS, N_MELS, STEPS_PER_SECOND, WINDOW_FRAMES
 from specdiff_cli.midi.notes import Note
+from specdiff_cli.midi.programs import model_class
 from specdiff_cli.midi.vocabulary import END_ID, Vocabulary
-from specdiff_cli.midi.windows import RELEASE_S, WINDOW_STEPS, EventTable, WindowWriter
+from specdiff_cli.midi.windows import RELEASE_S, WINDOW_STEPS, EventTable, WindowWriter, layout_rows
 
 STEPS_PER_FRAME = STEPS_PER_SECOND // FRAMES_PER_SECOND
 _PCM16_SCALE = 32768.0
@@ -45,22 +46,9 @@ class Piece:
         self._start_steps = np.rint(rows[:, 0] * STEPS_PER_SECOND)
         self._end_steps = np.rint(rows[:, 1] * STEPS_PER_SECOND)
         self._rows = rows
-        is_drum = rows[:, 5] > 0
-        from specdiff_cli.midi.programs import model_class
-
-        programs = np.array([model_class(int(p)) for p in rows[:, 4]], dtype=np.int64)
-        self._programs = programs
-        bins = np.array([vocabulary.velocity_bin(int(v)) for v in rows[:, 3]], dtype=np.int64)
-        pitch = rows[:, 2].astype(np.int64)
-        self._ids = np.stack(
-            [
-                np.where(is_drum, vocabulary.first_drum_id, vocabulary.first_pitch_id) + pitch,
-                np.where(is_drum, 0, vocabulary.first_program_id + programs),
-                vocabulary.first_velocity_id + bins,
-            ],
-            axis=1,
-        )
-        self._is_drum = is_drum
+        self._programs = np.array([model_class(note.program) for note in notes], dtype=np.int64)
+        self._ids = layout_rows(notes, vocabulary)[:, :3].astype(np.int64)
+        self._is_drum = rows[:, 5] > 0
 
     @property
     def n_frames(self) -> int:
@@ -74,7 +62,7 @@ class Piece:
     def tokens(self, first_frame: int) -> list[int]:
         """Token ids of the window that begins at ``first_frame``."""
         start = first_frame * STEPS_PER_FRAME
-        writer = WindowWriter(self._vocabulary, 2048)
+        writer = WindowWriter(self._vocabulary, MAX_TOKENS)
         tied = (self._start_steps < start) & (self._end_steps >= start) & ~self._is_drum
         pairs = {(int(self._programs[i]), int(self._rows[i, 2])) for i in np.flatnonzero(tied)}
         for program, pitch in sorted(pairs):
