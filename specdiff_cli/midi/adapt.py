@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from specdiff_cli.midi.notes import MidiSong, Note
-from specdiff_cli.midi.programs import MODEL_CLASSES, model_class
+from specdiff_cli.midi.programs import GM_NAMES, MODEL_CLASSES, model_class
+
+#: General MIDI's effects, world and percussive instruments: the model classes have none of them but take all into their
+#: last one, synth pad.
+FIRST_WITHOUT_CLASS = 96
 
 
 def fit_to_voice(
-    notes: Sequence[Note], programs: tuple[int, ...] | None, plays_drums: bool
+    notes: Sequence[Note], programs: tuple[int, ...] | None, plays_drums: bool, follows_velocity: bool = False
 ) -> tuple[list[Note], list[str]]:
     """Move notes onto the instruments a voice was trained on.
 
@@ -17,14 +21,17 @@ def fit_to_voice(
         notes: of the song, unchanged on return.
         programs: model classes the voice knows; None for all. Notes of other classes go to the first of them.
         plays_drums: whether drum notes are kept.
+        follows_velocity: whether the voice knows loud from soft; channel volume and expression then change velocities.
 
     Returns:
         The notes to render, in the same order, and one sentence for each kind of change.
     """
     kept: list[Note] = []
     moved: Counter[str] = Counter()
+    folded: Counter[str] = Counter()
     n_drums = 0
-    for note in notes:
+    for written in notes:
+        note = _levelled(written) if follows_velocity else written
         if note.is_drum:
             if plays_drums:
                 kept.append(note)
@@ -32,6 +39,8 @@ def fit_to_voice(
                 n_drums += 1
         elif programs is None or model_class(note.program) in programs:
             kept.append(note)
+            if programs is not None and note.program >= FIRST_WITHOUT_CLASS:
+                folded[GM_NAMES[note.program]] += 1
         else:
             moved[MODEL_CLASSES[model_class(note.program)]] += 1
             kept.append(replace(note, program=programs[0]))
@@ -42,9 +51,20 @@ def fit_to_voice(
             f"{_count(moved.total(), 'note')} played on {MODEL_CLASSES[programs[0]]}, "
             f"the voice was not trained on: {names}"
         )
+    if folded:
+        names = ", ".join(name for name, _ in folded.most_common())
+        messages.append(
+            f"{_count(folded.total(), 'note')} played on {MODEL_CLASSES[max(MODEL_CLASSES)]}, "
+            f"the voice was not trained on: {names}"
+        )
     if n_drums:
         messages.append(f"{_count(n_drums, 'drum note')} left out, the voice was not trained on drums")
     return kept, messages
+
+
+def _levelled(note: Note) -> Note:
+    velocity = min(max(round(note.velocity * note.level), 1), 127)
+    return note if velocity == note.velocity else replace(note, velocity=velocity)
 
 
 def describe_oddities(song: MidiSong) -> list[str]:

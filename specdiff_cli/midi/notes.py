@@ -17,6 +17,7 @@ import mido
 from mido.midifiles.meta import KeySignatureError
 
 from specdiff_cli.errors import MidiError
+from specdiff_cli.midi.levels import ChannelLevels
 from specdiff_cli.midi.tempo import TempoMap
 
 DRUM_CHANNEL = 9
@@ -51,7 +52,10 @@ _PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
 
 @dataclass(slots=True)
 class Note:
-    """One note. Times in seconds from the start of the file; velocity 1-127."""
+    """One note. Times in seconds from the start of the file; velocity 1-127.
+
+    ``level`` is what channel volume and expression ask for: a factor on the velocity, 1 where a file says nothing.
+    """
 
     start_s: float
     end_s: float
@@ -61,6 +65,7 @@ class Note:
     is_drum: bool
     channel: int = 0
     track: int = 0
+    level: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def read_midi(path: Path | str, *, max_duration_s: float = DEFAULT_MAX_DURATION_
             than ``max_duration_s``. The message is one line that names the file and the remedy.
     """
     path = Path(path)
-    return parse_midi(_read_bytes(path), str(path), max_duration_s=max_duration_s)
+    return parse_midi(read_bytes(path), str(path), max_duration_s=max_duration_s)
 
 
 def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DURATION_S) -> MidiSong:
@@ -116,7 +121,7 @@ def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DU
             f"{name}: lasts {_hours(last_s)} by its own clock, more than the limit of {_hours(max_duration_s)}; "
             "one delta time or tempo is probably corrupt (raise the limit with --max-duration if it is not)"
         )
-    reader = _TrackReader(tempo_map)
+    reader = _TrackReader(tempo_map, ChannelLevels.from_midi(midi))
     tracks = [reader.read(index, track) for index, track in enumerate(midi.tracks)]
     notes = _apply_sustain(reader.instruments)
     if not notes:
@@ -139,7 +144,8 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file that may be MIDI. Raises MidiError where they cannot be read, or are far too many."""
     try:
         if path.is_dir():
             raise MidiError(f"{path}: is a folder, not a MIDI file")
@@ -206,8 +212,9 @@ class _Instrument:
 class _TrackReader:
     """Collects notes per (program, channel, track), as pretty_midi does."""
 
-    def __init__(self, tempo_map: TempoMap) -> None:
+    def __init__(self, tempo_map: TempoMap, levels: ChannelLevels) -> None:
         self._tempo_map = tempo_map
+        self._levels = levels
         self._instruments: dict[tuple[int, int, int], _Instrument] = {}
         # Pedal moves seen before the first note of their instrument was closed. pretty_midi hands one and the
         # same list to every later instrument of that (channel, track), so they all share further moves too.
@@ -276,7 +283,8 @@ class _TrackReader:
         end_s = self._tempo_map.seconds(end_tick)
         for start_tick, velocity in starts:
             start_s = self._tempo_map.seconds(start_tick)
-            note = Note(start_s, end_s, pitch, velocity, program, channel == DRUM_CHANNEL, channel, track)
+            level = self._levels.of_note(channel, start_tick, end_tick)
+            note = Note(start_s, end_s, pitch, velocity, program, channel == DRUM_CHANNEL, channel, track, level)
             instrument.notes.append(note)
 
     def _pedal_list(self, program: int, channel: int, track: int) -> list[tuple[float, bool]]:

@@ -17,6 +17,8 @@ from specdiff_cli.midi.programs import model_class
 from specdiff_cli.midi.vocabulary import END_ID, MAX_SHIFT_STEPS, N_SPECIAL_IDS, Vocabulary
 
 WINDOW_STEPS = round(WINDOW_S * STEPS_PER_SECOND)  # 512
+# A drum's note-off says nothing about how long it rings; players ignore it, and so does the layout.
+DRUM_RING_S = 3.0
 RELEASE_S = 1.0  # notes that ended at most this long before a window are still laid out in it
 
 #: Columns of `TokenWindow.layout`.
@@ -211,7 +213,8 @@ def layout_rows(notes: Sequence[Note], vocabulary: Vocabulary) -> npt.NDArray[np
         first_id = vocabulary.first_drum_id if note.is_drum else vocabulary.first_pitch_id
         program_id = 0 if note.is_drum else vocabulary.first_program_id + model_class(note.program)
         velocity_id = vocabulary.first_velocity_id + vocabulary.velocity_bin(note.velocity)
-        row[:] = (first_id + note.pitch, program_id, velocity_id, note.start_s, note.end_s)
+        end_s = note.start_s + DRUM_RING_S if note.is_drum else note.end_s
+        row[:] = (first_id + note.pitch, program_id, velocity_id, note.start_s, end_s)
     return rows
 
 

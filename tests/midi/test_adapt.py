@@ -28,6 +28,14 @@ def test_other_instruments_go_to_the_first_the_voice_knows() -> None:
     assert [found.program for found in notes] == [40, 73, 40, 33]  # the song keeps its own
 
 
+def test_instruments_without_a_class_of_their_own_are_named() -> None:
+    notes = [tone(104), tone(104), tone(118), tone(88)]
+    kept, messages = fit_to_voice(notes, (0, 88), plays_drums=True)
+    assert kept == notes  # as the published models take them
+    assert messages == ["3 notes played on synth pad, the voice was not trained on: Sitar, Synth Drum"]
+    assert fit_to_voice(notes, None, plays_drums=True) == (notes, [])
+
+
 def test_drums_are_left_out_of_a_voice_without_them() -> None:
     kept, messages = fit_to_voice([tone(0), tone(0, 36, is_drum=True)], (0,), plays_drums=False)
     assert kept == [tone(0)]

@@ -394,3 +394,8 @@ def test_linear_pedal_equals_the_rules_read_one_by_one(drawn: list[tuple[list[No
         instruments.append((notes, moves))
     expected = held_by_the_rules(instruments)
     assert _apply_sustain([_Instrument(notes, moves) for notes, moves in instruments]) == expected
+
+
+def test_notes_carry_their_channels_level() -> None:
+    song = parse_midi(midi_bytes([control(0, 0, 7, 50), *note(0, 480, 0, 60)]), "test")
+    assert [found.level for found in song.notes] == [0.5]

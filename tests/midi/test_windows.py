@@ -213,6 +213,12 @@ def test_layout_holds_what_sounds_or_releases_in_the_window() -> None:
     assert second.layout[0, 3:].tolist() == pytest.approx([1.0 - 5.12, 4.5 - 5.12])
 
 
+def test_a_drum_rings_as_long_whatever_its_note_off_says() -> None:
+    for written_s in (0.01, 0.5, 20.0):
+        (window,) = tokenize([Note(0.5, 0.5 + written_s, 49, 100, 0, True)], total_s=5.0)
+        assert window.layout[0, 3:].tolist() == pytest.approx([0.5, 3.5])
+
+
 # --- windows that are too full ---------------------------------------------------------------------------------------
 
 
