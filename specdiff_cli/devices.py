@@ -1,6 +1,11 @@
 """Which device and precision to run on. An explicit choice is obeyed or refused, never replaced."""
 
+import math
+import os
 import re
+import time
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specdiff_cli.errors import DeviceError, UsageError
@@ -48,7 +53,7 @@ def resolve_device(name: str) -> "torch.device":
 def resolve_dtype(name: str, device: "torch.device", *, prefers_bfloat16: bool) -> "torch.dtype":
     """The precision of the network's weights and activations; sampler state is always float32.
 
-    ``auto`` is float32, save for voices that say they were trained for bfloat16 on hardware that computes in it.
+    ``auto`` is float32, save for voices that say they were trained for bfloat16 on hardware that is faster in it.
 
     Raises:
         UsageError: not the name of a precision.
@@ -73,8 +78,8 @@ def _computes_in_bfloat16(device: "torch.device") -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # Emulated bfloat16 is slower than float32, so it must be in the instruction set.
-        return _has_bfloat16_instructions()
+        # Emulated bfloat16 is slower than float32, so it must be in the instruction set, or be seen to be fast.
+        return _has_bfloat16_instructions() or _is_faster_in_bfloat16()
     return False
 
 
@@ -82,3 +87,43 @@ def _has_bfloat16_instructions() -> bool:
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@lru_cache(maxsize=1)
+def _is_faster_in_bfloat16() -> bool:
+    """Compare one matrix product of a decoder's size in both precisions; takes some milliseconds."""
+    import torch
+
+    def best_s(dtype: "torch.dtype") -> float:
+        a, b = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+        times_s = []
+        for _ in range(4):
+            start_s = time.perf_counter()
+            torch.mm(a, b)
+            times_s.append(time.perf_counter() - start_s)
+        return min(times_s)
+
+    return best_s(torch.bfloat16) < 0.8 * best_s(torch.float32)
+
+
+def set_threads(asked: int | None = None) -> int:
+    """Set PyTorch's CPU threads: as asked, as OMP_NUM_THREADS says, or one per core that we may use; returns them."""
+    import torch
+
+    if asked is None and "OMP_NUM_THREADS" not in os.environ:
+        asked = min(torch.get_num_threads(), usable_cpus())
+    if asked is not None:
+        torch.set_num_threads(asked)
+    return torch.get_num_threads()
+
+
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs that this process may use: its affinity, and the quota of the container that it runs in (Linux)."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    n_cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        n_cpus = min(n_cpus, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no container, or no quota ("max")
+        pass
+    return n_cpus

@@ -1,82 +1,84 @@
 """The one loop: windows of notes in, spectrogram out, the previous window as context, audio as it goes."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from threading import Event
+from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from specdiff_cli.audio.mel import from_model_range, to_model_range
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
-from specdiff_cli.constants import HOP_SAMPLES, N_MELS, SAMPLE_RATE_HZ, WINDOW_FRAMES
-from specdiff_cli.diffusion.guidance import guided
-from specdiff_cli.diffusion.samplers import SAMPLERS, Denoiser
-from specdiff_cli.diffusion.schedules import SCHEDULES, Step
+from specdiff_cli.background import running_ahead
+from specdiff_cli.constants import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_FRAMES
+from specdiff_cli.lockstep import FinishedWindow, Key, Progress, SampledWindow, Sampling, Track, sample_all
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import TokenWindow, tokenize
+from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.weights.load import Voice
 
-FILM_CHUNK_STEPS = 128  # FiLM tables are computed this many steps at a time, to bound the intermediate memory
+__all__ = ["FinishedWindow", "Piece", "Progress", "Sampling", "Song", "Synthesizer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to sample; names are keys of ``SAMPLERS`` and ``SCHEDULES``."""
+class Song(Generic[Key]):
+    """One of many songs to render; ``key`` is the caller's own mark, handed back with the audio."""
 
-    steps: int
-    sampler: str
-    schedule: str
-    guidance: float = 1.0
+    key: Key
+    notes: Sequence[Note]
+    duration_s: float
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a render is: ``step`` of ``n_steps`` in ``window`` (from 0) of ``n_windows``."""
+class Piece(Generic[Key]):
+    """Audio of one of many songs: the next (n,) samples of the song ``key``; n may be 0."""
 
-    window: int
-    n_windows: int
-    step: int
-    n_steps: int
+    key: Key
+    audio: npt.NDArray[np.float32]
+    is_last: bool
+    n_dropped_events: int  # of the song so far
 
 
 ProgressCallback = Callable[[Progress], None]
 MelCallback = Callable[[npt.NDArray[np.float32]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What the decoder may attend to in one window, computed once per window."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    laid: Tensor | None
+WindowCallback = Callable[[FinishedWindow], None]
 
 
 class Synthesizer:
-    """A voice compiled for one device and precision, able to render any number of songs."""
+    """A voice compiled for one device and precision, able to render any number of songs.
 
-    def __init__(self, voice: Voice, vocoder: Vocoder, device: torch.device, dtype: torch.dtype) -> None:
+    ``overlap``: sample the next window while the last one is turned into sound and written. The audio is the same. By
+    default where the network does not compute on the CPU, which the vocoder needs.
+    """
+
+    def __init__(
+        self,
+        voice: Voice,
+        vocoder: Vocoder,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        overlap: bool | None = None,
+    ) -> None:
         self.voice = voice
         self.vocoder = vocoder
         self.device = device
         self.dtype = dtype
+        self.overlap = device.type != "cpu" if overlap is None else overlap
         self.config = voice.network.config
-        network = voice.network.to(device=device, dtype=dtype).eval().requires_grad_(False)
-        self._note_encoder = _compile(network.note_encoder)
-        self._decoder = _compile(network.decoder, "film", "memory")
-        self._context_encoder = None if network.context_encoder is None else _compile(network.context_encoder)
-        self._note_layout = None if network.note_layout is None else _compile(network.note_layout)
+        self.network = CompiledNetwork(voice.network, device, dtype)
         self.n_dropped_events = 0  # of the song rendered last
 
     def describe(self) -> str:
-        """Voice, vocoder, device and precision, for a summary line."""
+        """Voice, vocoder, device, precision and CPU threads, for a summary line."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"{self.voice.name} + {self.vocoder.name} · {self.device} {dtype}"
+        n_threads = torch.get_num_threads()
+        threads = f", {n_threads} thread{'s' if n_threads > 1 else ''}" if self.device.type == "cpu" else ""
+        return f"{self.voice.name} + {self.vocoder.name} · {self.device} {dtype}{threads}"
 
     @staticmethod
     def count_samples(duration_s: float) -> int:
@@ -101,6 +103,8 @@ class Synthesizer:
         *,
         on_progress: ProgressCallback | None = None,
         on_mel: MelCallback | None = None,
+        finished: Iterable[FinishedWindow] = (),
+        on_window: WindowCallback | None = None,
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Render notes to audio, chunk by chunk; memory does not grow with the song.
 
@@ -109,34 +113,75 @@ class Synthesizer:
             duration_s: length of the audio; later notes are cut.
             sampling: steps, sampler, schedule, guidance and seed. The same seed on the same device gives the same
                 bytes.
-            on_progress: called after every denoising step.
+            on_progress: called after every denoising step (on another thread where ``overlap`` is on).
             on_mel: called with each window's spectrogram, (frames, 128) float32 log-mel in feature range.
+            finished: the song's first windows, from an earlier run with the same arguments; taken one by one, and not
+                sampled again. The audio is that of an uninterrupted run, from its first sample.
+            on_window: called with each window that was sampled now, before its audio is yielded.
 
         Yields:
             (n,) float32 at 16 kHz, nominally within [-1, 1]; ``round(16000 * duration_s)`` samples in all.
         """
-        n_samples = self.count_samples(duration_s)
-        n_frames = self.count_frames(duration_s)
-        n_windows = self.count_windows(duration_s)
-        windows = tokenize(notes, self.config.vocabulary, total_s=duration_s)
-        streaming = StreamingVocoder(self.vocoder)
-        n_written = 0
-        for mel in self.spectrogram(windows, n_windows, sampling, on_progress=on_progress):
-            kept = mel[:n_frames]
-            n_frames -= len(kept)
-            if on_mel is not None:
-                on_mel(kept.numpy())
-            audio = streaming.push(kept)
-            if n_frames == 0:
-                audio = torch.cat([audio, streaming.flush()])
-            chunk = audio[: n_samples - n_written].numpy()
-            n_written += len(chunk)
-            if len(chunk):
-                yield chunk
-            if n_frames == 0:
-                return
+        track = self._track(Song(None, notes, duration_s, sampling.seed), finished, on_progress)
+        sound = _Sound(self.vocoder, duration_s)
+        sampled = self._sampled([track], sampling)
+        try:
+            for (window,) in sampled:
+                self.n_dropped_events = window.n_dropped_events
+                if on_window is not None and window.is_new:
+                    on_window(FinishedWindow(window.mel.numpy(), window.noise_state))
+                chunk = sound.add(window.mel, on_mel)
+                if len(chunk):
+                    yield chunk
+        finally:
+            sampled.close()
 
-    @torch.inference_mode()
+    def stream_many(
+        self,
+        songs: Iterable[Song[Key]],
+        sampling: Sampling,
+        *,
+        batch: int,
+        on_progress: Callable[[Key, Progress], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Iterator[Piece[Key]]:
+        """Render songs side by side: up to ``batch`` of them advance together, window by window.
+
+        A song that ends makes room for the next, which is taken from ``songs`` only then. Give the longest ones first:
+        those that end last are then short, and the batch stays full. Each song has the noise of its own seed
+        (``sampling.seed`` is not used), so it sounds as it does alone, up to the rounding of larger matrix products.
+
+        Args:
+            songs: may be a generator; memory depends on ``batch`` and not on how many songs there are.
+            sampling: as in :meth:`stream`, the same for all.
+            on_progress: called with the song's key after every denoising step.
+            on_note: called with a line for the user when a batch did not fit into memory and is made smaller.
+
+        Yields:
+            Pieces of all songs in turn; the last one of each song says so.
+
+        Raises:
+            DeviceError: not even one song fits into memory.
+        """
+        sounds: dict[Key, _Sound] = {}
+
+        def tracks() -> Iterator[Track[Key]]:
+            for song in songs:
+                sounds[song.key] = _Sound(self.vocoder, song.duration_s)
+                yield self._track(song, (), _with_key(on_progress, song.key))
+
+        sampled = self._sampled(tracks(), sampling, batch, on_note)
+        try:
+            for windows in sampled:
+                for window in windows:
+                    sound = sounds[window.key]
+                    audio = sound.add(window.mel, None)
+                    if sound.is_complete:
+                        del sounds[window.key]
+                    yield Piece(window.key, audio, sound.is_complete, window.n_dropped_events)
+        finally:
+            sampled.close()
+
     def spectrogram(
         self,
         windows: Iterable[TokenWindow],
@@ -146,74 +191,58 @@ class Synthesizer:
         on_progress: ProgressCallback | None = None,
     ) -> Iterator[Tensor]:
         """Sample window after window; yields (256, 128) float32 log-mel in feature range on the CPU, un-clipped."""
-        steps = SCHEDULES[sampling.schedule](sampling.steps)
-        sampler = SAMPLERS[sampling.sampler]
-        film = self._film(steps)
-        generator = torch.Generator("cpu").manual_seed(sampling.seed)
-        shape = (1, WINDOW_FRAMES, N_MELS)
+        track = Track(None, windows, n_windows, sampling.seed, (), on_progress)
+        for (window,) in sample_all([track], self.network, self.config, sampling):
+            self.n_dropped_events = window.n_dropped_events
+            yield window.mel
 
-        def noise() -> Tensor:
-            # Drawn on the CPU whatever the device, in the order of the Diffusers pipeline: a seed means one noise.
-            return torch.randn(shape, generator=generator).to(self.device)
+    def _track(
+        self, song: Song[Key], finished: Iterable[FinishedWindow], on_progress: ProgressCallback | None
+    ) -> Track[Key]:
+        windows = tokenize(song.notes, self.config.vocabulary, total_s=song.duration_s)
+        n_windows = self.count_windows(song.duration_s)
+        return Track(song.key, islice(windows, n_windows), n_windows, song.seed, finished, on_progress)
 
-        context: Tensor | None = None
-        self.n_dropped_events = 0
-        for window in windows:
-            self.n_dropped_events += window.n_dropped_events
-            denoiser = self._denoiser(self._remember(window, context), film, sampling.guidance)
-            report = _reporter(on_progress, window.index, n_windows, len(steps))
-            x = sampler(denoiser, noise(), steps, noise, self.config.objective, report)
-            mel = from_model_range(x)
-            context = to_model_range(mel)
-            yield mel[0].cpu()
+    def _sampled(
+        self,
+        tracks: Iterable[Track[Key]],
+        sampling: Sampling,
+        batch: int = 1,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Generator[list[SampledWindow[Key]], None, None]:
+        def sample(stop: Event | None) -> Generator[list[SampledWindow[Key]], None, None]:
+            return sample_all(tracks, self.network, self.config, sampling, batch=batch, on_note=on_note, stop=stop)
 
-    def _film(self, steps: Sequence[Step]) -> Tensor:
-        """FiLM tables of all steps, (steps, layers, 2, 2 d_model): they depend on nothing but the time."""
-        times = torch.tensor([step.time for step in steps], dtype=torch.float32, device=self.device)
-        return torch.cat([self._decoder.film(chunk) for chunk in torch.split(times, FILM_CHUNK_STEPS)])
-
-    def _remember(self, window: TokenWindow, context: Tensor | None) -> _Memory:
-        """Encode the window's notes and the previous spectrogram, and project them to keys and values.
-
-        Masked keys (padding, the first window's absent context) are left out instead of masked.
-        """
-        tokens = torch.from_numpy(window.tokens).to(self.device)[None]
-        encodings = self._note_encoder(tokens)
-        if self._context_encoder is not None and context is not None:
-            encodings = torch.cat([encodings, self._context_encoder(context)], dim=1)
-        keys, values = self._decoder.memory(encodings)
-        laid = None
-        if self._note_layout is not None and len(window.layout):
-            layout = torch.from_numpy(window.layout).to(self.device, torch.float32)[None]
-            laid = self._note_layout(layout[:, :, :3].long(), layout[:, :, 3:])
-        return _Memory(keys, values, laid)
-
-    def _denoiser(self, memory: _Memory, film: Tensor, weight: float) -> Denoiser:
-        def conditional(x: Tensor, i: int) -> Tensor:
-            out: Tensor = self._decoder(x, film[i : i + 1], memory.keys, memory.values, None, None, memory.laid)
-            return out
-
-        def unconditional(x: Tensor, i: int) -> Tensor:
-            out: Tensor = self._decoder(x, film[i : i + 1], [], [], None, None, None)
-            return out
-
-        return guided(conditional, unconditional, weight)
+        return running_ahead(sample) if self.overlap else sample(None)
 
 
-def _reporter(
-    on_progress: ProgressCallback | None, window: int, n_windows: int, n_steps: int
-) -> Callable[[int], None] | None:
+class _Sound:
+    """A song's spectrogram to its audio, window by window, cut to its length."""
+
+    def __init__(self, vocoder: Vocoder, duration_s: float) -> None:
+        self._streaming = StreamingVocoder(vocoder)
+        self._n_frames = Synthesizer.count_frames(duration_s)  # to come
+        self._n_samples = Synthesizer.count_samples(duration_s)  # to come
+
+    @property
+    def is_complete(self) -> bool:
+        return self._n_frames == 0
+
+    def add(self, mel: Tensor, on_mel: MelCallback | None) -> npt.NDArray[np.float32]:
+        """The audio that the next window (256, 128) makes certain, (n,) float32."""
+        kept = mel[: self._n_frames]
+        self._n_frames -= len(kept)
+        if on_mel is not None:
+            on_mel(kept.numpy())
+        audio = self._streaming.push(kept)
+        if self.is_complete:
+            audio = torch.cat([audio, self._streaming.flush()])
+        chunk: npt.NDArray[np.float32] = audio[: self._n_samples].numpy()
+        self._n_samples -= len(chunk)
+        return chunk
+
+
+def _with_key(on_progress: Callable[[Key, Progress], None] | None, key: Key) -> ProgressCallback | None:
     if on_progress is None:
         return None
-    return lambda step: on_progress(Progress(window, n_windows, step, n_steps))
-
-
-def _compile(module: nn.Module, *methods: str) -> Any:
-    """Script and freeze a module; ``methods`` stay callable beside ``forward``."""
-    with warnings.catch_warnings():
-        # TorchScript is what the renderer is built on; its deprecation notice is not for users to act on.
-        warnings.simplefilter("ignore")
-        for method in methods:
-            torch.jit.export(getattr(type(module), method))
-        scripted = torch.jit.script(module)
-        return torch.jit.freeze(scripted, preserved_attrs=list(methods))
+    return lambda at: on_progress(key, at)

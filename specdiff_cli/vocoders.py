@@ -2,7 +2,8 @@
 
 from specdiff_cli.audio.vocoder import Vocoder
 from specdiff_cli.errors import UsageError, WeightsError
-from specdiff_cli.weights.load import ONNX_VOCODER, Voice, read_tensors
+from specdiff_cli.weights.load import Voice, read_tensors
+from specdiff_cli.weights.voice_file import ONNX_VOCODER
 
 VOCODER_NAMES = ("melgan", "soundstream", "griffin-lim")
 

@@ -1,6 +1,10 @@
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
+from specdiff_cli import devices
 from specdiff_cli.devices import check_device_name, resolve_device, resolve_dtype
 from specdiff_cli.errors import DeviceError, UsageError
 
@@ -36,12 +40,49 @@ def test_float16_on_a_cpu_names_the_alternative() -> None:
         resolve_dtype("int8", CPU, prefers_bfloat16=False)
 
 
+@pytest.mark.parametrize("is_faster", [True, False])
 @pytest.mark.parametrize("has_instructions", [True, False])
 @pytest.mark.parametrize("prefers", [True, False])
-def test_auto_takes_bfloat16_only_where_it_is_wanted_and_native(
-    monkeypatch: pytest.MonkeyPatch, prefers: bool, has_instructions: bool
+def test_auto_takes_bfloat16_only_where_it_is_wanted_and_fast(
+    monkeypatch: pytest.MonkeyPatch, prefers: bool, has_instructions: bool, is_faster: bool
 ) -> None:
     monkeypatch.setattr("specdiff_cli.devices._has_bfloat16_instructions", lambda: has_instructions)
-    expected = torch.bfloat16 if prefers and has_instructions else torch.float32
+    monkeypatch.setattr("specdiff_cli.devices._is_faster_in_bfloat16", lambda: is_faster)
+    expected = torch.bfloat16 if prefers and (has_instructions or is_faster) else torch.float32
     assert resolve_dtype("auto", CPU, prefers_bfloat16=prefers) == expected
     assert resolve_dtype("bfloat16", CPU, prefers_bfloat16=False) == torch.bfloat16
+
+
+def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_mm(a: torch.Tensor, _b: torch.Tensor) -> None:
+        time.sleep(0.02 if a.dtype == torch.bfloat16 else 0.001)
+
+    monkeypatch.setattr(torch, "mm", slow_mm)
+    devices._is_faster_in_bfloat16.cache_clear()
+    assert not devices._is_faster_in_bfloat16()
+    devices._is_faster_in_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("content", "limit"), [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 10**6), (None, 10**6)]
+)
+def test_threads_keep_to_the_containers_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, limit: int
+) -> None:
+    if content is not None:
+        (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert devices.usable_cpus(tmp_path) == min(8, limit)
+
+
+def test_threads_are_as_asked_else_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", wanted.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(devices, "usable_cpus", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    devices.set_threads()
+    devices.set_threads(3)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    devices.set_threads()
+    assert wanted == [3, 4]

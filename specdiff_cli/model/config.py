@@ -13,7 +13,8 @@ class ModelConfig:
     """Architecture of one voice.
 
     ``n_heads * d_kv`` need not equal ``d_model`` (it is 384 against 512 in the small reference models).
-    ``note_layout`` adds our own path that lays the notes on their frames; the published checkpoints have none.
+    ``note_layout`` adds our own path that lays the notes on their frames, ``note_templates`` one that adds up a plain
+    rendition of them, so that the decoder samples what differs from it; the published checkpoints have neither.
     ``objective`` says what the decoder predicts: the noise (reference), v or x0; see
     :func:`specdiff_cli.diffusion.samplers.implied_x0`.
     """
@@ -28,6 +29,7 @@ class ModelConfig:
     n_vocabulary_rows: int = 1536
     n_velocity_bins: int = 1
     note_layout: bool = False
+    note_templates: bool = False
     objective: Objective = "eps"
 
     @property

@@ -44,14 +44,21 @@ class DecoderBlock(nn.Module):
         bias: Tensor | None,
         gate: Tensor | None,
     ) -> Tensor:
-        """x (B, L, D); film (B or 1, 2, 2D); keys, values (B, H, K, E); bias (B, 1, 1, K); gate (B, 1, 1)."""
+        """x (B, L, D); film (B or 1, 2, 2D); keys, values (S, H, K, E), S <= B; bias (S, 1, 1, K); gate (S, 1, 1)."""
         x = x + self.attention(modulate(self.attention_norm(x), film[:, 0]), None)
         if keys is not None and values is not None:
-            seen = self.cross_attention.attend(self.cross_norm(x), keys, values, bias)
-            if gate is not None:
-                seen = seen * gate  # nothing to see: the output is zero
-            x = x + seen
+            n_seeing = keys.shape[0]
+            if n_seeing == x.shape[0]:
+                x = x + self._look(x, keys, values, bias, gate)
+            else:
+                x = torch.cat([x[:n_seeing] + self._look(x[:n_seeing], keys, values, bias, gate), x[n_seeing:]])
         return x + self.mlp(modulate(self.mlp_norm(x), film[:, 1]))  # type: ignore[no-any-return]
+
+    def _look(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
+        seen = self.cross_attention.attend(self.cross_norm(x), keys, values, bias)
+        if gate is not None:
+            seen = seen * gate  # nothing to see: the output is zero
+        return seen
 
 
 def modulate(x: Tensor, film: Tensor) -> Tensor:
@@ -112,14 +119,17 @@ class SpectrogramDecoder(nn.Module):
     ) -> Tensor:
         """One evaluation.
 
+        Only the first rows of the batch need be conditioned: rows beyond the keys' batch size S see nothing, which is
+        how guidance evaluates both of its halves at once.
+
         Args:
             x: noisy spectrogram (B, frames, 128) in model range, float32.
             film: (B or 1, layers, 2, 2D), rows of :meth:`film`.
-            keys, values: per layer (B, H, K, E) from :meth:`memory`; empty lists skip cross-attention altogether,
+            keys, values: per layer (S, H, K, E) from :meth:`memory`; empty lists skip cross-attention altogether,
                 which equals masking every key.
-            bias: (B, 1, 1, K) added to the logits where batch entries have padded keys.
-            gate: (B, 1, 1), 0 where a batch entry has no key at all.
-            laid: (B, frames, D), the laid-out notes.
+            bias: (S, 1, 1, K) added to the logits where batch entries have padded keys.
+            gate: (S, 1, 1), 0 where a batch entry has no key at all.
+            laid: (S, frames, D), the laid-out notes.
 
         Returns:
             (B, frames, 128) float32.
@@ -127,7 +137,10 @@ class SpectrogramDecoder(nn.Module):
         h = self.input_projection(x.to(self.input_projection.weight.dtype))
         h = h + self.positions.weight[: x.shape[1]]
         if laid is not None:
-            h = h + laid
+            if laid.shape[0] == h.shape[0]:
+                h = h + laid
+            else:
+                h = torch.cat([h[: laid.shape[0]] + laid, h[laid.shape[0] :]])
         for i, block in enumerate(self.blocks):
             if len(keys) > 0:
                 h = block(h, film[:, i], keys[i], values[i], bias, gate)

@@ -20,7 +20,7 @@ RELEASES_S = (0.05, 0.15, 0.5)  # after its end
 N_PROFILES = 1 + len(DECAYS_S) + len(RELEASES_S) + 1
 
 
-def _reach(time_s: Tensor, frame_s: float = FRAME_S, two_pi: float = 2 * math.pi) -> Tensor:
+def reach(time_s: Tensor, frame_s: float = FRAME_S, two_pi: float = 2 * math.pi) -> Tensor:
     """Share (0-1) of a frame's Hann window that lies after an event ``time_s`` before the frame's end."""
     u = (time_s / frame_s).clamp(0.0, 1.0)
     return u - torch.sin(two_pi * u) / two_pi
@@ -70,8 +70,8 @@ class NoteLayout(nn.Module):
         frame_end_s = (starts_s + self.frame_s)[None, :, None]  # (1, frames, 1)
         since_onset_s = frame_end_s - onset_s[:, None, :].float()
         since_end_s = frame_end_s - end_s[:, None, :].float()
-        begun = _reach(since_onset_s)
-        over = _reach(since_end_s)
+        begun = reach(since_onset_s)
+        over = reach(since_end_s)
         sounding = begun * (1 - over)
         age_s = since_onset_s.clamp(min=0.0)
         rest_s = since_end_s.clamp(min=0.0)
@@ -80,5 +80,5 @@ class NoteLayout(nn.Module):
             columns.append(sounding * torch.exp(-age_s / tau_s))
         for tau_s in self.releases_s:
             columns.append(over * torch.exp(-rest_s / tau_s))
-        columns.append(begun - _reach(since_onset_s - self.hop_s))
+        columns.append(begun - reach(since_onset_s - self.hop_s))
         return torch.stack(columns, dim=-1)

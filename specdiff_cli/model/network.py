@@ -1,13 +1,15 @@
-"""The whole network of a voice: two encoders, the decoder and, in our own voices, the note layout."""
+"""The whole network of a voice: two encoders, the decoder and, in our own voices, note layout and note templates."""
 
 import torch
 from torch import Tensor, nn
 
+from specdiff_cli.constants import N_MELS
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.decoder import SpectrogramDecoder
 from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, sinusoid_table
 from specdiff_cli.model.layers import mask_bias
 from specdiff_cli.model.layout import NoteLayout
+from specdiff_cli.model.templates import NoteTemplates
 
 
 class SpectrogramDiffusion(nn.Module):
@@ -20,6 +22,8 @@ class SpectrogramDiffusion(nn.Module):
         self.context_encoder = ContextEncoder(config) if config.has_context else None
         self.decoder = SpectrogramDecoder(config)
         self.note_layout = NoteLayout(config) if config.note_layout else None
+        self.note_templates = NoteTemplates(config) if config.note_templates else None
+        self.template_projection = nn.Linear(N_MELS, config.d_model, bias=False) if config.note_templates else None
 
     def forward(
         self,
@@ -31,6 +35,7 @@ class SpectrogramDiffusion(nn.Module):
         is_conditioned: Tensor,
         layout_tokens: Tensor,
         layout_times: Tensor,
+        base: Tensor | None = None,
     ) -> Tensor:
         """Predict from a padded batch, as training does.
 
@@ -39,6 +44,8 @@ class SpectrogramDiffusion(nn.Module):
             tokens: (B, K) ids, 0 where padded. context: (B, 256, 128) in model range.
             has_context, is_conditioned: (B,) bool; an unconditioned entry sees neither notes nor context.
             layout_tokens, layout_times: (B, N, 3) ids and (B, N, 2) seconds; 0 where padded.
+            base: (B, 256, 128) from :meth:`base`, of voices with note templates. ``noisy`` and the output are then
+                residuals, see :data:`specdiff_cli.model.templates.RESIDUAL_SCALE`.
         """
         token_mask = tokens > 0
         encodings = self.note_encoder(tokens, token_mask)
@@ -52,14 +59,29 @@ class SpectrogramDiffusion(nn.Module):
         laid = None
         if self.note_layout is not None:
             laid = self.note_layout(layout_tokens * is_conditioned[:, None, None], layout_times)
+        if self.template_projection is not None and base is not None:
+            projected = self.template_projection(base * is_conditioned[:, None, None])
+            laid = projected if laid is None else laid + projected
         gate = mask.any(1)[:, None, None].to(encodings.dtype)
         bias = mask_bias(mask, keys[0].dtype)
         return self.decoder(noisy, self.decoder.film(times), keys, values, bias, gate, laid)  # type: ignore[no-any-return]
 
+    def base(self, layout_tokens: Tensor, layout_times: Tensor) -> Tensor | None:
+        """The notes' own spectrogram (B, 256, 128) in model range; None for a voice without note templates."""
+        if self.note_templates is None:
+            return None
+        with torch.autocast(layout_times.device.type, enabled=False):
+            base: Tensor = self.note_templates(layout_tokens, layout_times)
+        return base
+
     def initialise(self, seed: int) -> None:
         """Draw the weights a new voice starts from."""
         generator = torch.Generator().manual_seed(seed)
+        if self.note_templates is not None:
+            self.note_templates.initialise(generator)
         for name, parameter in self.named_parameters():
+            if name.startswith("note_templates."):
+                continue
             if parameter.ndim == 1:
                 nn.init.ones_(parameter)
             elif "positions" in name:

@@ -7,6 +7,7 @@ as either differs the file is hashed again. For a file that the lock does not pi
 was trusted on first use.
 """
 
+import errno
 import json
 import os
 import sys
@@ -215,7 +216,9 @@ def reason(error: OSError) -> str:
 
 def raise_cannot_write(path: Path, error: OSError) -> NoReturn:
     """Turn a failed write into the one line that names the remedy."""
-    remedy = "free some space, or set SPECDIFF_CACHE to a folder with room that you can write"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    place = "set SPECDIFF_CACHE to a folder that you can write"
+    remedy = f"free some space, or {place}" if is_full else place
     raise WeightsError(f"{path}: cannot write to the cache ({reason(error)}): {remedy}") from error
 
 

@@ -22,14 +22,17 @@ from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.weights import cache, convert, lock
-from specdiff_cli.weights.voice_file import SamplingDefaults, VocoderSpec, VoiceFile, read_voice_file
+from specdiff_cli.weights.voice_file import (
+    DIFFUSERS_SAMPLING,
+    DIFFUSERS_STEM,
+    ONNX_VOCODER,
+    SamplingDefaults,
+    VocoderSpec,
+    VoiceFile,
+    read_voice_file,
+)
 
-DIFFUSERS_STEM = "diffusion_pytorch_model"
 DIFFUSERS_D_KV = 64  # of every published model; needed only where config.json is absent
-ONNX_VOCODER = Path("melgan") / "model.onnx"
-
-#: What the Diffusers port does by default, which is how these folders are known to sound.
-DIFFUSERS_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Voice:
     plays_drums: bool = True
     prefers_bfloat16: bool = False  # trained for it: `--dtype auto` may take it
     notes: tuple[str, ...] = field(default=())  # for the user: what was done differently than they may expect
+
+    @property
+    def follows_velocity(self) -> bool:
+        """Whether it was trained with dynamics; the published checkpoints were not."""
+        return self.network.config.n_velocity_bins > 1
 
 
 def load_voice(name: str) -> Voice:
@@ -99,7 +107,7 @@ def load_diffusers_folder(folder: Path, name: str | None = None) -> Voice:
         vocoder = VocoderSpec("soundstream")
     else:
         vocoder = VocoderSpec("griffin-lim")
-        notes = (f"{folder} has no {ONNX_VOCODER.as_posix()}: the sound comes from Griffin-Lim, which is rougher",)
+        notes = (f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher",)
     return Voice(name or folder.resolve().name, folder, network.eval(), DIFFUSERS_SAMPLING, vocoder, notes=notes)
 
 

@@ -22,12 +22,20 @@ class SamplingDefaults:
     guidance: float = 1.0
 
 
+#: Files of a folder in the Diffusers layout: three parts, each in a folder of its own, and perhaps a vocoder.
+DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
+DIFFUSERS_STEM = "diffusion_pytorch_model"
+ONNX_VOCODER = "melgan/model.onnx"
+#: What the Diffusers port does by default, which is how these folders are known to sound.
+DIFFUSERS_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class VocoderSpec:
-    """Name of a vocoder and the sizes of its network, where it has one."""
+    """Name of a vocoder, and the head and sizes of its network where it has one."""
 
     name: str
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ def read_voice_file(path: Path) -> VoiceFile:
     _only(path, "plays.", plays, {"programs", "drums"})
     vocoder = dict(_table(path, data, "vocoder"))
     vocoder_name = vocoder.pop("name", None)
-    if not isinstance(vocoder_name, str) or not all(type(value) is int for value in vocoder.values()):
+    if not isinstance(vocoder_name, str) or not all(type(vocoder[key]) is int for key in vocoder if key != "head"):
         raise WeightsError(f"{path}: [vocoder] needs a name and whole numbers for its sizes")
     programs = plays.get("programs")
     if programs is not None and not (isinstance(programs, list) and all(type(item) is int for item in programs)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from specdiff_cli.diffusion.guidance import guided
+from specdiff_cli.diffusion.guidance import guided, step_weights
 from specdiff_cli.diffusion.samplers import SAMPLERS, Objective, ddim, ddpm, predict
 from specdiff_cli.diffusion.schedules import SCHEDULES, Step, magenta
 
@@ -119,6 +119,82 @@ def test_guidance_combines_and_skips() -> None:
     def forbidden(_x: Tensor, _i: int) -> Tensor:
         raise AssertionError("must not be evaluated")
 
-    assert guided(constant(3.0), constant(1.0), 2.0)(x, 0).tolist() == [5.0, 5.0]
-    assert guided(constant(3.0), forbidden, 1.0)(x, 0).tolist() == [3.0, 3.0]
-    assert guided(forbidden, constant(1.0), 0.0)(x, 0).tolist() == [1.0, 1.0]
+    assert guided(constant(3.0), constant(1.0), [2.0])(x, 0).tolist() == [5.0, 5.0]
+    assert guided(constant(3.0), forbidden, [1.0])(x, 0).tolist() == [3.0, 3.0]
+    assert guided(forbidden, constant(1.0), [0.0])(x, 0).tolist() == [1.0, 1.0]
+    mixed = guided(constant(3.0), constant(1.0), [2.0, 1.0, 0.0])
+    assert [mixed(x, i)[0].item() for i in range(3)] == [5.0, 3.0, 1.0]
+
+
+def test_guidance_may_evaluate_both_halves_at_once() -> None:
+    def both(x: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        return x + i, x - i
+
+    def forbidden(_x: Tensor, _i: int) -> Tensor:
+        raise AssertionError("must not be evaluated")
+
+    out = guided(forbidden, forbidden, [0.5, 3.0], both)(torch.tensor([10.0]), 1)
+    assert out.item() == 3 * 11 - 2 * 9
+
+
+def test_guidance_applies_in_its_interval_only() -> None:
+    steps = magenta(4)  # times 1, 0.75, 0.5, 0.25
+    assert step_weights(steps, 2.0) == [2.0, 2.0, 2.0, 2.0]
+    assert step_weights(steps, 2.0, (0.5, 0.75)) == [1.0, 2.0, 2.0, 1.0]
+
+
+MEAN, SPREAD = 0.3, 0.25  # of a Gaussian target, for which the best denoiser and the ODE's solution are known
+
+
+def levels(n_steps: int) -> list[Step]:
+    """Steps of equal width in half-logSNR from -2 to 1; then one more, at which the caller looks at the state."""
+    half_log_snr = [-2 + 3 * i / n_steps for i in range(n_steps + 1)] + [2.0]
+    alpha2 = [1 / (1 + math.exp(-2 * value)) for value in half_log_snr]
+    return [Step(0.5, a, 1 - a, b, 1 - b) for a, b in zip(alpha2, alpha2[1:], strict=False)]
+
+
+def error_on_a_gaussian(sampler: str, n_steps: int) -> float:
+    """Distance from the exact solution of the probability-flow ODE after ``n_steps`` steps."""
+    steps = levels(n_steps)
+    states: list[Tensor] = []
+
+    def best(x: Tensor, i: int) -> Tensor:
+        step = steps[i]
+        states.append(x)
+        variance = step.alpha2_t * SPREAD**2 + step.sigma2_t
+        x0 = MEAN + step.alpha_t * SPREAD**2 / variance * (x - step.alpha_t * MEAN)
+        return (x - step.alpha_t * x0) / step.sigma_t
+
+    start = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    SAMPLERS[sampler](best, start, steps, never, "eps", None)
+    first, last = steps[0], steps[-1]
+    # Along the exact solution the standardised state stays what it is.
+    standard = (start - first.alpha_t * MEAN) / math.sqrt(first.alpha2_t * SPREAD**2 + first.sigma2_t)
+    exact = last.alpha_t * MEAN + math.sqrt(last.alpha2_t * SPREAD**2 + last.sigma2_t) * standard
+    return float((states[-1] - exact).abs().max())
+
+
+@pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("dpm++2m", 2)])
+def test_the_error_falls_with_the_order_of_the_sampler(sampler: str, order: int) -> None:
+    errors = [error_on_a_gaussian(sampler, n) for n in (20, 40, 80)]
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.2)
+    assert errors[1] / errors[2] == pytest.approx(2**order, rel=0.1)
+
+
+def test_second_order_is_closer_with_few_steps_already() -> None:
+    assert error_on_a_gaussian("dpm++2m", 10) < 0.3 * error_on_a_gaussian("ddim", 10)
+
+
+@pytest.mark.parametrize("objective", ["eps", "v", "x0"])
+@pytest.mark.parametrize("n_steps", [1, 2])
+def test_one_and_two_steps_of_dpmpp_are_those_of_ddim(n_steps: int, objective: Objective) -> None:
+    """There is no line through one value, and the last step gives x0: the two differ from the third step on."""
+    x = torch.randn(TARGET.shape, generator=seeded_noise())
+
+    def denoiser(z: Tensor, i: int) -> Tensor:
+        return torch.tanh(z + 0.3 * i)
+
+    ours, theirs = (
+        SAMPLERS[name](denoiser, x, magenta(n_steps), never, objective, None) for name in ("dpm++2m", "ddim")
+    )
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)

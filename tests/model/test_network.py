@@ -5,12 +5,12 @@ import torch
 from random_voices import OURS, REFERENCE_LIKE, WITHOUT_CONTEXT, random_network
 
 from specdiff_cli.constants import WINDOW_FRAMES
+from specdiff_cli.model.compiled import compiled
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.decoder import SpectrogramDecoder, modulate
 from specdiff_cli.model.layers import GatedGelu, RMSNorm
 from specdiff_cli.model.layout import NoteLayout
 from specdiff_cli.model.network import SpectrogramDiffusion
-from specdiff_cli.synthesizer import _compile
 
 CONFIGS = pytest.mark.parametrize("config", [REFERENCE_LIKE, WITHOUT_CONTEXT, OURS], ids=["context", "none", "ours"])
 
@@ -91,15 +91,15 @@ def test_the_condition_matters(config: ModelConfig) -> None:
 def test_scripted_and_frozen_equals_eager(config: ModelConfig) -> None:
     network = random_network(config)
     inputs = batch(config)
-    decoder = _compile(network.decoder, "film", "memory")
-    encodings = _compile(network.note_encoder)(inputs["tokens"])
+    decoder = compiled(network.decoder, "film", "memory")
+    encodings = compiled(network.note_encoder)(inputs["tokens"])
     torch.testing.assert_close(encodings, network.note_encoder(inputs["tokens"]))
     if network.context_encoder is not None:
-        encoded = _compile(network.context_encoder)(inputs["context"])
+        encoded = compiled(network.context_encoder)(inputs["context"])
         torch.testing.assert_close(encoded, network.context_encoder(inputs["context"]))
     laid = None
     if network.note_layout is not None:
-        laid = _compile(network.note_layout)(inputs["layout_tokens"], inputs["layout_times"])
+        laid = compiled(network.note_layout)(inputs["layout_tokens"], inputs["layout_times"])
         torch.testing.assert_close(laid, network.note_layout(inputs["layout_tokens"], inputs["layout_times"]))
     film = decoder.film(inputs["times"])
     torch.testing.assert_close(film, network.decoder.film(inputs["times"]))

@@ -1,0 +1,77 @@
+"""Seconds per step and per window, beside the Diffusers pipeline on the same cores in one run.
+
+    python benchmarks/against_diffusers.py --peer .peer/bin/python ../shared/peers/diffusers_peer.py
+
+The two take turns, so that whatever else the machine does meets both; medians and their ratios are printed. Both have
+random weights of the same size, about 600 tokens of notes, and no guidance. See benchmarks/README.md.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+PEER_LINE = re.compile(r"(?P<step>[\d.]+) s per decoder step, (?P<encoders>[\d.]+) s for the encoders")
+WINDOWS_S = 2 * 5.12
+
+
+def run(words: list[str], n_threads: int) -> str:
+    """Standard output of a command. Raises CalledProcessError, with what it said, when it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(n_threads)}
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+
+
+def peer(python: str, script: str, size: str, n_steps: int, n_threads: int) -> dict[str, float]:
+    """One measurement of the peer: seconds per step, and for the encoders of one window."""
+    output = run([python, script, "bench", "--size", size, "--steps", str(n_steps)], n_threads)
+    match = PEER_LINE.search(output)
+    if match is None:
+        raise SystemExit(f"{script}: said {output!r}, in which there are no times")
+    return {name: float(value) for name, value in match.groupdict().items()}
+
+
+def ours(size: str, dtype: str, n_steps: int, n_threads: int) -> dict[str, Any]:
+    """One measurement of specdiff."""
+    words = ["benchmark", "--model", size, "--random-weights", "--dtype", dtype, "--device", "cpu", "--json"]
+    words += ["--steps", str(n_steps), "--seconds", str(WINDOWS_S), "--threads", str(n_threads)]
+    report: dict[str, Any] = json.loads(run([sys.executable, "-m", "specdiff_cli", *words], n_threads))
+    report["encoders"] = report["share"]["encoders"] * report["window_s"]
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "SCRIPT"), required=True, help="the peer and its Python")
+    parser.add_argument("--size", default="base", choices=["small", "base"])
+    parser.add_argument("--dtype", default="bfloat16", help="ours; the peer computes in float32")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8, help="steps per measurement")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    theirs: list[dict[str, float]] = []
+    mine: list[dict[str, Any]] = []
+    for number in range(args.rounds):
+        theirs.append(peer(args.peer[0], args.peer[1], args.size, args.steps, args.threads))
+        mine.append(ours(args.size, args.dtype, args.steps, args.threads))
+        print(f"round {number + 1}: {theirs[-1]['step']:.3f} s and {mine[-1]['step_s']:.3f} s a step", file=sys.stderr)
+
+    def row(name: str, their_s: float, our_s: float) -> None:
+        print(f"| {name} | {their_s:.3f} s | {our_s:.3f} s | {their_s / our_s:.1f} × |")
+
+    step = (statistics.median(r["step"] for r in theirs), statistics.median(r["step_s"] for r in mine))
+    encoders = (statistics.median(r["encoders"] for r in theirs), statistics.median(r["encoders"] for r in mine))
+    print(f"\n{args.size}, {args.threads} threads, medians of {args.rounds}, {mine[0]['n_keys']:.0f} keys\n")
+    print(f"| | Diffusers float32 | specdiff {args.dtype} | ratio |\n|---|---|---|---|")
+    row("one decoder step", *step)
+    row("encoders of a window", *encoders)
+    row("a window of 100 steps", encoders[0] + 100 * step[0], encoders[1] + 100 * step[1])
+    speed = statistics.median(r["flops_per_s"] / r["matmul_flops_per_s"] for r in mine)
+    print(f"\nour decoder: {100 * speed:.0f} % of a plain matrix product's speed in the same run")
+
+
+if __name__ == "__main__":
+    main()
