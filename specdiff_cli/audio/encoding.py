@@ -6,8 +6,10 @@ equal files.
 """
 
 import contextlib
+import hashlib
+import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO, Protocol
@@ -103,16 +105,33 @@ def encode(samples: npt.NDArray[np.float32], subtype: Subtype) -> bytes:
     return four_bytes[:, :3].tobytes()
 
 
-def wav_header(subtype: Subtype, n_samples: int | None) -> bytes:
-    """RIFF header of a mono file up to the samples. ``None``: length unknown, for pipes."""
+def record_text(record: Mapping[str, Any], n_samples: int | None, audio_sha256: str | None = None) -> str:
+    """A record as it stands inside a file: one line of JSON in plain ASCII."""
+    known = {**record, "samples": n_samples}
+    if audio_sha256 is not None:
+        known["audio_sha256"] = audio_sha256
+    return json.dumps(known, ensure_ascii=True, separators=(",", ":"))
+
+
+def _widest_record(record: Mapping[str, Any]) -> str:
+    """A text as long as the record of any WAV file can get, to keep the place for it."""
+    return record_text(record, UNKNOWN_LENGTH, "0" * hashlib.sha256().digest_size * 2)
+
+
+def wav_header(subtype: Subtype, n_samples: int | None, comment: str | None = None) -> bytes:
+    """RIFF header of a mono file up to the samples. ``None``: length unknown, for pipes.
+
+    ``comment`` (ASCII) becomes a LIST/INFO chunk before the samples, where readers that stop at them see it, too.
+    """
     n_bytes = subtype.n_bytes
     code = _IEEE_FLOAT if subtype is Subtype.FLOAT else _PCM
     fmt = struct.pack("<HHIIHH", code, 1, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * n_bytes, n_bytes, 8 * n_bytes)
     fact = b""
     if code == _IEEE_FLOAT:  # formats other than PCM need an (empty) extension and the number of samples
         fmt += struct.pack("<H", 0)
-        fact = b"fact" + struct.pack("<II", 4, UNKNOWN_LENGTH if n_samples is None else n_samples)
-    chunks = b"WAVE" + b"fmt " + struct.pack("<I", len(fmt)) + fmt + fact + b"data"
+        fact = _chunk(b"fact", struct.pack("<I", UNKNOWN_LENGTH if n_samples is None else n_samples))
+    info = b"" if comment is None else _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", comment.encode("ascii") + b"\0"))
+    chunks = b"WAVE" + _chunk(b"fmt ", fmt) + fact + info + b"data"
     if n_samples is None:
         return b"RIFF" + struct.pack("<I", UNKNOWN_LENGTH) + chunks + struct.pack("<I", UNKNOWN_LENGTH)
     data_bytes = n_samples * n_bytes
@@ -120,9 +139,13 @@ def wav_header(subtype: Subtype, n_samples: int | None) -> bytes:
     return b"RIFF" + struct.pack("<I", riff_bytes) + chunks + struct.pack("<I", data_bytes)
 
 
-def max_wav_samples(subtype: Subtype) -> int:
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def max_wav_samples(subtype: Subtype, record: Mapping[str, Any] | None = None) -> int:
     """The longest WAV file, in samples (pcm16: 37 hours)."""
-    header_bytes = len(wav_header(subtype, 0))
+    header_bytes = len(wav_header(subtype, 0, None if record is None else _widest_record(record)))
     return (MAX_RIFF_BYTES + 8 - header_bytes - 1) // subtype.n_bytes
 
 
@@ -143,33 +166,41 @@ class Body(Protocol):
 
 
 class WavBody:
-    """A WAV file whose header is completed at the end."""
+    """A WAV file whose header, with the record of where the audio comes from, is completed at the end."""
 
-    def __init__(self, file: BinaryIO, subtype: Subtype, target: str) -> None:
+    def __init__(self, file: BinaryIO, subtype: Subtype, target: str, record: Mapping[str, Any] | None = None) -> None:
         self._file = file
         self._subtype = subtype
         self._target = target
+        self._record = record
+        self._place = None if record is None else _widest_record(record)
+        self._digest = hashlib.sha256()
         self._n_samples = 0
-        file.write(wav_header(subtype, 0))
+        file.write(wav_header(subtype, 0, self._place))
 
     def write(self, samples: npt.NDArray[np.float32]) -> None:
-        check_wav_length(self._n_samples + samples.size, self._subtype, self._target)
-        self._file.write(encode(samples, self._subtype))
+        check_wav_length(self._n_samples + samples.size, self._subtype, self._target, self._record)
+        data = encode(samples, self._subtype)
+        self._digest.update(data)
+        self._file.write(data)
         self._n_samples += samples.size
 
     def finish(self) -> None:
         if self._n_samples * self._subtype.n_bytes % 2:
             self._file.write(b"\0")  # chunks have even lengths
         self._file.seek(0)
-        self._file.write(wav_header(self._subtype, self._n_samples))
+        comment = None
+        if self._record is not None and self._place is not None:
+            comment = record_text(self._record, self._n_samples, self._digest.hexdigest()).ljust(len(self._place))
+        self._file.write(wav_header(self._subtype, self._n_samples, comment))
 
     def abandon(self) -> None:
         pass
 
 
-def check_wav_length(n_samples: int, subtype: Subtype, target: str) -> None:
+def check_wav_length(n_samples: int, subtype: Subtype, target: str, record: Mapping[str, Any] | None = None) -> None:
     """Raise OutputError when a WAV file of that length cannot state its own size."""
-    if n_samples > max_wav_samples(subtype):
+    if n_samples > max_wav_samples(subtype, record):
         hours = n_samples / SAMPLE_RATE_HZ / 3600
         raise OutputError(f"{target}: {hours:.0f} hours of audio exceed the 4 GB of a WAV file: use --format flac")
 
@@ -211,7 +242,7 @@ class _FileForSoundfile:
 class FlacBody:
     """A FLAC file written by libsndfile; the integers are those of a WAV file with the same subtype."""
 
-    def __init__(self, file: BinaryIO, subtype: Subtype) -> None:
+    def __init__(self, file: BinaryIO, subtype: Subtype, comment: str | None = None) -> None:
         import soundfile
 
         self._file = _FileForSoundfile(file)
@@ -220,6 +251,8 @@ class FlacBody:
             self._file, "w", SAMPLE_RATE_HZ, 1, subtype=f"PCM_{self._bits}", format="FLAC"
         )
         self._library_error: type[Exception] = soundfile.LibsndfileError
+        if comment is not None:
+            self._soundfile.comment = comment  # before the first sample, or it would not be written
 
     def write(self, samples: npt.NDArray[np.float32]) -> None:
         # libsndfile takes the upper bits of a 32-bit integer

@@ -57,10 +57,10 @@ class GriffinLim:
         return fast_griffin_lim(magnitude, phases, self.n_iterations)
 
 
-@lru_cache(maxsize=2)
-def _spread_matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+@lru_cache(maxsize=4)
+def _spread_matrices(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Sparse (two weights per bin at most): bins to bands (128, 513), bands to bins (513, 128)."""
-    weights = torch.from_numpy(mel_matrix()).to(dtype)
+    weights = torch.from_numpy(mel_matrix()).to(device, dtype)
     bins, bands = weights.nonzero(as_tuple=True)
     values = weights[bins, bands]
     to_bands = torch.sparse_coo_tensor(torch.stack([bands, bins]), values, (N_MELS, N_BINS), check_invariants=True)
@@ -78,9 +78,11 @@ def spread_mel(mel: torch.Tensor) -> torch.Tensor:
         (n_frames, 513) float64: peaks are found on these, and in float32 rounding that depends on the number of
         frames would now and then decide otherwise.
     """
-    _, bins = _spread_matrices(torch.float64)
+    _, bins = _spread_matrices(torch.float64, mel.device)
     bands = mel.T.double()  # (128, n_frames)
-    per_bin = torch.sparse.mm(bins, torch.ones(N_MELS, 1, dtype=torch.float64))  # zero where no triangle reaches
+    per_bin = torch.sparse.mm(
+        bins, torch.ones(N_MELS, 1, dtype=torch.float64, device=mel.device)
+    )  # zero where no triangle reaches
     magnitude = torch.sparse.mm(bins, bands) / per_bin.clamp_min(_TINY)  # (513, n_frames)
     peaky = _update(magnitude, bands, N_PEAK_UPDATES)
     return peaky.T.contiguous()
@@ -96,7 +98,7 @@ def _update(magnitude: torch.Tensor, bands: torch.Tensor, n_updates: int) -> tor
 
     They keep what they start from smooth where the bands say nothing.
     """
-    to_bands, to_bins = _spread_matrices(magnitude.dtype)
+    to_bands, to_bins = _spread_matrices(magnitude.dtype, magnitude.device)
     target = torch.sparse.mm(to_bins, bands)
     for _ in range(n_updates):
         reached = torch.sparse.mm(to_bins, torch.sparse.mm(to_bands, magnitude))
@@ -120,7 +122,8 @@ class Peaks(NamedTuple):
     @property
     def lobes(self) -> torch.Tensor:
         """The window's own phase at each bin, (n_frames, 513) float64: its middle lies half a frame after its start."""
-        return (torch.arange(N_BINS) - self.places) * (2 * math.pi * (FRAME_SAMPLES // 2) / FFT_SAMPLES)
+        bins = torch.arange(N_BINS, device=self.places.device)
+        return (bins - self.places) * (2 * math.pi * (FRAME_SAMPLES // 2) / FFT_SAMPLES)
 
 
 def find_peaks(magnitude: torch.Tensor) -> Peaks:
@@ -130,7 +133,7 @@ def find_peaks(magnitude: torch.Tensor) -> Peaks:
     is_peak = functional.pad((middle > left) & (middle >= right), (1, 1))
     curvature = (left - 2 * middle + right).clamp_max(-_TINY)
     offset = functional.pad((0.5 * (left - right) / curvature).clamp(-0.5, 0.5), (1, 1)) * is_peak
-    bins = torch.arange(N_BINS).expand_as(is_peak)
+    bins = torch.arange(N_BINS, device=magnitude.device).expand_as(is_peak)
     below = torch.where(is_peak, bins, -N_BINS).cummax(1).values
     above = torch.where(is_peak, bins, 2 * N_BINS).flip(1).cummin(1).values.flip(1)
     nearest = torch.where(bins - below <= above - bins, below, above)

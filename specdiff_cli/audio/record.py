@@ -1,0 +1,194 @@
+"""What an audio file tells about itself: the record of where it comes from, and whether it is complete.
+
+A record is the JSON object that :class:`specdiff_cli.audio.wav.AtomicWriter` put into the file: a LIST/INFO comment in
+a WAV, a Vorbis comment in a FLAC. Nothing here imports torch.
+"""
+
+import contextlib
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from specdiff_cli.audio.pending import reason
+from specdiff_cli.constants import exact_div
+from specdiff_cli.errors import ExitCode, SpecdiffError
+
+PROGRAM = "specdiff"  # what the key "program" of a record of ours says
+READ_BYTES = 1 << 20
+READ_FRAMES = 1 << 16
+MAX_COMMENT_BYTES = 1 << 20  # a larger chunk of text is none of ours
+FLAC_MD5_AT = slice(26, 42)  # within "fLaC", a block header of 4 bytes and STREAMINFO, whose last 16 bytes it is
+
+
+class AudioFileError(SpecdiffError):
+    """An audio file that cannot be read."""
+
+    exit_code = ExitCode.MIDI  # an input that cannot be read, as MIDI files have it
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFile:
+    """What an audio file holds. ``problem`` says why it is not complete, as a phrase; None where it is."""
+
+    file_format: str
+    subtype: str
+    sample_rate_hz: int
+    n_channels: int
+    n_samples: int
+    peak: float
+    record: dict[str, Any] | None
+    problem: str | None
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record inside a WAV or FLAC file; None where there is none, or no such file. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            comment = _wav_layout(file).comment if magic == b"RIFF" else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if magic == b"fLaC":
+        comment = _flac_comment(path)
+    return _parse(comment)
+
+
+def find_problem(path: Path, record: dict[str, Any]) -> str | None:
+    """Read the whole file; why it is not what its record says was written, or None. Raises OSError."""
+    with path.open("rb") as file:
+        magic = file.read(42)
+    return _flac_problem(path, magic[FLAC_MD5_AT]) if magic[:4] == b"fLaC" else _wav_problem(path, record)
+
+
+def inspect_audio(path: Path) -> AudioFile:
+    """Read all of an audio file, whoever made it.
+
+    Raises:
+        AudioFileError: missing, unreadable, or not a format that libsndfile knows.
+    """
+    import soundfile
+
+    try:
+        record = read_record(path)
+        with path.open("rb") as stream, soundfile.SoundFile(stream) as audio:
+            n_samples, peak = 0, 0.0
+            for block in _blocks(audio, "float64"):
+                n_samples += len(block)
+                peak = max(peak, float(abs(block).max()))
+            problem = find_problem(path, record) if record is not None else None
+            if problem is None and n_samples != audio.frames:
+                problem = _too_short(n_samples, audio.frames)
+            return AudioFile(
+                file_format=audio.format,
+                subtype=audio.subtype,
+                sample_rate_hz=audio.samplerate,
+                n_channels=audio.channels,
+                n_samples=n_samples,
+                peak=peak,
+                record=record,
+                problem=problem,
+            )
+    except OSError as error:
+        raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
+    except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise AudioFileError(f"{path}: is not an audio file that can be read ({reason(error).rstrip('.')})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _WavLayout:
+    comment: str | None
+    data_offset: int | None
+    data_bytes: int
+
+
+def _wav_layout(file: BinaryIO) -> _WavLayout:
+    """Walk the chunks of a RIFF file up to the samples."""
+    comment = None
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        if name == b"data":
+            return _WavLayout(comment, file.tell(), size)
+        if name == b"LIST" and size <= MAX_COMMENT_BYTES:
+            comment = _info_comment(file.read(size)) or comment
+            file.seek(size % 2, 1)
+        else:
+            file.seek(size + size % 2, 1)
+    return _WavLayout(comment, None, 0)
+
+
+def _info_comment(content: bytes) -> str | None:
+    if content[:4] != b"INFO":
+        return None
+    at = 4
+    while at + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, at)
+        if name == b"ICMT":
+            return content[at + 8 : at + 8 + size].rstrip(b"\0").decode("ascii", errors="replace")
+        at += 8 + size + size % 2
+    return None
+
+
+def _flac_comment(path: Path) -> str | None:
+    import soundfile
+
+    # Opened here: libsndfile takes no names that are not UTF-8.
+    with path.open("rb") as file, contextlib.suppress(soundfile.LibsndfileError):
+        with soundfile.SoundFile(file) as audio:
+            return str(audio.comment)
+    return None
+
+
+def _parse(comment: str | None) -> dict[str, Any] | None:
+    try:
+        record = json.loads(comment or "")
+    except (ValueError, RecursionError):
+        return None
+    is_ours = isinstance(record, dict) and record.get("program") == PROGRAM
+    return record if is_ours and isinstance(record.get("samples"), int) else None
+
+
+def _wav_problem(path: Path, record: dict[str, Any]) -> str | None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        layout = _wav_layout(file)
+        left = layout.data_bytes
+        while left and (data := file.read(min(left, READ_BYTES))):
+            digest.update(data)
+            left -= len(data)
+    if left:
+        return f"it is cut off: {layout.data_bytes - left} of {layout.data_bytes} bytes of audio"
+    return None if digest.hexdigest() == record.get("audio_sha256") else "its audio is not what was written"
+
+
+def _flac_problem(path: Path, md5: bytes) -> str | None:
+    import soundfile
+
+    digest = hashlib.md5(usedforsecurity=False)  # FLAC's own checksum of the decoded samples
+    n_samples = 0
+    try:
+        with path.open("rb") as file, soundfile.SoundFile(file) as audio:
+            n_bytes = exact_div(int(audio.subtype.removeprefix("PCM_")), 8)
+            for block in _blocks(audio, "int32"):
+                n_samples += len(block)
+                # libsndfile hands out the upper bits of 32; little-endian, so the first bytes are the empty ones
+                four_bytes = block.astype("<i4").view("u1").reshape(-1, 4)
+                digest.update(four_bytes[:, 4 - n_bytes :].tobytes())
+            if n_samples != audio.frames:
+                return _too_short(n_samples, audio.frames)
+    except (soundfile.LibsndfileError, ValueError):
+        return "it is damaged or cut off"
+    return None if digest.digest() == md5 else "its audio is not what was written"
+
+
+def _blocks(audio: Any, dtype: str) -> Iterator[Any]:
+    while len(block := audio.read(READ_FRAMES, dtype=dtype)):
+        yield block
+
+
+def _too_short(n_samples: int, announced: int) -> str:
+    return f"it is cut off: {n_samples} of {announced} samples"
