@@ -5,6 +5,7 @@ shares with the arranger is the performance: phrase-shaped velocities, humanised
 pedal. Everything happens in seconds; ticks appear only when the MIDI file is written.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specdiff_cli.midi.notes import read_midi
-from specdiff_cli.train.textures import MODES, PIANO_HIGH, PIANO_LOW, TEXTURES, ScoreNote, Setting
+from specdiff_cli.midi.programs import MODEL_CLASSES
+from specdiff_cli.train.drums import DRUMMING
+from specdiff_cli.train.orchestra import INSTRUMENTS, Instrument, Repertoire, draw_ensemble
+from specdiff_cli.train.textures import MODES, ScoreNote, Setting
 
 Rng = np.random.Generator
 Floats = NDArray[np.float64]
 
 # Raised with every change of what a seed composes or arranges: a half-made corpus must not go on with other rules.
-COMPOSER_VERSION = 1
+COMPOSER_VERSION = 2
 TICKS_PER_BEAT = 960
 DRUM_CHANNEL = 9
 SHORTEST_NOTE_S, LONGEST_NOTE_S = 0.03, 8.0
@@ -31,27 +35,32 @@ SUSTAIN_CONTROL, PEDAL_THRESHOLD = 64, 64
 class ComposeConfig:
     """What pieces are made of.
 
-    ``programs``: General MIDI programs to draw from; ``n_parts``: fewest and most parts; ``drums``: whether a part on
-    channel 10 may be added (not offered yet); lengths in seconds; ``tempo_bpm`` and ``notes_per_s`` are limits.
+    ``classes``: model classes to draw instruments from; ``solo_piano_share``: of the pieces; ``n_parts``: fewest and
+    most parts of the others; ``drum_share``: of those, how many have drums on channel 10; lengths in seconds;
+    ``tempo_bpm`` and ``notes_per_s`` (of all parts together) are limits.
     """
 
-    programs: tuple[int, ...] = (0,)
-    drums: bool = False
-    n_parts: tuple[int, int] = (1, 1)
+    classes: tuple[int, ...] = tuple(MODEL_CLASSES)
+    solo_piano_share: float = 0.3
+    n_parts: tuple[int, int] = (1, 8)
+    drum_share: float = 0.45
     length_s: tuple[float, float] = (60.0, 150.0)
     tempo_bpm: tuple[float, float] = (40.0, 220.0)
     pedal_share: float = 0.4
     notes_per_s: int = 40
 
 
+SOLO_PIANO = ComposeConfig(classes=(0,), solo_piano_share=1.0, n_parts=(1, 1), drum_share=0.0)
+
+
 @dataclass
 class Part:
-    """One instrument's performance.
+    """One instrument's performance; ``instrument`` None is the drums.
 
     ``notes`` (n, 4): start_s, end_s, pitch, velocity. ``pedal``: (time_s, value) of the sustain controller.
     """
 
-    program: int
+    instrument: Instrument | None
     channel: int
     notes: Floats
     pedal: list[tuple[float, int]] = field(default_factory=list)
@@ -80,21 +89,28 @@ def compose(seed: int, config: ComposeConfig = ComposeConfig()) -> mido.MidiFile
     base_bpm = float(np.exp(rng.uniform(*np.log(config.tempo_bpm))))
     rubato = float(rng.choice([0.0, 0.02, 0.05, 0.1]))
     tempo = _tempo_map(rng, base_bpm, rubato, length_s, config)
-    programs = rng.choice(config.programs, int(rng.integers(config.n_parts[0], config.n_parts[1] + 1)))
-    spans = _sections(rng, tempo, length_s)
+    classes, has_drums = _ensemble(rng, config)
+    sections = [_harmony(rng, *span) for span in _spans(rng, length_s)]
+    n_players = len(classes) + has_drums
+    density = _density(config, n_players)
     parts = []
-    for index, program in enumerate(programs):
-        notes = np.concatenate([_section(rng, tempo, begin, end, len(programs)) for begin, end in spans])
-        channel = index if index < DRUM_CHANNEL else index + 1
-        parts.append(Part(int(program), channel, _tidy(rng, notes, config.notes_per_s)))
+    for instrument, channel in zip(map(INSTRUMENTS.__getitem__, classes), _channels(), strict=False):
+        notes = np.concatenate(
+            [_section(rng, tempo, section, instrument.repertoire, instrument, n_players) for section in sections]
+        )
+        parts.append(Part(instrument, channel, _tidy(rng, notes, density)))
+    if has_drums:
+        hits = np.concatenate([_section(rng, tempo, section, DRUMMING, None, n_players) for section in sections])
+        parts.append(Part(None, DRUM_CHANNEL, _tidy(rng, hits, density)))
     return _finish(rng, parts, tempo, config)
 
 
 def arrange(midi_path: Path, seed: int, config: ComposeConfig = ComposeConfig()) -> mido.MidiFile:  # noqa: B008
     """An excerpt of a real file in a new performance.
 
-    Its programs are mapped to the configured ones; tempo, key, octave, velocities, timing, articulation and pedal are
-    varied. A file shorter than the drawn length is used whole. Raises MidiError when the file cannot be read.
+    Its parts are given to drawn instruments (or all to the piano, for the share of pieces that are piano alone);
+    tempo, key, octave, velocities, timing, articulation and pedal are varied, and a drummer may join. A file shorter
+    than the drawn length is used whole. Raises MidiError when the file cannot be read.
     """
     rng = np.random.default_rng([seed, 2])
     table = note_table(midi_path)
@@ -110,13 +126,17 @@ def arrange(midi_path: Path, seed: int, config: ComposeConfig = ComposeConfig())
     start_s, end_s = table[:, 0] * stretch, table[:, 1] * stretch
     inside = (start_s >= begin_s) & (start_s < begin_s + length_s)
     tempo = _tempo_map(rng, float(rng.uniform(*config.tempo_bpm)), float(rng.choice([0.0, 0.03, 0.06])), 400.0, config)
-    mapping = {program: int(rng.choice(config.programs)) for program in programs}
+    classes, has_drums = _ensemble(rng, config)
+    mapping = {program: classes[k % len(classes)] for k, program in enumerate(rng.permutation(programs))}
     octave = 12 * int(rng.choice([0, 0, 0, 0, -1, 1]))
     shift = int(rng.integers(-6, 7)) + octave
     level = float(rng.uniform(25, 105))
+    density = _density(config, len(set(mapping.values())) + has_drums)
     parts = []
-    for index, program in enumerate(sorted(set(mapping.values()))):
-        sources = [source for source, target in mapping.items() if target == program]
+    last_s = 0.0
+    for model_class, channel in zip(sorted(set(mapping.values())), _channels(), strict=False):
+        instrument = INSTRUMENTS[model_class]
+        sources = [source for source, target in mapping.items() if target == model_class]
         mine = inside & np.isin(table[:, 4], sources)
         if not mine.any():
             continue
@@ -127,16 +147,41 @@ def arrange(midi_path: Path, seed: int, config: ComposeConfig = ComposeConfig())
         ends = tempo.to_seconds((end_s[mine] - begin_s + lead_in_s) * scale)
         source_accent = 0.6 * (table[mine, 3] - table[mine, 3].mean())
         velocities = _phrase(rng, starts, level) + source_accent + rng.normal(0, rng.uniform(0, 6), len(starts))
-        pitches = _fold(table[mine, 2] + shift)
+        pitches = _fold(table[mine, 2] + shift, instrument.low, instrument.high)
         notes = np.column_stack([starts, ends, pitches, velocities])
         if rng.random() < 0.15:  # doubled an octave away
             below = notes.copy()
-            below[:, 2] = _fold(notes[:, 2] + 12 * rng.choice([-1, 1]))
+            below[:, 2] = _fold(notes[:, 2] + 12 * rng.choice([-1, 1]), instrument.low, instrument.high)
             notes = np.concatenate([notes, below])
         notes = _humanise(rng, notes, _gate(rng))
-        channel = index if index < DRUM_CHANNEL else index + 1
-        parts.append(Part(program, channel, _tidy(rng, notes, config.notes_per_s)))
+        parts.append(Part(instrument, channel, _tidy(rng, notes, density)))
+        last_s = max(last_s, float(starts.max()))
+    if has_drums and last_s > 0:
+        spans = _spans(rng, last_s + 3.0)
+        hits = [_section(rng, tempo, _harmony(rng, *span), DRUMMING, None, len(parts) + 1) for span in spans]
+        parts.append(Part(None, DRUM_CHANNEL, _tidy(rng, np.concatenate(hits), density)))
     return _finish(rng, parts, tempo, config)
+
+
+def _ensemble(rng: Rng, config: ComposeConfig) -> tuple[list[int], bool]:
+    """Model classes of the pitched parts, and whether a drummer joins them."""
+    if rng.random() < config.solo_piano_share:
+        return [0], False
+    fewest, most = config.n_parts
+    sizes = np.arange(fewest, most + 1)
+    odds = 1 / (sizes + 1.0)  # small ensembles more often: each instrument is heard more clearly there
+    has_drums = bool(rng.random() < config.drum_share)
+    return draw_ensemble(rng, config.classes, int(rng.choice(sizes, p=odds / odds.sum())), has_drums), has_drums
+
+
+def _channels() -> Iterator[int]:
+    """MIDI channels in order, without the drummer's."""
+    return (channel for channel in range(16) if channel != DRUM_CHANNEL)
+
+
+def _density(config: ComposeConfig, n_players: int) -> int:
+    """Most notes a second of one part: alone everything, together a fair share."""
+    return config.notes_per_s if n_players == 1 else max(config.notes_per_s // n_players, 6)
 
 
 def note_table(path: Path) -> Floats:
@@ -168,7 +213,17 @@ def _tempo_map(rng: Rng, base_bpm: float, rubato: float, length_s: float, config
     return TempoMap(beats, np.concatenate([[0.0], np.cumsum(60.0 / bpm)]))
 
 
-def _sections(rng: Rng, tempo: TempoMap, length_s: float) -> list[tuple[float, float]]:
+@dataclass(frozen=True)
+class Section:
+    """A span in seconds whose parts share a key."""
+
+    begin_s: float
+    end_s: float
+    root: int
+    mode: tuple[int, ...]
+
+
+def _spans(rng: Rng, length_s: float) -> list[tuple[float, float]]:
     """Spans of 4 to 16 s in seconds, now and then with a rest of up to several seconds between them."""
     now_s = float(rng.uniform(0.02, 0.8))
     spans = []
@@ -179,18 +234,23 @@ def _sections(rng: Rng, tempo: TempoMap, length_s: float) -> list[tuple[float, f
     return spans
 
 
-def _section(rng: Rng, tempo: TempoMap, begin_s: float, end_s: float, n_parts: int) -> Floats:
-    """One section's performance, (n, 4): start_s, end_s, pitch, velocity."""
-    if n_parts > 1 and rng.random() < 0.25:
+def _harmony(rng: Rng, begin_s: float, end_s: float) -> Section:
+    return Section(begin_s, end_s, int(rng.integers(12)), MODES[int(rng.integers(len(MODES)))])
+
+
+def _section(
+    rng: Rng, tempo: TempoMap, section: Section, repertoire: Repertoire, instrument: Instrument | None, n_players: int
+) -> Floats:
+    """One part's performance of a section, (n, 4): start_s, end_s, pitch, velocity; ``instrument`` None: drums."""
+    if n_players > 1 and rng.random() < 0.25:
         return np.empty((0, 4))
-    first_beat, last_beat = tempo.to_beats(np.array([begin_s, end_s]))
-    weights = np.array([weight for _, weight in TEXTURES])
-    texture = TEXTURES[int(rng.choice(len(TEXTURES), p=weights / weights.sum()))][0]
-    low, width = _register(rng)
+    first_beat, last_beat = tempo.to_beats(np.array([section.begin_s, section.end_s]))
+    weights = np.array([weight for _, weight in repertoire])
+    texture = repertoire[int(rng.choice(len(repertoire), p=weights / weights.sum()))][0]
+    low, high = (0, 127) if instrument is None else _register(rng, instrument)
     n_beats = float(last_beat - first_beat)
-    mode = MODES[int(rng.integers(len(MODES)))]
-    setting = Setting(rng, int(rng.integers(12)), mode, n_beats, (end_s - begin_s) / n_beats, low, low + width)
-    score: list[ScoreNote] = texture(setting)
+    seconds_per_beat = (section.end_s - section.begin_s) / n_beats
+    score: list[ScoreNote] = texture(Setting(rng, section.root, section.mode, n_beats, seconds_per_beat, low, high))
     if not score:
         return np.empty((0, 4))
     table = np.array([[n.onset_beats, n.length_beats, n.pitch, n.accent] for n in score])
@@ -199,18 +259,20 @@ def _section(rng: Rng, tempo: TempoMap, begin_s: float, end_s: float, n_parts: i
     accent_share = float(rng.choice([0.0, 0.5, 1.0, 2.0], p=[0.1, 0.2, 0.5, 0.2]))
     level = float(rng.choice([rng.uniform(8, 40), rng.uniform(35, 100), rng.uniform(90, 127)], p=[0.2, 0.6, 0.2]))
     velocities = _phrase(rng, starts, level) + accent_share * table[:, 3] + rng.normal(0, rng.uniform(0, 8), len(score))
-    notes = np.column_stack([starts, ends, _fold(table[:, 2]), velocities])
-    return _humanise(rng, notes, _gate(rng))
+    pitches = table[:, 2] if instrument is None else _fold(table[:, 2], instrument.low, instrument.high)
+    return _humanise(rng, np.column_stack([starts, ends, pitches, velocities]), _gate(rng))
 
 
-def _register(rng: Rng) -> tuple[int, int]:
-    """Lowest pitch and width of a section's register; the ends of the keyboard get their share."""
+def _register(rng: Rng, instrument: Instrument) -> tuple[int, int]:
+    """Lowest and highest pitch of a part's section; the ends of the instrument get their share."""
+    low, high = instrument.low, instrument.high
     extreme = rng.random()
     if extreme < 0.2:
-        width = int(rng.integers(12, 25))
-        return (PIANO_LOW if extreme < 0.1 else PIANO_HIGH - width), width
-    width = int(rng.integers(12, 62))
-    return int(rng.integers(PIANO_LOW, PIANO_HIGH - width + 1)), width
+        width = min(int(rng.integers(12, 25)), high - low)
+        return (low, low + width) if extreme < 0.1 else (high - width, high)
+    width = min(int(rng.integers(12, 62)), high - low)
+    first = int(rng.integers(low, high - width + 1))
+    return first, first + width
 
 
 def _phrase(rng: Rng, times_s: Floats, level: float) -> Floats:
@@ -245,10 +307,10 @@ def _humanise(rng: Rng, notes: Floats, gate: float) -> Floats:
     return played
 
 
-def _fold(pitches: Floats) -> Floats:
-    """Pitches brought onto the 88 keys by octaves."""
-    above = np.maximum(np.ceil((pitches - PIANO_HIGH) / 12), 0)
-    below = np.maximum(np.ceil((PIANO_LOW - pitches) / 12), 0)
+def _fold(pitches: Floats, low: int, high: int) -> Floats:
+    """Pitches brought into an instrument's range (an octave at least) by octaves."""
+    above = np.maximum(np.ceil((pitches - high) / 12), 0)
+    below = np.maximum(np.ceil((low - pitches) / 12), 0)
     return np.asarray(pitches - 12 * above + 12 * below)
 
 
@@ -299,7 +361,7 @@ def _finish(rng: Rng, parts: list[Part], tempo: TempoMap, config: ComposeConfig)
     """Pedal for the whole piece or none, then the file."""
     if rng.random() < config.pedal_share:
         for part in parts:
-            if len(part.notes):
+            if len(part.notes) and part.instrument is not None and part.instrument.has_pedal:
                 part.pedal = _pedalling(rng, part.notes[:, 0], float(part.notes[:, 1].max()))
     return _to_midi(parts, tempo)
 
@@ -315,7 +377,8 @@ def _to_midi(parts: list[Part], tempo: TempoMap) -> mido.MidiFile:
             conductor.append((int(beat) * TICKS_PER_BEAT, 0, message))
     midi.tracks.append(_track(conductor))
     for part in parts:
-        events = [(0, 0, mido.Message("program_change", channel=part.channel, program=part.program))]
+        program = 0 if part.instrument is None else part.instrument.program  # of the drums: the standard kit
+        events = [(0, 0, mido.Message("program_change", channel=part.channel, program=program))]
         ticks = np.round(tempo.to_beats(part.notes[:, :2]) * TICKS_PER_BEAT).astype(int)
         for (start, end), (pitch, velocity) in zip(ticks, part.notes[:, 2:].astype(int), strict=True):
             message = mido.Message("note_on", channel=part.channel, note=int(pitch), velocity=int(velocity))

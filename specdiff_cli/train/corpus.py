@@ -1,23 +1,20 @@
 """The training corpus: pieces of music, their notes and the audio that a soundfont makes of them.
 
-``python -m specdiff_cli.train.corpus --out DIR --hours 8 --seed 0 --soundfont FILE --workers 2 --midi FOLDER``
-
-Each piece depends on the seed and its index alone, so the same call gives the same corpus whatever the number of
+Each piece depends on the settings and its index alone, so the same call gives the same corpus whatever the number of
 workers, and an interrupted call goes on where it stopped. Layout of the folder:
 
 - ``corpus.json``: the settings; a call with others is refused.
 - ``train/piece-000000.npz``, ``validation/piece-000050.npz`` …: ``audio`` (n,) int16 mono at 16 kHz, ``notes``
-  (n_notes, 6) float64 (start_s, end_s, pitch, velocity, program, is_drum), ``clipped_samples`` and ``peak``.
+  (n_notes, 6) float64 (start_s, end_s, pitch, velocity, program, is_drum), ``clipped_samples``, ``peak`` and
+  ``has_reverb``.
 - the ``.mid`` beside each.
 """
 
-import argparse
 import hashlib
 import json
-import logging
 import math
 import multiprocessing
-import time
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -31,9 +28,9 @@ from numpy.typing import NDArray
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
 from specdiff_cli.train.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
-from specdiff_cli.train.soundfont import GAIN, FluidSynth
-
-logger = logging.getLogger(__name__)
+from specdiff_cli.train.loudness import calibrated_gain
+from specdiff_cli.train.soundfont import FluidSynth
+from specdiff_cli.weights.lock import file_sha256
 
 MEAN_PIECE_S = 100.0  # measured: composed pieces and arrangements of songs together, tail included
 # Composed validation pieces draw their seeds from a range that training never reaches.
@@ -44,14 +41,29 @@ INT16_PEAK = 32767
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Everything that decides what the pieces are."""
+    """Everything that decides what the pieces are.
+
+    ``midi_share``: of the pieces, arrangements of files under ``midi_folders``; the others are composed.
+    ``loudness_lufs``: what the corpus's pieces have on average. One gain serves all of them, since a velocity must be
+    equally loud everywhere: from the notes alone a network could not know how each piece was levelled.
+    """
 
     seed: int
     soundfont: str
-    midi_folder: str | None = None
+    midi_folders: tuple[str, ...] = ()
     midi_share: float = 0.4
     validation_share: float = 0.02
-    gain: float = GAIN
+    reverb_share: float = 0.0
+    loudness_lufs: float = -28.0
+
+    def __post_init__(self) -> None:
+        for name in ("midi_share", "reverb_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name):g}: must be between 0 and 1")
+        if not 0 < self.validation_share < 1:
+            raise UsageError(f"validation share {self.validation_share:g}: must be above 0 and below 1")
+        if not -60 <= self.loudness_lufs <= -10:
+            raise UsageError(f"loudness {self.loudness_lufs:g}: must be between -60 and -10 LUFS")
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Piece:
     seed: int
     is_validation: bool
     source: Path | None
+    has_reverb: bool = False
 
     def path(self, folder: Path) -> Path:
         """Where the finished piece lies."""
@@ -80,12 +93,13 @@ def plan(config: CorpusConfig, n_pieces: int) -> list[Piece]:
     A longer plan begins with the shorter one. Raises UsageError when the folder has no MIDI files.
     """
     sources: dict[bool, list[Path]] = {False: [], True: []}
-    if config.midi_folder is not None and config.midi_share > 0:
-        files = sorted(p for p in Path(config.midi_folder).rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+    for folder in config.midi_folders if config.midi_share > 0 else ():
+        files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".mid", ".midi"))
         if not files:
-            raise UsageError(f"no MIDI files under {config.midi_folder}: give another folder with --midi")
+            raise UsageError(f"no MIDI files under {folder}: give another folder with --midi")
         for path in files:
             sources[is_validation_file(path, config.validation_share)].append(path)
+    if sources[False] or sources[True]:
         for split in sources:
             order = np.random.default_rng([config.seed, 3, int(split)]).permutation(len(sources[split]))
             sources[split] = [sources[split][int(i)] for i in order]
@@ -100,7 +114,8 @@ def plan(config: CorpusConfig, n_pieces: int) -> list[Piece]:
             used[split] += 1
         seen[split] += 1
         seed = config.seed * SEED_STRIDE + index + (VALIDATION_SEED_OFFSET if split else 0)
-        pieces.append(Piece(index, seed, split, source))
+        has_reverb = bool(np.random.default_rng([config.seed, 4, index]).random() < config.reverb_share)
+        pieces.append(Piece(index, seed, split, source, has_reverb))
     return pieces
 
 
@@ -119,7 +134,7 @@ def make_piece(piece: Piece, synth: FluidSynth, folder: Path, compose_config: Co
         midi = compose(piece.seed, compose_config)
     else:
         midi = arrange(piece.source, piece.seed, compose_config)
-    audio = synth.render(midi)
+    audio = synth.render(midi, has_reverb=piece.has_reverb)
     peak = float(np.abs(audio).max())
     samples: NDArray[np.int16] = np.clip(np.round(audio * INT16_PEAK), -INT16_PEAK, INT16_PEAK).astype(np.int16)
     midi_path = path.with_suffix(".mid")
@@ -134,6 +149,7 @@ def make_piece(piece: Piece, synth: FluidSynth, folder: Path, compose_config: Co
                 notes=note_table(partial_midi_path),
                 clipped_samples=np.int64((np.abs(audio) > 1.0).sum()),
                 peak=np.float64(peak),
+                has_reverb=np.bool_(piece.has_reverb),
             )
         partial_midi_path.replace(midi_path)
         partial_path.replace(path)  # last: its presence means that the piece is complete
@@ -158,9 +174,10 @@ def finished_s(path: Path) -> float | None:
 _worker_synth: FluidSynth | None = None
 
 
-def _start_worker(config: CorpusConfig) -> None:
+def _start_worker(soundfont: Path, gain: float) -> None:
     global _worker_synth
-    _worker_synth = FluidSynth(Path(config.soundfont), config.gain)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the maker hears it, and stops its workers
+    _worker_synth = FluidSynth(soundfont, gain)
 
 
 def _work(piece: Piece, folder: Path, compose_config: ComposeConfig) -> float | SpecdiffError:
@@ -180,21 +197,23 @@ def make_corpus(
 ) -> Iterator[tuple[int, int, float]]:
     """Make (or complete) a corpus; yields (pieces ready, pieces planned, hours ready) after each piece.
 
-    Raises UsageError for settings that differ from the folder's, OutputError when it cannot be written.
+    Raises UsageError for settings that differ from the folder's, for an unreadable soundfont and where FluidSynth is
+    missing; OutputError when the folder cannot be written.
     """
-    _check_settings(folder, config, compose_config)
+    pieces = plan(config, math.ceil(hours * 3600 / MEAN_PIECE_S))
+    soundfont = Path(config.soundfont)
+    gain = calibrated_gain(soundfont, config.loudness_lufs, compose_config)
+    _check_settings(folder, config, compose_config, gain)
     with _only_maker(folder):
-        yield from _make_pieces(folder, hours, config, workers, compose_config)
+        yield from _make_pieces(folder, pieces, soundfont, gain, workers, compose_config)
 
 
 def _make_pieces(
-    folder: Path, hours: float, config: CorpusConfig, workers: int, compose_config: ComposeConfig
+    folder: Path, pieces: list[Piece], soundfont: Path, gain: float, workers: int, compose_config: ComposeConfig
 ) -> Iterator[tuple[int, int, float]]:
-    pieces = plan(config, math.ceil(hours * 3600 / MEAN_PIECE_S))
-    FluidSynth(Path(config.soundfont), config.gain).close()  # a bad soundfont fails here, not in every worker
     task = partial(_work, folder=folder, compose_config=compose_config)
     total_s = 0.0
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (soundfont, gain)) as pool:
         for ready, result in enumerate(pool.imap(task, pieces), start=1):
             if isinstance(result, SpecdiffError):
                 raise result
@@ -221,14 +240,16 @@ def _only_maker(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeConfig) -> None:
-    settings = (
-        json.dumps(
-            {"composer_version": COMPOSER_VERSION, "corpus": asdict(config), "composer": asdict(compose_config)},
-            indent=2,
-        )
-        + "\n"
-    )
+def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> None:
+    record = {
+        "composer_version": COMPOSER_VERSION,
+        # The soundfont is known by what it holds: where it lies may change.
+        "corpus": asdict(config) | {"soundfont": Path(config.soundfont).name},
+        "soundfont_sha256": file_sha256(Path(config.soundfont)),
+        "gain": gain,
+        "composer": asdict(compose_config),
+    }
+    settings = json.dumps(record, indent=2) + "\n"
     path = folder / "corpus.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -238,49 +259,3 @@ def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeC
             raise UsageError(f"{path} was made with other settings: give another --out, or the same settings")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m specdiff_cli.train.corpus", description="Make a training corpus.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the corpus")
-    parser.add_argument("--hours", type=float, required=True, help="about how much audio")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--soundfont", type=Path, required=True, help="an .sf2 or .sf3 file")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--midi", type=Path, help="folder of MIDI files to arrange")
-    parser.add_argument("--midi-share", type=float, default=0.4, help="share of the pieces that are arrangements")
-    parser.add_argument("--validation-share", type=float, default=0.02)
-    parser.add_argument("--status", type=Path, help="file to which progress lines are appended")
-    return parser.parse_args()
-
-
-def main() -> int:
-    """The command; returns its exit code."""
-    arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = CorpusConfig(
-        seed=arguments.seed,
-        soundfont=str(arguments.soundfont),
-        midi_folder=None if arguments.midi is None else str(arguments.midi),
-        midi_share=arguments.midi_share,
-        validation_share=arguments.validation_share,
-    )
-    began_s = time.monotonic()
-    try:
-        for ready, planned, hours in make_corpus(
-            arguments.out, arguments.hours, config, arguments.workers, ComposeConfig()
-        ):
-            if ready % 10 == 0 or ready == planned:
-                line = f"ready {ready} pieces of {planned}, {hours:.2f} h, {time.monotonic() - began_s:.0f} s"
-                logger.info(line)
-                if arguments.status is not None:
-                    with open(arguments.status, "a") as status:
-                        status.write(line + "\n")
-    except SpecdiffError as error:
-        logger.error("%s", error)
-        return int(error.exit_code)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

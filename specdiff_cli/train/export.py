@@ -1,110 +1,190 @@
-"""Turn a finished training run into a voice folder, and write its hashes into ``weights.lock``.
+"""Turn training runs into a voice folder, and write its hashes into ``weights.lock``."""
 
-    python -m specdiff_cli.train.export --run RUN --voice specdiff_cli/voices/tiny --lock weights.lock
-
-The lock's section of the voice is replaced; everything else in it stays as it is.
-"""
-
-import argparse
 import json
 import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save as safetensors_bytes
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.midi.programs import MODEL_CLASSES
+from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
+from specdiff_cli.weights.load import load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import file_sha256
-from specdiff_cli.weights.voice_file import read_voice_file
+from specdiff_cli.weights.voice_file import SamplingDefaults
+
+LICENSE = "Apache-2.0"
+NAMED_INSTRUMENTS = 3  # a description that would name more of them counts them
+#: What a voice folder holds; the last one says what the others are.
+VOICE_FILES = ("model.safetensors", "vocoder.safetensors", "voice.toml")
 
 TEMPLATE = """\
-name = "{name}"
-description = "{description}"
-license = "Apache-2.0"
-prefers_bfloat16 = true
+name = {name}
+description = {description}
+license = {license}
+prefers_bfloat16 = {prefers_bfloat16}
 
 [model]
 {model}
 
 [sampling]
-steps = {steps}
-sampler = "{sampler}"
-schedule = "magenta"
-guidance = 1.0
+{sampling}
 
 [vocoder]
 {vocoder}
 
 [plays]
-programs = [0]
-drums = false
+{plays}
 """
 
 
-def export(run: Path, voice: Path, description: str, steps: int, sampler: str, vocoder_run: Path | None = None) -> None:
-    """Write ``model.safetensors`` (float16), perhaps ``vocoder.safetensors``, and ``voice.toml``."""
-    config: dict[str, Any] = json.loads((run / "config.json").read_text())["model"]
-    voice.mkdir(parents=True, exist_ok=True)
-    _save_half(run / "model.safetensors", voice / "model.safetensors")
+@dataclass(frozen=True)
+class Plays:
+    """The model classes of a voice, by their first General MIDI programs, and whether it plays drums."""
+
+    programs: tuple[int, ...]
+    drums: bool
+
+    def describe(self) -> str:
+        """A few words for tables."""
+        names = [MODEL_CLASSES[program] for program in self.programs]
+        if len(names) > NAMED_INSTRUMENTS:
+            names = [f"{len(names)} instruments"]
+        if self.drums:
+            names.append("drums")
+        return f"{', '.join(names) or 'nothing'}; trained from scratch"
+
+
+def export(
+    run: Path,
+    voice: Path,
+    sampling: SamplingDefaults,
+    *,
+    vocoder_run: Path | None = None,
+    description: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write ``model.safetensors`` (float16), perhaps ``vocoder.safetensors``, and ``voice.toml``.
+
+    The folder is made beside its place and read back before it takes its name; without a vocoder run the voice sounds
+    through Griffin-Lim. Returns the description.
+
+    Raises:
+        UsageError: not a run, or ``voice`` exists and ``overwrite`` is false.
+        WeightsError: weights that are damaged or do not fit.
+        OutputError: the folder cannot be written.
+    """
+    about = _read_json(run / "config.json", ("model", "train", "plays"))
+    played = Plays(tuple(about["plays"]["programs"]), about["plays"]["drums"])
+    description = description or played.describe()
     vocoder: dict[str, Any] = {"name": "griffin-lim"}
+    sources = {"model.safetensors": run / "model.safetensors"}
     if vocoder_run is not None:
-        _save_half(vocoder_run / "vocoder.safetensors", voice / "vocoder.safetensors")
-        vocoder = {"name": "melgan", **json.loads((vocoder_run / "vocoder.json").read_text())["sizes"]}
+        vocoder = {"name": "melgan", **_read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"]}
+        sources["vocoder.safetensors"] = vocoder_run / "vocoder.safetensors"
+    if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
+        raise OutputError(f"{voice} exists already: use --overwrite to replace it, or another name")
     text = TEMPLATE.format(
-        name=voice.name,
-        description=description,
-        model=_toml(config),
-        steps=steps,
-        sampler=sampler,
+        name=json.dumps(voice.resolve().name),
+        description=json.dumps(description, ensure_ascii=False),
+        license=json.dumps(LICENSE),
+        prefers_bfloat16=json.dumps(about["train"].get("precision") == "bfloat16"),
+        model=_toml(about["model"]),
+        sampling=_toml({key: getattr(sampling, key) for key in ("steps", "sampler", "schedule", "guidance")}),
         vocoder=_toml(vocoder),
+        plays=_toml({"programs": list(played.programs), "drums": played.drums}),
     )
-    (voice / "voice.toml").write_text(text, encoding="utf-8")
-    read_voice_file(voice / "voice.toml")  # what we wrote must be what we read
+    try:
+        voice.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{voice.name}-", dir=voice.parent) as name:
+            made = Path(name) / voice.resolve().name
+            made.mkdir()
+            for target, source in sources.items():
+                _save_half(source, made / target)
+            write_text_atomically(made / "voice.toml", text)
+            load_voice_folder(made)  # what we wrote must be what we read
+            _move(made, voice)
+    except OSError as error:
+        raise OutputError(f"cannot write {voice}: {error.strerror or error}") from None
+    return description
+
+
+def _move(made: Path, voice: Path) -> None:
+    """Give the files of a finished folder their names; the description comes last."""
+    voice.mkdir(exist_ok=True)
+    for name in VOICE_FILES:
+        if (made / name).exists():
+            (made / name).replace(voice / name)
+        else:
+            (voice / name).unlink(missing_ok=True)
+    shutil.rmtree(made)
 
 
 def update_lock(lock: Path, voice: Path, description: str) -> None:
-    """Replace the ``[bundled.NAME]`` section of the lock by the hashes of the folder's files."""
-    lines = [f"[bundled.{voice.name}]", f'description = "{description}"', 'license = "Apache-2.0"', ""]
-    for path in sorted(path for path in voice.iterdir() if path.suffix in (".toml", ".safetensors")):
+    """Replace the ``[bundled.NAME]`` section of the lock by the hashes of the folder's files.
+
+    Everything else in it stays as it is. Raises UsageError when it has no such section, OutputError when it cannot be
+    read or written.
+    """
+    name = voice.resolve().name
+    lines = [
+        f"[bundled.{name}]",
+        f"description = {json.dumps(description, ensure_ascii=False)}",
+        f'license = "{LICENSE}"',
+        "",
+    ]
+    for path in sorted(path for path in voice.iterdir() if path.name in VOICE_FILES):
         lines += [
-            f"[[bundled.{voice.name}.files]]",
+            f"[[bundled.{name}.files]]",
             f'path = "{path.name}"',
             f"size_bytes = {path.stat().st_size}",
             f'sha256 = "{file_sha256(path)}"',
             "",
         ]
-    text = lock.read_text(encoding="utf-8")
-    section = re.compile(
-        rf"^\[bundled\.{re.escape(voice.name)}\]\n.*?(?=^\[(?!\[?bundled\.{re.escape(voice.name)}\b)|\Z)", re.M | re.S
-    )
-    if not section.search(text):
-        raise UsageError(f"{lock}: has no section [bundled.{voice.name}] to replace; add an empty one")
-    lock.write_text(section.sub("\n".join(lines), text), encoding="utf-8")
+    text = read_lock_text(lock, voice)
+    write_text_atomically(lock, _section(name).sub(lambda _: "\n".join(lines), text))
+
+
+def read_lock_text(lock: Path, voice: Path) -> str:
+    """The lock's text, once it is known to have a section for the voice. Raises UsageError, OutputError."""
+    name = voice.resolve().name
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot read {lock}: {error.strerror or error}") from None
+    if not _section(name).search(text):
+        raise UsageError(f"{lock}: has no section [bundled.{name}] to replace; add an empty one")
+    return text
+
+
+def _section(name: str) -> re.Pattern[str]:
+    own = rf"bundled\.{re.escape(name)}\b"
+    return re.compile(rf"^\[{own}\]\n.*?(?=^\[(?!\[?{own})|\Z)", re.M | re.S)
+
+
+def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: does not exist; give the folder of a run") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give the folder of a run") from None
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UsageError(f"{path}: has no {missing[0]!r} (of an older specdiff?); train on to write it again")
+    return dict(content)
 
 
 def _save_half(source: Path, target: Path) -> None:
-    save_file({key: tensor.half().contiguous() for key, tensor in load_file(source).items()}, target)
-    target.chmod(0o644)  # the writer's temporary file was private, a package's files are not
+    tensors = {key: tensor.half().contiguous() for key, tensor in read_tensors(source).items()}
+    write_atomically(target, lambda file: file.write(safetensors_bytes(tensors)))
 
 
-def _toml(values: dict[str, Any]) -> str:
-    # JSON's booleans, numbers and texts are TOML's, too.
+def _toml(values: Mapping[str, Any]) -> str:
+    # JSON's booleans, numbers, texts and lists are TOML's, too.
     return "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--voice", type=Path, required=True)
-    parser.add_argument("--lock", type=Path, required=True)
-    parser.add_argument("--vocoder-run", type=Path)
-    parser.add_argument("--description", default="solo piano, trained from scratch; ships inside the package")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--sampler", default="ddim")
-    args = parser.parse_args()
-    export(args.run, args.voice, args.description, args.steps, args.sampler, args.vocoder_run)
-    update_lock(args.lock, args.voice, args.description)
-
-
-if __name__ == "__main__":
-    main()

@@ -223,6 +223,31 @@ def walking_bass(setting: Setting) -> list[ScoreNote]:
     return notes
 
 
+def bass_line(setting: Setting) -> list[ScoreNote]:
+    """Roots, fifths and octaves of the harmony in a figure that recurs, with steps into the next chord."""
+    rng = setting.rng
+    beats = float(rng.choice([2.0, 4.0, 4.0]))
+    step = setting.subdivision(fastest_hz=7.0, slowest_hz=0.7)
+    n_steps = max(int(beats / step), 1)
+    sounds = rng.random(n_steps) < rng.uniform(0.35, 1.0)
+    sounds[0] = True
+    figure = rng.choice([0, 0, 0, 7, 12, 5], n_steps)
+    ladder = setting.scale()
+    notes = []
+    for onset, classes in setting.chords(beats):
+        root = spread(classes[:1], setting.low, min(setting.low + 16, setting.high))[0]
+        for k in range(n_steps):
+            at = onset + k * step
+            if at >= setting.n_beats - 1e-6 or not sounds[k]:
+                continue
+            leads = k == n_steps - 1 and rng.random() < 0.3
+            pitch = (
+                int(rng.choice(ladder[: len(ladder) // 2 + 1])) if leads else min(root + int(figure[k]), setting.high)
+            )
+            notes.append(ScoreNote(float(at), step, pitch, 5.0 if k == 0 else 0.0))
+    return notes
+
+
 def counterpoint(setting: Setting) -> list[ScoreNote]:
     """Two to four independent lines, each in its own band of the register."""
     n_voices = int(setting.rng.integers(2, 5))

@@ -1,335 +1,340 @@
-"""Train the network of a voice's vocoder.
+"""Train the network of a voice's vocoder (``specdiff train vocoder``).
 
-    python -m specdiff_cli.train.vocoder --corpus CORPUS --out RUN --minutes 60 --threads 1
-
-CORPUS is a folder made by ``specdiff_cli.train.corpus`` (``train/`` and ``validation/`` pieces). RUN receives
-``vocoder.safetensors`` (averaged weights, what a voice ships), ``vocoder.json`` (sizes and settings), ``state.pt``
-(a later call with the same folders goes on from it; its minutes are counted in) and ``quality.json`` (of the saved
-weights, beside Griffin-Lim's). The first part of the time goes to known answers, the rest adds the discriminator;
-``supervised.safetensors`` holds the averaged weights from just before that, to compare.
+The folder of a run receives ``vocoder.safetensors`` (averaged weights in float16, what a voice ships),
+``vocoder.json`` (sizes and settings), ``quality.json`` (of these weights, beside Griffin-Lim's), ``log.jsonl``,
+TensorBoard's files where it is installed, and ``state.pt``, from which the same call goes on bit for bit. The first
+part of the steps goes to known answers, the rest adds the discriminator; ``supervised.safetensors`` holds the averaged
+weights from just before that, to compare.
 """
 
-import argparse
 import copy
 import json
-import logging
-import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import MelGan, MelGanConfig, MelGanVocoder, network_inputs
-from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.audio.melgan import MelGanConfig, load_weights, make_network, make_vocoder
+from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.constants import N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.devices import resolve_dtype
-from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
-from specdiff_cli.train.corpus import INT16_PEAK
-from specdiff_cli.train.vocoder_losses import (
-    Discriminator,
-    Guess,
-    Quality,
-    Truth,
-    discriminator_loss,
-    generator_losses,
-    guess_of,
-    mean_quality,
-    quality,
-    supervised_losses,
-    truth_of,
-)
+from specdiff_cli.errors import SpecdiffError, UsageError, WeightsError
+from specdiff_cli.train.discriminators import discriminator_loss, generator_losses
+from specdiff_cli.train.journal import Journal
+from specdiff_cli.train.run_folder import RunFolder, load_tensors, write_atomically, write_text_atomically
+from specdiff_cli.train.settings import read_settings
+from specdiff_cli.train.vocoder_data import AudioCorpus, Example, excerpt_samples, noised_mel
+from specdiff_cli.train.vocoder_losses import Quality, mean_quality, quality
+from specdiff_cli.train.vocoder_routes import Attempt, route_of
+from specdiff_cli.train.vocoder_settings import TrainConfig, lr_factor
+from specdiff_cli.weights.load import read_tensors
 
-logger = logging.getLogger(__name__)
-
+STATE_VERSION = 1
 N_VALIDATION_PIECES = 6
 VALIDATION_SAMPLES = 6 * SAMPLE_RATE_HZ
-LOG_EVERY_STEPS = 50
+N_HEARD_PIECES = 2
+FIRST_FRAMES = 10_000  # excerpts are taken to begin somewhere in the first of so many frames of a song
+#: Settings that may differ when a run goes on: they change no step that is already made.
+FREE_KEYS = {"n_steps", "log_every_steps", "validate_every_steps", "save_every_steps"}
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Hyper-parameters of a run."""
+class Report:
+    """What is known after a step."""
 
-    batch_size: int = 16
-    n_frames: int = 64
-    learning_rate: float = 2e-3
-    warmup_steps: int = 50
-    ema_decay: float = 0.998
-    clip_norm: float = 1.0
-    level_range_db: tuple[float, float] = (-12.0, 12.0)
-    largest_noise: float = 0.2
-    """Upper end of the standard deviation of the noise on the mel: what the spectrogram network gets wrong."""
-    advance_weight: float = 1.0
-    adversarial_share: float = 0.3
-    """Share of the time, at the end, in which the discriminator takes part."""
-    adversarial_weight: float = 0.03
-    matching_weight: float = 0.3
-    seed: int = 0
+    step: int
+    n_steps: int
+    means: dict[str, float]
+    """Losses and learning rate, averaged since the last line of the log; empty between its lines."""
+    quality: Quality | None
+    """Of the averaged weights on the validation pieces, where they were just measured."""
 
 
-@dataclass(frozen=True)
-class Example:
-    """A training batch."""
+def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[TrainConfig, MelGanConfig]:
+    """The settings of a run; ``n_steps`` replaces the file's.
 
-    mel: Tensor  # (B, n_frames, 128), with noise
-    spread: Tensor  # (B, n_frames, 513)
-    peak_turns: Tensor  # (B, n_frames, 513), radians
-    truth: Truth
-
-
-class AudioCorpus:
-    """The audio of a folder of pieces, in memory as 16-bit integers (115 MB an hour)."""
-
-    def __init__(self, folder: Path, shortest_samples: int) -> None:
-        pieces: list[npt.NDArray[np.int16]] = []
-        for path in sorted(folder.glob("*.npz")):
-            try:
-                with np.load(path) as archive:
-                    pieces.append(archive["audio"])
-            except (OSError, ValueError, KeyError) as error:
-                raise UsageError(f"cannot read {path}: {error}; make the corpus again") from error
-        self.pieces = [piece for piece in pieces if len(piece) >= shortest_samples]
-        if not self.pieces:
-            raise UsageError(f"no pieces of music in {folder}: make them with specdiff_cli.train.corpus")
-        lengths = np.array([len(piece) for piece in self.pieces], dtype=np.float64)
-        self._odds = lengths / lengths.sum()
-
-    def sample(self, n_pieces: int, n_samples: int, generator: np.random.Generator) -> Tensor:
-        """Random excerpts, (n_pieces, n_samples) float32 within +-1."""
-        rows = []
-        for index in generator.choice(len(self.pieces), size=n_pieces, p=self._odds):
-            piece = self.pieces[index]
-            start = int(generator.integers(len(piece) - n_samples + 1))
-            rows.append(piece[start : start + n_samples])
-        return torch.from_numpy(np.stack(rows).astype(np.float32) / INT16_PEAK)
+    Raises UsageError with one line that names the file and the key.
+    """
+    try:
+        settings = read_settings(path, {"vocoder": MelGanConfig, "train": TrainConfig})
+    except UsageError:
+        raise
+    except SpecdiffError as error:  # sizes that cannot be
+        raise UsageError(f"{path}: [vocoder] {error}") from None
+    config: TrainConfig = settings["train"]
+    try:
+        return (config if n_steps is None else replace(config, n_steps=n_steps)), settings["vocoder"]
+    except ValueError as error:
+        raise UsageError(f"--steps: {error}") from None
 
 
-def make_example(audio: Tensor, noise: float | Tensor, config: TrainConfig) -> Example:
-    """From (B, (n_frames + 2) * 320) samples; ``noise`` is the standard deviation of what is added to the mel."""
-    mel = log_mel(audio)[:, 1 : 1 + config.n_frames]
-    mel = (mel + noise * torch.randn(mel.shape)).clamp_min(LOG_MEL_MIN)
-    spread, peaks = network_inputs(mel.reshape(-1, N_MELS))
-    shape = (*mel.shape[:2], -1)
-    return Example(mel, spread.view(shape), peaks.turns.float().view(shape), truth_of(audio))
+class VocoderJournal(Journal):
+    """A journal that also keeps sound."""
+
+    def listen(self, step: int, name: str, pieces: Sequence[Tensor]) -> None:
+        """Audio of the validation pieces, (n_samples,) each."""
+        if self._writer is None:
+            return
+        for i, audio in enumerate(pieces):
+            self._writer.add_audio(f"piece {i}/{name}", audio.clamp(-1, 1)[None], step, sample_rate=SAMPLE_RATE_HZ)
 
 
 class Trainer:
-    """One run: network, averaged network, discriminator, optimisers, corpus, and where they are saved."""
+    """One run: network, averaged network, discriminator, optimisers, corpus, and where they are saved.
 
-    def __init__(self, corpus: Path, out: Path, config: TrainConfig, sizes: MelGanConfig) -> None:
+    Raises UsageError for a corpus without training or validation part, and for a folder that holds a finished run or
+    one with other settings; WeightsError for weights to start from that do not fit.
+    """
+
+    def __init__(
+        self,
+        corpus: Path,
+        out: Path,
+        config: TrainConfig,
+        sizes: MelGanConfig,
+        device: torch.device | None = None,
+        start_from: Path | None = None,
+    ) -> None:
         torch.manual_seed(config.seed)
         # spectra of near-silence are full of denormal numbers, which this kind of arithmetic pays dearly for
         torch.set_flush_denormal(True)
         self.config, self.sizes, self.out = config, sizes, out
-        self.excerpt_samples = (config.n_frames + 2) * HOP_SAMPLES
-        self.corpus = AudioCorpus(corpus / "train", self.excerpt_samples)
-        self.validation = AudioCorpus(corpus / "validation", self.excerpt_samples)
-        self.network = MelGan(sizes)
-        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.discriminator = Discriminator()
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
-        self.judge_optimiser = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=config.learning_rate / 4, betas=(0.5, 0.9), weight_decay=0.01
-        )
-        self.half = resolve_dtype("auto", torch.device("cpu"), prefers_bfloat16=True)
-        self.generator = np.random.default_rng(config.seed)
+        self.device = device or torch.device("cpu")
+        self.settings = json.loads(json.dumps({"vocoder": asdict(sizes), "train": asdict(config)}))
         self.step = 0
-        self.trained_s = 0.0
-        self.adversarial = False
-        self._resume()
+        self.corpus = AudioCorpus(corpus / "train", excerpt_samples(config.n_frames))
+        self.validation = AudioCorpus(corpus / "validation", excerpt_samples(config.n_frames))
+        state = self._saved_state()
+        self.route = route_of(sizes)
+        self.network = make_network(sizes).to(self.device)
+        self.discriminator = self.route.discriminator(config.discriminator_width).to(self.device)
+        self.starts_from_weights = start_from is not None and state is None
+        if start_from is not None and state is None:
+            load_weights(self.network, read_tensors(start_from))
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser = _adamw(self.network, (0.9, 0.98))
+        self.judge_optimiser = _adamw(self.discriminator, (0.5, 0.9))
+        prefers_half = config.precision != "float32"
+        name = "auto" if config.precision == "auto" else config.precision
+        self.half = resolve_dtype(name, self.device, prefers_bfloat16=prefers_half)
+        self.generator = np.random.default_rng(config.seed)
+        self.noise = torch.Generator().manual_seed(config.seed)
+        self._plain: Quality | None = None
+        self._measured: tuple[int, Quality] | None = None
+        if state is not None:
+            self._restore(state)
 
-    def train_step(self, rate: float, adversarial: bool) -> dict[str, float]:
-        """One step at ``rate`` times the learning rate; returns the losses by name."""
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether the discriminator takes part in the next step."""
+        return self.step >= self.config.first_adversarial_step
+
+    def train_step(self, example: Example | None = None) -> dict[str, float]:
+        """One step, on the given batch or the next one; returns the losses by name.
+
+        Raises SpecdiffError when the gradient is not finite: the network is then as it was before the step.
+        """
         config = self.config
-        example = self._example()
-        with torch.autocast("cpu", self.half, enabled=self.half != torch.float32):
-            outputs = self.network(example.mel, example.spread)
-        guess = guess_of(outputs, example.peak_turns)
-        magnitude, advance = supervised_losses(guess, example.truth)
-        loss = magnitude + config.advance_weight * advance
-        losses = {"magnitude": magnitude.item(), "advance": advance.item()}
-        if adversarial:
-            losses["judge"] = self._train_discriminator(guess, example.truth, rate)
-            real, fake = self._judge(Guess(*example.truth[:2])), self._judge(guess)
-            fooling, matching = generator_losses(real, fake)
-            loss = loss + config.adversarial_weight * fooling + config.matching_weight * matching
-            losses |= {"fooling": fooling.item(), "matching": matching.item()}
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._update(self.optimiser, self.network, config.learning_rate * rate)
+        rate = config.learning_rate * lr_factor(self.step, config)
+        attempt = self.route.attempt(self.network, example or self.next_example(), self.half)
+        losses = dict(attempt.losses)
+        if self.is_adversarial:
+            losses["judge"] = self._train_discriminator(attempt, rate / 4)
+            losses["adversarial"], losses["matching"] = self._verdict(attempt)
+        weighted = [getattr(config, f"{name}_weight") * loss for name, loss in losses.items() if name != "judge"]
+        self._update(self.optimiser, self.network, torch.stack(weighted).sum(), rate)
         self.step += 1
         decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
-        return losses
+        return {name: loss.item() for name, loss in losses.items()} | {"rate": rate}
 
-    def _example(self) -> Example:
+    def next_example(self) -> Example:
+        """A batch of random excerpts at random levels, places in a song, and strengths of noise."""
         config = self.config
-        audio = self.corpus.sample(config.batch_size, self.excerpt_samples, self.generator)
-        level_db = torch.from_numpy(self.generator.uniform(*config.level_range_db, (config.batch_size, 1))).float()
-        noise = torch.from_numpy(self.generator.uniform(0, config.largest_noise, (config.batch_size, 1, 1))).float()
-        return make_example(audio * 10 ** (level_db / 20), noise, config)
+        n_excerpts, draw = config.batch_size, self.generator
+        audio = self.corpus.sample(n_excerpts, excerpt_samples(config.n_frames), draw)
+        level_db = torch.from_numpy(draw.uniform(*config.level_range_db, (n_excerpts, 1))).float()
+        strength = torch.from_numpy(draw.uniform(0, config.largest_noise, (n_excerpts, 1, 1))).float()
+        noise = strength * torch.randn(n_excerpts, config.n_frames, N_MELS, generator=self.noise)
+        first_frame = int(draw.integers(FIRST_FRAMES))
+        audio = (audio * 10 ** (level_db / 20)).to(self.device)
+        return Example(audio, noised_mel(audio, noise.to(self.device)), first_frame)
 
-    def _judge(self, guess: Guess) -> list[list[Tensor]]:
-        with torch.autocast("cpu", self.half, enabled=self.half != torch.float32):
-            judged: list[list[Tensor]] = self.discriminator(guess.log_magnitude, guess.turn)
+    def _judge(self, spectra_or_audio: tuple[Tensor, ...]) -> list[list[Tensor]]:
+        with torch.autocast(self.device.type, self.half, enabled=self.half != torch.float32):
+            judged: list[list[Tensor]] = self.discriminator(*spectra_or_audio)
         return judged
 
-    def _train_discriminator(self, guess: Guess, truth: Truth, rate: float) -> float:
-        made = Guess(guess.log_magnitude.detach(), guess.turn.detach())
-        loss = discriminator_loss(self._judge(Guess(truth.log_magnitude, truth.turn)), self._judge(made))
-        self.judge_optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._update(self.judge_optimiser, self.discriminator, self.config.learning_rate / 4 * rate)
-        return loss.item()
+    def _verdict(self, attempt: Attempt) -> tuple[Tensor, Tensor]:
+        """Adversarial and matching losses of the network; the discriminator takes no gradient from them."""
+        self.discriminator.requires_grad_(False)
+        verdict = generator_losses(self._judge(attempt.real), self._judge(attempt.made))
+        self.discriminator.requires_grad_(True)
+        return verdict
 
-    def _update(self, optimiser: torch.optim.Optimizer, module: torch.nn.Module, rate: float) -> None:
+    def _train_discriminator(self, attempt: Attempt, rate: float) -> Tensor:
+        made = tuple(tensor.detach() for tensor in attempt.made)
+        loss = discriminator_loss(self._judge(attempt.real), self._judge(made))
+        self._update(self.judge_optimiser, self.discriminator, loss, rate)
+        return loss.detach()
+
+    def _update(self, optimiser: torch.optim.Optimizer, module: torch.nn.Module, loss: Tensor, rate: float) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip_norm)
         if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient is not finite at step {self.step}: lower the learning rate")
+            raise SpecdiffError(
+                f"the gradient is not finite at step {self.step}; lower learning_rate and train into another --out "
+                "(what was saved before is intact)"
+            )
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.step()
 
-    def run(self, minutes: float, save_every_s: float = 600.0) -> None:
-        """Train until ``minutes`` have been spent, those of earlier calls included; saves as it goes and at the end."""
-        budget_s = minutes * 60
+    def run(
+        self,
+        on_report: Callable[[Report], None] = lambda report: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the last step, saving on the way; returns whether it was reached.
+
+        Args:
+            on_report: called after every step, and before the first of a run that starts from given weights.
+            should_stop: asked after every step; when it says yes, the run is saved and ends there, to be resumed.
+
+        Raises OutputError when something cannot be written: what was saved before is intact.
+        """
+        config = self.config
         totals: dict[str, list[float]] = {}
-        began_s = last_s = last_save_s = time.monotonic()
-        before_s = self.trained_s
-        while self.trained_s < budget_s:
-            done = self.trained_s / budget_s
-            warmup = min(1.0, (self.step + 1) / self.config.warmup_steps)
-            rate = warmup * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
-            adversarial = done >= 1 - self.config.adversarial_share
-            if adversarial and not self.adversarial:
-                self.adversarial = True
-                self._write_weights("supervised.safetensors")
-            for name, value in self.train_step(rate, adversarial).items():
-                totals.setdefault(name, []).append(value)
-            now_s = time.monotonic()
-            self.trained_s = before_s + now_s - began_s
-            if self.step % LOG_EVERY_STEPS == 0:
-                means = ", ".join(f"{name} {sum(values) / len(values):.4f}" for name, values in totals.items())
-                pace_s = (now_s - last_s) / LOG_EVERY_STEPS
-                logger.info("step %d, %.1f min, %.2f s/step: %s", self.step, self.trained_s / 60, pace_s, means)
-                totals, last_s = {}, now_s
-            if now_s - last_save_s > save_every_s:
-                self.save()
-                last_save_s = last_s = time.monotonic()
-        self.save()
+        began_s, first_step = time.monotonic(), self.step
+        folder = RunFolder(self.out)
+        folder.create()
+        with closing(VocoderJournal(folder, self.step)) as journal:
+            if not (self.out / "quality.json").exists():
+                journal.listen(self.step, "recording", self._heard)
+            if self.starts_from_weights and self.step == 0:
+                on_report(Report(0, config.n_steps, {}, self._validate(journal)))
+            while self.step < config.n_steps:
+                if self.step == config.first_adversarial_step > 0:
+                    self._write_weights("supervised.safetensors")
+                for name, value in self.train_step().items():
+                    totals.setdefault(name, []).append(value)
+                is_last, means, measured = self.step == config.n_steps, {}, None
+                if is_last or self.step % config.log_every_steps == 0:
+                    means = {name: sum(values) / len(values) for name, values in totals.items()}
+                    totals = {}
+                    pace = (self.step - first_step) / (time.monotonic() - began_s)
+                    journal.record(self.step, {**means, "steps_per_s": pace})
+                if is_last or self.step % config.validate_every_steps == 0:
+                    measured = self._validate(journal)
+                on_report(Report(self.step, config.n_steps, means, measured))
+                stops = not is_last and should_stop()
+                if is_last or stops or self.step % config.save_every_steps == 0:
+                    self.save()
+                if stops:
+                    return False
+        return True
+
+    def vocoder(self) -> Vocoder:
+        """A vocoder with the averaged weights as they are now."""
+        return make_vocoder(copy.deepcopy(self.averaged).cpu(), self.sizes)
+
+    @property
+    def _heard(self) -> list[Tensor]:
+        return self.validation.middles(N_HEARD_PIECES, VALIDATION_SAMPLES)
 
     @torch.no_grad()
     def evaluate(self, invert: Callable[[Tensor, int], Tensor]) -> Quality:
         """Mean quality on fixed excerpts of the validation pieces, resynthesised from their own mel."""
-        measured = []
-        for piece in self.validation.pieces[:N_VALIDATION_PIECES]:
-            middle = max(0, len(piece) // 2 - VALIDATION_SAMPLES // 2)
-            excerpt = piece[middle : middle + VALIDATION_SAMPLES].astype(np.float32) / INT16_PEAK
-            audio = torch.from_numpy(excerpt)
-            measured.append(quality(audio, invert(log_mel(audio), 0)))
-        return mean_quality(measured)
+        excerpts = self.validation.middles(N_VALIDATION_PIECES, VALIDATION_SAMPLES)
+        return mean_quality([quality(audio, invert(log_mel(audio), 0)) for audio in excerpts])
+
+    def measure(self) -> Quality:
+        """Quality of the averaged weights as they are now."""
+        if self._measured is None or self._measured[0] != self.step:
+            self._measured = self.step, self.evaluate(self.vocoder().invert)
+        return self._measured[1]
+
+    def _validate(self, journal: "VocoderJournal") -> Quality:
+        vocoder, measured = self.vocoder(), self.measure()
+        journal.record(self.step, {f"validation_{name}": value for name, value in measured._asdict().items()})
+        journal.listen(self.step, "vocoder", [vocoder.invert(log_mel(audio), 0) for audio in self._heard])
+        return measured
 
     def save(self) -> None:
-        """Write the averaged weights, the state to resume from, and how good they are."""
-        vocoder = MelGanVocoder(copy.deepcopy(self.averaged), self.sizes)
-        ours, plain = self.evaluate(vocoder.invert), self.evaluate(GriffinLim().invert)
-        logger.info("step %d, melgan: %s", self.step, ours)
-        logger.info("step %d, griffin-lim: %s", self.step, plain)
+        """Write the state to resume from, the averaged weights, and how good they are."""
         state = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "judge_optimiser": self.judge_optimiser.state_dict(),
+            "noise": self.noise.get_state(),
+            "generator": json.dumps(self.generator.bit_generator.state),
+            "settings": json.dumps(self.settings),
+            "corpus": self.corpus.fingerprint,
+            "version": STATE_VERSION,
             "step": self.step,
-            "trained_s": self.trained_s,
-            "adversarial": self.adversarial,
-            "sizes": asdict(self.sizes),
         }
-        about = {"sizes": asdict(self.sizes), "train": asdict(self.config), "step": self.step}
-        scores = {"melgan": ours._asdict(), "griffin-lim": plain._asdict()}
+        self._plain = self._plain or self.evaluate(GriffinLim().invert)
+        scores = {"step": self.step, "melgan": self.measure()._asdict(), "griffin-lim": self._plain._asdict()}
+        about = {"sizes": self.settings["vocoder"], "train": self.settings["train"], "step": self.step}
+        RunFolder(self.out).create()
+        write_atomically(self.out / "state.pt", lambda file: torch.save(state, file))
         self._write_weights("vocoder.safetensors")
-        try:
-            _replace(self.out / "vocoder.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
-            _replace(self.out / "quality.json", lambda path: path.write_text(json.dumps(scores, indent=1) + "\n"))
-            _replace(self.out / "state.pt", lambda path: torch.save(state, path))
-        except OSError as error:
-            raise OutputError(f"cannot write into {self.out}: {error.strerror or error}") from error
+        write_text_atomically(self.out / "vocoder.json", json.dumps(about, indent=1) + "\n")
+        write_text_atomically(self.out / "quality.json", json.dumps(scores, indent=1) + "\n")
 
     def _write_weights(self, name: str) -> None:
-        weights = {key: tensor.half().contiguous() for key, tensor in self.averaged.state_dict().items()}
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            _replace(self.out / name, lambda path: save_file(weights, path))
-        except OSError as error:
-            raise OutputError(f"cannot write into {self.out}: {error.strerror or error}") from error
+        weights = {key: tensor.half().cpu().contiguous() for key, tensor in self.averaged.state_dict().items()}
+        write_atomically(self.out / name, lambda file: file.write(safetensors.torch.save(weights)))
 
-    def _resume(self) -> None:
+    def _saved_state(self) -> dict[str, Any] | None:
+        """The state in the folder, None for a new run. Raises UsageError where neither may go there."""
         path = self.out / "state.pt"
         if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        if state["sizes"] != asdict(self.sizes):
-            raise UsageError(f"{path} is a network of other sizes: give another --out, or the same sizes")
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.judge_optimiser.load_state_dict(state["judge_optimiser"])
-        self.step, self.trained_s, self.adversarial = state["step"], state["trained_s"], state["adversarial"]
-        self.generator = np.random.default_rng([self.config.seed, self.step])
-        torch.manual_seed(self.config.seed + self.step)
-        logger.info("resumed at step %d after %.1f min", self.step, self.trained_s / 60)
+            if (self.out / "vocoder.safetensors").exists():
+                raise UsageError(f"{self.out}: holds a vocoder but no state.pt to go on from; give another --out")
+            return None
+        state = load_tensors(path)
+        if state.get("version") != STATE_VERSION:
+            raise WeightsError(f"{path}: was written by another version of specdiff; give another --out")
+        saved = json.loads(state["settings"])
+        for table, values in self.settings.items():
+            for key, value in values.items():
+                before = saved[table].get(key, value)
+                if before != value and not (table == "train" and key in FREE_KEYS):
+                    raise UsageError(
+                        f"{self.out}: was begun with [{table}] {key} = {json.dumps(before)}, not {json.dumps(value)}; "
+                        "set it back, or give another --out"
+                    )
+        if state["corpus"] != self.corpus.fingerprint:
+            raise UsageError(f"{self.out}: was begun with another corpus; give that one, or another --out")
+        if state["step"] >= self.config.n_steps:
+            raise UsageError(
+                f"{self.out}: is finished ({state['step']} steps); raise n_steps to go on, or give another --out"
+            )
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for name in ("network", "averaged", "discriminator", "optimiser", "judge_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.noise.set_state(state["noise"].cpu())
+        self.generator.bit_generator.state = json.loads(state["generator"])
+        self.step = state["step"]
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file, then rename: a run that is stopped leaves the last complete state."""
-    partial = path.with_suffix(path.suffix + ".part")
-    write(partial)
-    partial.replace(path)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m specdiff_cli.train.vocoder", description="Train a vocoder.")
-    parser.add_argument("--corpus", type=Path, required=True, help="folder made by specdiff_cli.train.corpus")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--minutes", type=float, required=True, help="time to train, earlier calls included")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=TrainConfig.batch_size)
-    parser.add_argument("--adversarial-share", type=float, default=TrainConfig.adversarial_share)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
-
-
-def main() -> int:
-    """The command; returns its exit code."""
-    arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    config = TrainConfig(
-        batch_size=arguments.batch_size, adversarial_share=arguments.adversarial_share, seed=arguments.seed
-    )
-    try:
-        trainer = Trainer(arguments.corpus, arguments.out, config, MelGanConfig())
-        n_parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
-        logger.info("%.2f M parameters, %d pieces", n_parameters / 1e6, len(trainer.corpus.pieces))
-        trainer.run(arguments.minutes)
-    except SpecdiffError as error:
-        logger.error("%s", error)
-        return int(error.exit_code)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _adamw(module: torch.nn.Module, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    # the rate is set at every step
+    return torch.optim.AdamW(module.parameters(), lr=0.0, betas=betas, weight_decay=0.01)

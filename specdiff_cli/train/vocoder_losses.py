@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from specdiff_cli.audio.mel import N_BINS, hann_window, log_mel
 from specdiff_cli.audio.melgan import LOG_MAGNITUDE_MAX, LOG_MAGNITUDE_MIN, bin_turns
@@ -12,6 +11,7 @@ from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES
 
 COMPRESSED_WEIGHT = 2.0  # of the error in square-root magnitudes, which hears loud partials, beside that in logarithms
 JUDGE_WINDOWS = (256, 512, 1024, 2048)
+QUIETEST = 1e-3  # magnitudes below this are silence to the distances
 
 
 class Truth(NamedTuple):
@@ -34,27 +34,32 @@ class Guess(NamedTuple):
 def spectra(audio: Tensor) -> Tensor:
     """Complex spectra of the whole frames inside (B, (n_frames + 1) * 320) samples: (B, n_frames, 513)."""
     frames = audio.unfold(-1, FRAME_SAMPLES, HOP_SAMPLES)
-    spectrum: Tensor = torch.fft.rfft(frames * hann_window(), n=FFT_SAMPLES)
+    spectrum: Tensor = torch.fft.rfft(frames * hann_window().to(audio.device), n=FFT_SAMPLES)
     return spectrum
 
 
 def truth_of(audio: Tensor) -> Truth:
     """(B, (n_frames + 2) * 320) samples, of which the first hop only serves as "the frame before"."""
     spectrum = spectra(audio)
-    product = spectrum[:, 1:] * spectrum[:, :-1].conj() * torch.polar(torch.ones(N_BINS), -bin_turns())
+    own = torch.polar(torch.ones(N_BINS), -bin_turns()).to(audio.device)
+    product = spectrum[:, 1:] * spectrum[:, :-1].conj() * own
     size = product.abs()
     log_magnitude = spectrum[:, 1:].abs().log().clamp(LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX)
     return Truth(log_magnitude, product / size.clamp_min(1e-20), size.sqrt().sqrt())
 
 
 def guess_of(outputs: tuple[Tensor, Tensor, Tensor], peak_turns: Tensor) -> Guess:
-    """The network's outputs for frames whose peaks turn by ``peak_turns`` (B, n_frames, 513), radians."""
+    """Outputs of the head ``advance`` for frames whose peaks turn by ``peak_turns`` (B, n_frames, 513), radians."""
     log_magnitude, cosine, sine = outputs
-    length = (cosine.square() + sine.square() + 1e-6).rsqrt()
-    rotation = torch.complex(cosine * length, sine * length)
-    own = peak_turns - bin_turns()
-    turn = rotation * torch.polar(torch.ones_like(own), own)
+    own = peak_turns - bin_turns().to(peak_turns.device)
+    turn = unit(cosine, sine) * torch.polar(torch.ones_like(own), own)
     return Guess(log_magnitude.clamp(LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX), turn)
+
+
+def unit(cosine: Tensor, sine: Tensor) -> Tensor:
+    """Unit complex numbers in the direction of (cosine, sine), with a finite gradient everywhere."""
+    length = (cosine.square() + sine.square() + 1e-6).rsqrt()
+    return torch.complex(cosine * length, sine * length)
 
 
 def supervised_losses(guess: Guess, truth: Truth) -> tuple[Tensor, Tensor]:
@@ -66,52 +71,26 @@ def supervised_losses(guess: Guess, truth: Truth) -> tuple[Tensor, Tensor]:
     return error + COMPRESSED_WEIGHT * compressed, advance
 
 
-class Discriminator(nn.Module):
-    """Tells spectra of recordings from the network's: two stacks of 2-D convolutions, on full and on halved detail.
+class StftDistance(NamedTuple):
+    """Multi-resolution STFT distance of two batches of waveforms (Yamamoto et al., 2020)."""
 
-    It sees log-magnitudes, and phase advances where there is sound.
-    """
-
-    def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        strides = [(1, 4), (2, 4), (2, 2)]
-        widths = [3, width, 2 * width, 4 * width]
-        shapes = list(zip(widths[:-1], widths[1:], strides, strict=True))
-        self.stacks = nn.ModuleList()
-        for _ in range(2):
-            layers = [nn.Conv2d(a, b, (5, 9), stride, padding=(2, 4)) for a, b, stride in shapes]
-            self.stacks.append(nn.Sequential(*layers, nn.Conv2d(4 * width, 1, 3, padding=1)))
-
-    def forward(self, log_magnitude: Tensor, turn: Tensor) -> list[list[Tensor]]:
-        """For each stack the activations of its layers; the last ones are scores (1: recording, 0: network)."""
-        level = (log_magnitude - LOG_MAGNITUDE_MIN) / -LOG_MAGNITUDE_MIN
-        image = torch.stack([level, level * turn.real, level * turn.imag], dim=1)  # (B, 3, n_frames, 513)
-        results = []
-        for stack in self.stacks:
-            x, activations = image, []
-            layers = list(stack.children())
-            for layer in layers[:-1]:
-                x = functional.leaky_relu(layer(x), 0.1)
-                activations.append(x)
-            results.append([*activations, layers[-1](x)])
-            image = functional.avg_pool2d(image, 2)
-        return results
+    convergence: Tensor
+    """Norm of the error of the magnitudes over the norm of the true ones."""
+    log_magnitude: Tensor
+    """Mean absolute difference of the logarithms."""
 
 
-def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least squares: recordings should score 1, the network's spectra 0."""
-    losses = [
-        (r[-1].float() - 1).square().mean() + f[-1].float().square().mean() for r, f in zip(real, fake, strict=True)
-    ]
-    return torch.stack(losses).sum()
-
-
-def generator_losses(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-    """Adversarial loss (the network's spectra should score 1), and the distance of the inner activations."""
-    adversarial = torch.stack([(f[-1].float() - 1).square().mean() for f in fake]).sum()
-    pairs = [(a, b) for r, f in zip(real, fake, strict=True) for a, b in zip(r[:-1], f[:-1], strict=True)]
-    matching = torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in pairs]).mean()
-    return adversarial, matching
+def stft_distance(made: Tensor, real: Tensor) -> StftDistance:
+    """Mean over the windows of ``JUDGE_WINDOWS`` that fit into the (..., n_samples) signals; differentiable."""
+    convergences, log_magnitudes = [], []
+    for n_fft in JUDGE_WINDOWS:
+        if n_fft // 2 >= real.shape[-1]:
+            continue
+        window = torch.hann_window(n_fft, device=real.device)
+        true, ours = (torch.stft(x, n_fft, n_fft // 4, window=window, return_complex=True).abs() for x in (real, made))
+        convergences.append((true - ours).norm() / true.norm().clamp_min(1e-9))
+        log_magnitudes.append((true.clamp_min(QUIETEST).log() - ours.clamp_min(QUIETEST).log()).abs().mean())
+    return StftDistance(torch.stack(convergences).mean(), torch.stack(log_magnitudes).mean())
 
 
 class Quality(NamedTuple):
@@ -132,17 +111,9 @@ def quality(recording: Tensor, resynthesis: Tensor) -> Quality:
     """Compare two (n_samples,) signals; the longer one is cut."""
     n_samples = min(len(recording), len(resynthesis))
     recording, resynthesis = recording[:n_samples], resynthesis[:n_samples]
-    convergence, log_spectrum = 0.0, 0.0
-    for n_fft in JUDGE_WINDOWS:
-        window = torch.hann_window(n_fft)
-        true, made = (
-            torch.stft(x, n_fft, n_fft // 4, window=window, return_complex=True).abs() for x in (recording, resynthesis)
-        )
-        convergence += float((true - made).norm() / true.norm().clamp_min(1e-9)) / len(JUDGE_WINDOWS)
-        distance = (true.clamp_min(1e-3).log() - made.clamp_min(1e-3).log()).abs().mean()
-        log_spectrum += float(distance) / len(JUDGE_WINDOWS)
+    convergence, log_spectrum = stft_distance(resynthesis, recording)
     mel = (log_mel(recording) - log_mel(resynthesis)).abs().mean()
-    return Quality(float(mel), convergence, log_spectrum)
+    return Quality(float(mel), float(convergence), float(log_spectrum))
 
 
 def mean_quality(measured: list[Quality]) -> Quality:

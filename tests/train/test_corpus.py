@@ -1,7 +1,7 @@
 """The corpus: planned from a seed, split without overlap, rendered in time, resumable."""
 
 import ctypes.util
-import math
+from dataclasses import replace
 from pathlib import Path
 
 import mido
@@ -11,10 +11,9 @@ import pytest
 import specdiff_cli.train.corpus as corpus_module
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import MidiError, OutputError, UsageError
-from specdiff_cli.train.compose import ComposeConfig
+from specdiff_cli.train.compose import ComposeConfig, compose
 from specdiff_cli.train.corpus import CorpusConfig, Piece, finished_s, is_validation_file, make_piece, plan
 from specdiff_cli.train.soundfont import FluidSynth
-from specdiff_cli.train.transcribe import onset_scores
 
 SHORT = ComposeConfig(length_s=(6.0, 7.0))
 SOUNDFONTS = [
@@ -34,8 +33,9 @@ class ToneSynth:
         self.level = level
         self.rendered = 0
 
-    def render(self, midi: mido.MidiFile, tail_s: float = 1.5) -> np.ndarray:
+    def render(self, midi: mido.MidiFile, tail_s: float = 1.5, has_reverb: bool = False) -> np.ndarray:
         self.rendered += 1
+        self.had_reverb = has_reverb
         return np.full(round((midi.length + tail_s) * SAMPLE_RATE_HZ), self.level, dtype=np.float32)
 
 
@@ -50,7 +50,8 @@ def _midi_folder(folder: Path, n_files: int) -> Path:
 
 
 def _config(midi_folder: Path | None = None, **changes: float) -> CorpusConfig:
-    return CorpusConfig(seed=3, soundfont="none.sf2", midi_folder=midi_folder and str(midi_folder), **changes)
+    folders = () if midi_folder is None else (str(midi_folder),)
+    return CorpusConfig(seed=3, soundfont="none.sf2", midi_folders=folders, **changes)
 
 
 def test_plan_is_deterministic_and_grows_at_its_end(tmp_path: Path) -> None:
@@ -85,6 +86,21 @@ def test_a_file_keeps_its_split_when_others_come() -> None:
     ]
 
 
+def test_reverb_falls_on_its_share_and_changes_nothing_else() -> None:
+    dry, wet = plan(_config(), 300), plan(_config(reverb_share=0.3), 300)
+    assert not any(piece.has_reverb for piece in dry)
+    assert 60 < sum(piece.has_reverb for piece in wet) < 120
+    assert [piece.seed for piece in dry] == [piece.seed for piece in wet]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("midi_share", 1.5), ("reverb_share", -0.1), ("validation_share", 0.0), ("loudness_lufs", 3.0)]
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=name.split("_")[0]):
+        _config(**{name: value})
+
+
 def test_folder_without_midi_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no MIDI files"):
         plan(_config(tmp_path), 10)
@@ -99,6 +115,7 @@ def test_stored_piece(tmp_path: Path) -> None:
         assert stored["notes"].dtype == np.float64 and stored["notes"].shape[1] == 6
         assert stored["notes"][:, 1].max() < length_s
         assert int(stored["clipped_samples"]) == 0
+        assert not stored["has_reverb"]
     assert finished_s(path) == pytest.approx(length_s)
     assert sorted(p.name for p in path.parent.iterdir()) == ["piece-000005.mid", "piece-000005.npz"]
 
@@ -140,10 +157,19 @@ def test_a_bad_source_is_reported_with_its_name(tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
-    corpus_module._check_settings(tmp_path, _config(), SHORT)
-    corpus_module._check_settings(tmp_path, _config(), SHORT)
-    with pytest.raises(UsageError, match="other settings"):
-        corpus_module._check_settings(tmp_path, _config(midi_share=0.1), SHORT)
+    def check(folder: str, gain: float = 0.8, **changes: float) -> None:
+        soundfont = tmp_path / folder / "font.sf2"
+        config = replace(_config(**changes), soundfont=str(soundfont))
+        corpus_module._check_settings(tmp_path / "corpus", config, SHORT, gain)
+
+    for folder, content in (("here", b"font"), ("there", b"font"), ("other", b"another font")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "font.sf2").write_bytes(content)
+    check("here")
+    check("there")  # the same soundfont, moved
+    for refused in (lambda: check("other"), lambda: check("here", 0.7), lambda: check("here", midi_share=0.1)):
+        with pytest.raises(UsageError, match="other settings"):
+            refused()
 
 
 def test_two_makers_of_one_folder_are_refused(tmp_path: Path) -> None:
@@ -197,50 +223,33 @@ def test_audio_is_repeatable_and_in_time() -> None:
     synth.close()
 
 
-def test_onsets_hand_worked() -> None:
-    reference = [(1.0, 60), (2.0, 60), (3.0, 64)]
-    estimated = [(1.04, 60), (2.06, 60), (3.0, 65), (3.02, 64)]
-    scores = onset_scores(reference, estimated)
-    assert (scores.precision, scores.recall) == (2 / 4, 2 / 3)
-    assert scores.f1 == pytest.approx(4 / 7)
+@needs_soundfont
+@pytest.mark.slow
+def test_light_reverb_is_light_and_repeatable() -> None:
+    synth = FluidSynth(SOUNDFONTS[0])
+    midi = compose(3, ComposeConfig(length_s=(10.0, 11.0)))
+    dry, wet = synth.render(midi), synth.render(midi, has_reverb=True)
+    share = float(np.sqrt(((wet - dry) ** 2).mean() / (dry**2).mean()))
+    assert 0.02 < share < 0.4
+    assert np.array_equal(synth.render(midi), dry)  # one piece's reverb does not reach the next
+    assert np.array_equal(synth.render(midi, has_reverb=True), wet)
+    synth.close()
 
 
-def test_onsets_need_the_largest_matching() -> None:
-    # The nearest partner of the first note is the only one of the second: a greedy pairing finds one pair, not two.
-    scores = onset_scores([(1.04, 60), (1.08, 60)], [(1.0, 60), (1.05, 60)])
-    assert scores.f1 == 1.0
-
-
-def test_one_report_serves_one_note() -> None:
-    scores = onset_scores([(1.0, 60), (1.01, 60)], [(1.0, 60)])
-    assert (scores.precision, scores.recall) == (1.0, 0.5)
-
-
-def test_onset_exactly_at_the_tolerance_counts() -> None:
-    assert onset_scores([(0.1, 60)], [(0.15, 60)]).f1 == 1.0
-    assert onset_scores([(0.1, 60)], [(0.1502, 60)]).f1 == 0.0
-
-
-def test_empty_lists() -> None:
-    assert onset_scores([], []).f1 == 1.0
-    assert onset_scores([(0.0, 60)], []).f1 == 0.0
-    assert onset_scores([], [(0.0, 60)]).f1 == 0.0
-
-
-def test_matching_equals_brute_force() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(200):
-        reference = [(float(t), 60) for t in rng.uniform(0, 0.4, rng.integers(1, 6))]
-        estimated = [(float(t), 60) for t in rng.uniform(0, 0.4, rng.integers(1, 6))]
-        recall = onset_scores(reference, estimated).recall
-        assert math.isclose(recall * len(reference), _largest([r[0] for r in reference], [e[0] for e in estimated]))
-
-
-def _largest(reference_s: list[float], estimated_s: list[float]) -> int:
-    if not reference_s:
-        return 0
-    best = _largest(reference_s[1:], estimated_s)
-    for k, onset_s in enumerate(estimated_s):
-        if abs(onset_s - reference_s[0]) <= 0.05:
-            best = max(best, 1 + _largest(reference_s[1:], estimated_s[:k] + estimated_s[k + 1 :]))
-    return best
+@needs_soundfont
+@pytest.mark.slow
+def test_a_corpus_is_the_same_whatever_the_workers_and_has_the_asked_loudness(tmp_path: Path) -> None:
+    loudness = pytest.importorskip("pyloudnorm")
+    config = CorpusConfig(seed=1, soundfont=str(SOUNDFONTS[0]), validation_share=0.5, loudness_lufs=-25.0)
+    for name, workers in (("one", 1), ("two", 2)):
+        reports = list(corpus_module.make_corpus(tmp_path / name, 0.11, config, workers, SHORT))
+        assert reports[-1][:2] == (4, 4)
+    pieces = sorted((tmp_path / "one").rglob("*.npz"))
+    assert [path.parent.name for path in pieces].count("validation") == 2
+    measured = []
+    for path in pieces:
+        twin = np.load(tmp_path / "two" / path.relative_to(tmp_path / "one"))
+        for key, value in np.load(path).items():
+            assert np.array_equal(value, twin[key])
+        measured.append(loudness.Meter(SAMPLE_RATE_HZ).integrated_loudness(np.load(path)["audio"] / 32767))
+    assert abs(float(np.mean(measured)) + 25.0) < 6.0  # four short pieces stand for many

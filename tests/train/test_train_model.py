@@ -1,86 +1,377 @@
-from pathlib import Path
+"""Training the spectrogram network: it learns, goes on to the bit, and stops with one line when it cannot."""
 
-import numpy as np
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from random_voices import OURS
+from small_corpora import HASTY, NOTES, RUN, SMALLEST, write_corpus, write_piece
+from typer.testing import CliRunner, Result
 
-from specdiff_cli.diffusion.samplers import implied_x0
-from specdiff_cli.diffusion.schedules import magenta
-from specdiff_cli.midi.notes import Note
-from specdiff_cli.midi.windows import tokenize
-from specdiff_cli.train.batches import Corpus, Piece, collate
-from specdiff_cli.train.model import TrainConfig, Trainer, alpha_sigma, loss_on
+from specdiff_cli.cli.app import app
+from specdiff_cli.diffusion.samplers import Objective
+from specdiff_cli.errors import OutputError, UsageError, WeightsError
+from specdiff_cli.train.batches import Corpus, CorpusFiles, collate
+from specdiff_cli.train.run_folder import RunConfig
+from specdiff_cli.train.trainer import DivergedError, Progress, SilentListener, Trainer, plays
+from specdiff_cli.weights.load import read_tensors
 
-NOTES = [(0.5, 1.5, 60, 80, 0, 0), (1.0, 6.0, 64, 40, 0, 0), (5.5, 7.0, 67, 127, 0, 0)]
+SETTINGS = """\
+[model]
+d_model = 16
+n_heads = 1
+d_kv = 16
+d_ff = 16
+n_note_layers = 1
+n_context_layers = 1
+n_decoder_layers = 1
+note_layout = true
+objective = "x0"
+
+[train]
+n_steps = 6
+batch_size = 2
+precision = "float32"
+log_every_steps = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def without_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    seconds = np.arange(16_000 * 8) / 16_000
-    audio = (np.sin(2 * np.pi * 440 * seconds) * 8000).astype(np.int16)
-    for part in ("train", "validation"):
-        (tmp_path / part).mkdir()
-        np.savez(tmp_path / part / "piece-000000.npz", audio=audio, notes=np.array(NOTES, dtype=np.float64))
-    return tmp_path
+    return write_corpus(tmp_path / "corpus")
 
 
-def test_training_windows_are_the_tokens_that_rendering_sees(corpus: Path) -> None:
-    piece = Piece(corpus / "train" / "piece-000000.npz", OURS.vocabulary)
-    notes = [Note(start, end, pitch, velocity, 0, False) for start, end, pitch, velocity, _, _ in NOTES]
-    for window in tokenize(notes, OURS.vocabulary):
-        first_frame = window.index * 256
-        assert piece.tokens(first_frame) == window.tokens.tolist()
-        ids, times = piece.layout(first_frame)
-        np.testing.assert_array_equal(ids, window.layout[:, :3])
-        np.testing.assert_allclose(times, window.layout[:, 3:], atol=1e-9)
+def with_train(**values: Any) -> RunConfig:
+    return RunConfig(SMALLEST, replace(HASTY, **values))
 
 
-def test_a_batch_holds_the_true_previous_window(corpus: Path) -> None:
-    piece = Piece(corpus / "train" / "piece-000000.npz", OURS.vocabulary)
-    batch = collate([(piece, 0), (piece, 100)])
-    assert batch.has_context.tolist() == [False, True]
-    assert torch.all(batch.context[0] == -1)
-    assert torch.equal(batch.context[1, -100:], batch.target[0, :100])
+def stop_after(n_steps: int) -> Callable[[], bool]:
+    calls = iter(range(n_steps))
+    return lambda: next(calls, None) == n_steps - 1
 
 
-def test_noise_levels_are_the_magenta_schedule() -> None:
-    for step in magenta(7):
-        alpha, sigma = alpha_sigma(torch.tensor([step.time], dtype=torch.float64))
-        assert alpha.item() == pytest.approx(step.alpha_t, abs=1e-6)
-        assert sigma.item() == pytest.approx(step.sigma_t, abs=1e-6)
+def log_of(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_x0_objective_adds_the_best_linear_guess() -> None:
-    # alpha 0.6, sigma 0.8, spread 0.16: the guess is 0.6 * 0.16 / (0.36 * 0.16 + 0.64) of the noisy value.
-    out = implied_x0(torch.tensor([0.1]), torch.tensor([2.0]), 0.6, 0.8, "x0")
-    assert out.item() == pytest.approx(0.1 + 2 * 0.096 / 0.6976, rel=1e-6)
+def assert_same_state(one: Any, other: Any, where: str = "state") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            if key != "trained_s":
+                assert_same_state(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same_state(a, b, where)
+    else:
+        assert one == other, where
 
 
-def test_training_lowers_the_loss_and_resumes(corpus: Path, tmp_path: Path) -> None:
-    config = TrainConfig(batch_size=4, matrix_lr=5e-3, other_lr=5e-3)
-    trainer = Trainer(corpus, tmp_path / "run", config, OURS)
-    assert trainer.corpus.refresh() == 1
-    batch = collate(trainer.corpus.choose(8, np.random.default_rng(0)))
-
-    def loss() -> float:
-        torch.manual_seed(0)  # the same noise and levels both times
-        return float(loss_on(trainer.model, batch, config).detach())
-
-    before = loss()
-    for _ in range(40):
-        trainer.train_step(1.0)
-    assert loss() < 0.9 * before
-    trainer.save()
-    resumed = Trainer(corpus, tmp_path / "run", config, OURS)
-    assert resumed.step == 40
-    for (name, one), other in zip(
-        trainer.averaged.state_dict().items(), resumed.averaged.state_dict().values(), strict=True
-    ):
-        assert torch.equal(one, other), name
+@pytest.mark.parametrize(("objective", "share"), [("eps", 0.99), ("v", 0.95), ("x0", 0.9)])
+def test_steps_lower_the_loss_of_a_fixed_batch(
+    corpus: Path, tmp_path: Path, objective: Objective, share: float
+) -> None:
+    trainer = Trainer(corpus, tmp_path / "run", RunConfig(replace(SMALLEST, objective=objective), HASTY))
+    batch = collate([(piece, 50) for piece in trainer.corpus.pieces]).to(trainer.device)
+    losses = []
+    for _ in range(12):
+        trainer.step = 2  # past the warmup, and the same noise every time
+        losses.append(trainer.train_step(batch)[0].item())
+    # 16 channels cannot carry the noise of 128 bands through: there eps has little to win
+    assert losses[-1] < share * losses[0]
 
 
-def test_a_corpus_finds_new_pieces_once(corpus: Path) -> None:
-    loaded = Corpus(corpus / "train", OURS.vocabulary)
-    assert (loaded.refresh(), loaded.refresh()) == (1, 0)
-    assert loaded.hours == pytest.approx(8 / 3600, rel=0.01)
+STAGED = RunConfig(replace(SMALLEST, note_templates=True), replace(HASTY, n_template_steps=3))
+
+
+def test_templates_learn_first_and_then_stay(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(corpus, tmp_path / "run", STAGED)
+    untrained = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    assert not trainer.run(stop_after(3))
+    learned = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    for name, tensor in learned.items():
+        # Biases may begin at zero and get no gradient from silence; the rest of the templates must have moved.
+        if name.startswith("note_templates.") and name.endswith("weight"):
+            assert not torch.equal(tensor, untrained[name]), name
+        elif not name.startswith("note_templates."):
+            assert torch.equal(tensor, untrained[name]), name
+    resumed = Trainer(corpus, tmp_path / "run", STAGED)
+    assert resumed.run()
+    for name, tensor in resumed.model.state_dict().items():
+        if name.startswith("note_templates."):
+            assert torch.equal(tensor, learned[name]), name
+            assert torch.equal(tensor, resumed.averaged.state_dict()[name]), name
+    assert not torch.equal(
+        resumed.model.state_dict()["decoder.output_projection.weight"], untrained["decoder.output_projection.weight"]
+    )
+    batch, samples = resumed.sample_validation()
+    assert samples.shape == batch.target.shape
+    assert samples.isfinite().all()
+
+
+def test_template_steps_lower_the_loss_of_a_fixed_batch(corpus: Path, tmp_path: Path) -> None:
+    config = RunConfig(STAGED.model, replace(HASTY, n_steps=100, n_template_steps=90, warmup_steps=0))
+    trainer = Trainer(corpus, tmp_path / "run", config)
+    batch = collate([(piece, 50) for piece in trainer.corpus.pieces]).to(trainer.device)
+    losses = [trainer.train_step(batch)[0].item() for _ in range(25)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("n_first", [2, 3, 4])
+def test_staged_runs_resume_to_the_bit_in_and_between_stages(corpus: Path, tmp_path: Path, n_first: int) -> None:
+    assert Trainer(corpus, tmp_path / "whole", STAGED).run()
+    assert not Trainer(corpus, tmp_path / "parts", STAGED).run(stop_after(n_first))
+    assert Trainer(corpus, tmp_path / "parts", STAGED).run()
+    assert_same_state(*(torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")))
+
+
+def test_a_run_that_stopped_and_went_on_equals_one_that_did_not(corpus: Path, tmp_path: Path) -> None:
+    assert Trainer(corpus, tmp_path / "whole", RUN).run()
+    stopped = Trainer(corpus, tmp_path / "parts", RUN)
+    assert not stopped.run(stop_after(3))
+    assert json.loads((tmp_path / "parts" / "config.json").read_text())["is_finished"] is False
+    resumed = Trainer(corpus, tmp_path / "parts", with_train(save_every_steps=2))  # how often is free to change
+    assert resumed.step == 3
+    assert resumed.run()
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
+    for state in states:
+        state.pop("config")
+    assert_same_state(*states)
+    whole, parts = log_of(tmp_path / "whole"), log_of(tmp_path / "parts")
+    assert [record["step"] for record in parts] == [1, 2, 3, 4, 5, 6]
+    for key in ("loss", "gradient_norm", "validation_mel_l1"):
+        assert [record.get(key) for record in whole] == [record.get(key) for record in parts]
+    assert not list((tmp_path / "parts").glob("*.part"))
+
+
+def test_other_seeds_give_other_runs(corpus: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        Trainer(corpus, tmp_path / name, with_train(n_steps=1, seed=seed)).run()
+    a, b = (read_tensors(tmp_path / name / "model.safetensors") for name in "ab")
+    assert not torch.equal(a["decoder.input_projection.weight"], b["decoder.input_projection.weight"])
+
+
+def test_what_a_finished_run_leaves(corpus: Path, tmp_path: Path) -> None:
+    write_piece(corpus / "train" / "piece-000003.npz", [(0.1, 0.2, 38, 90, 0, 1), (0.5, 0.7, 50, 70, 40, 0)])
+    heard: list[float | None] = []
+    notes: list[str] = []
+
+    class Ears(SilentListener):
+        def logged(self, progress: Progress, validation_mel_l1: float | None) -> None:
+            heard.append(validation_mel_l1)
+
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+    trainer = Trainer(corpus, tmp_path / "run", with_train(n_steps=2, log_every_steps=1), listener=Ears())
+    trainer.run()
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (about["step"], about["is_finished"]) == (2, True)
+    assert about["plays"] == {"programs": [0, 40], "drums": True}
+    assert about["corpus"]["n_pieces"] == 3
+    weights = read_tensors(tmp_path / "run" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    for name, tensor in trainer.averaged.state_dict().items():
+        torch.testing.assert_close(weights[name].float(), tensor, atol=2e-3, rtol=2e-3)
+    assert heard[0] is None
+    assert heard[1] == log_of(tmp_path / "run")[-1]["validation_mel_l1"]
+    assert notes == [
+        f"tensorboard is not installed (the train extra has it): numbers go to {tmp_path / 'run' / 'log.jsonl'} alone"
+    ]
+
+
+def test_instruments_with_few_notes_are_not_listed(tmp_path: Path) -> None:
+    many = [(0.01 * i, 0.01 * i + 0.1, 60, 80, 0, 0) for i in range(600)]
+    write_piece(tmp_path / "train" / "a.npz", [*many, (0.5, 1.0, 60, 80, 40, 0)])
+    write_piece(tmp_path / "validation" / "a.npz", [])
+    corpus = Corpus.load(CorpusFiles.find(tmp_path).training, SMALLEST.vocabulary)
+    assert plays(corpus) == {"programs": [0], "drums": False}  # 1 of 601 notes is below 0.2 %
+
+
+def test_a_finished_run_is_left_alone_until_it_is_made_longer(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(corpus, run, with_train(n_steps=1)).run()
+    before = (run / "state.pt").read_bytes()
+    with pytest.raises(UsageError, match=r"is finished \(1 steps\); raise n_steps to go on"):
+        Trainer(corpus, run, with_train(n_steps=1))
+    assert (run / "state.pt").read_bytes() == before
+    longer = Trainer(corpus, run, with_train(n_steps=2))
+    assert longer.step == 1
+    longer.run()
+    (run / "state.pt").unlink()
+    with pytest.raises(UsageError, match=r"holds weights but no state\.pt"):
+        Trainer(corpus, run, with_train(n_steps=2))
+
+
+def test_a_run_goes_on_only_as_it_was_begun(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(corpus, run, RUN).run(stop_after(1))
+    with pytest.raises(UsageError, match=r"was begun with \[train\] batch_size = 2, not 3; set it back"):
+        Trainer(corpus, run, with_train(batch_size=3))
+    with pytest.raises(UsageError, match=r'was begun with \[model\] objective = "x0", not "v"'):
+        Trainer(corpus, run, RunConfig(replace(SMALLEST, objective="v"), HASTY))
+    write_piece(corpus / "train" / "piece-000009.npz", NOTES)
+    with pytest.raises(UsageError, match=r"begun with other pieces .*\(3 then, 4 now\)"):
+        Trainer(corpus, run, RUN)
+    (run / "state.pt").write_bytes((run / "state.pt").read_bytes()[:5000])
+    with pytest.raises(WeightsError, match=r"state\.pt: is damaged"):
+        Trainer(corpus, run, RUN)
+
+
+def test_records_after_the_last_checkpoint_are_dropped(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(corpus, run, RUN).run(stop_after(2))
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 1}\n{"step": 4, "lo')
+    Trainer(corpus, run, RUN).run(stop_after(1))
+    assert [record["step"] for record in log_of(run)] == [1, 2, 3]
+    assert log_of(run)[-1]["loss"] != 1
+
+
+def test_a_run_starts_from_the_weights_of_another(corpus: Path, tmp_path: Path) -> None:
+    first = Trainer(corpus, tmp_path / "first", with_train(n_steps=1))
+    first.run()
+    for name in ("state.pt", "model.safetensors"):
+        second = Trainer(corpus, tmp_path / "second", RUN, start_from=tmp_path / "first" / name)
+        assert second.step == 0
+        source = first.model if name == "state.pt" else first.averaged
+        torch.testing.assert_close(second.model.state_dict(), source.state_dict(), atol=2e-3, rtol=2e-3)
+    other = RunConfig(replace(SMALLEST, d_model=32), HASTY)
+    with pytest.raises(UsageError, match=r"--start-from .*state\.pt: is not of this network"):
+        Trainer(corpus, tmp_path / "third", other, start_from=tmp_path / "first" / "state.pt")
+    with pytest.raises(WeightsError, match=r"none\.pt: does not exist"):
+        Trainer(corpus, tmp_path / "third", RUN, start_from=tmp_path / "none.pt")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer = Trainer(corpus, run, with_train(matrix_lr=1e30, other_lr=1e30, save_every_steps=1))
+    with pytest.raises(DivergedError, match=r"the loss is not finite at step 2; lower matrix_lr .*checkpoint stays"):
+        trainer.run()
+    assert torch.load(run / "state.pt", weights_only=True)["step"] == 1
+    with pytest.raises(DivergedError, match="nothing was saved yet"):
+        Trainer(corpus, tmp_path / "other", with_train(matrix_lr=1e30, other_lr=1e30)).run()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    run = tmp_path / "run"
+    trainer = Trainer(corpus, run, RUN)
+    trainer.run(stop_after(1))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # no file may grow beyond, as on a full disk
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*state\.pt: .*; free some space") as caught:
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+# The command.
+
+
+def train(folder: Path, settings: str = SETTINGS, *more: str) -> Result:
+    (folder / "run.toml").write_text(settings)
+    arguments = ["--corpus", str(folder / "corpus"), "--out", str(folder / "run"), "--device", "cpu", *more]
+    return CliRunner().invoke(app, ["train", "model", str(folder / "run.toml"), *arguments])
+
+
+def test_the_command_trains_and_refuses_to_train_again(corpus: Path, tmp_path: Path) -> None:
+    result = train(tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "reading 2 pieces"
+    assert "begins; 0.1 M parameters on cpu in float32, 0.00 h of music in 2 pieces" in lines[1]
+    assert [line.split(",")[0] for line in lines[3:6]] == ["step 2/6", "step 4/6", "step 6/6"]
+    assert "finished" in lines[-1]
+    again = train(tmp_path)
+    assert again.exit_code == 2
+    assert "is finished" in again.stderr
+    longer = train(tmp_path, SETTINGS, "--steps", "7", "--quiet")
+    assert (longer.exit_code, longer.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_saves_and_says_how_to_go_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    handlers = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM)]
+    step = Trainer.train_step
+
+    def interrupted_step(self: Trainer, *arguments: Any) -> Any:
+        if self.step == 1:
+            os.kill(os.getpid(), number)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted_step)
+    try:
+        result = train(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, handlers[0])
+        signal.signal(signal.SIGTERM, handlers[1])
+    assert result.exit_code == code
+    assert "at step 2; the same command goes on from there" in result.stderr
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "message"),
+    [
+        (SETTINGS.replace("n_steps", "steps"), [], "run.toml: [train] steps: is an unknown key; did you mean n_steps?"),
+        (SETTINGS.replace("= 16", "= 15"), [], "[model] d_model = 15: must be even"),
+        (SETTINGS + "n_vocabulary_rows = 3", [], "[train] n_vocabulary_rows: is an unknown key"),
+        (SETTINGS.replace("[train]", "n_vocabulary_rows = 3\n[train]"), [], "must be at least 1391, the tokens with 1"),
+        (SETTINGS.replace("n_heads = 1\n", ""), [], "[model] n_heads: is missing"),
+        (SETTINGS, ["--steps", "0"], "--steps 0: must be at least 1"),
+        (SETTINGS, ["--device", "tpu"], "--device tpu: is not one of"),
+        (SETTINGS, ["--device", "mps"], "--device mps: training runs on cpu or cuda"),
+        (SETTINGS, ["--corpus", "nowhere"], "nowhere: is not a folder"),
+        (SETTINGS, ["--out", "/proc/nowhere"], "cannot make the folder /proc/nowhere"),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    corpus: Path, tmp_path: Path, settings: str, more: list[str], message: str
+) -> None:
+    result = train(tmp_path, settings, *more)
+    assert result.exit_code in (2, 5)
+    assert message in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow  # tensorboard takes its time
+def test_tensorboard_gets_numbers_pictures_and_sound(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Trainer(corpus, tmp_path / "run", with_train(n_steps=3, validate_every_steps=2)).run(stop_after(2))
+    Trainer(corpus, tmp_path / "run", with_train(n_steps=3, validate_every_steps=2)).run()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss", "learning_rate", "gradient_norm", "windows_per_s", "validation_mel_l1"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
+    shown = {f"window {i}/{name}" for i in (0, 1) for name in ("true", "sampled")}
+    assert shown == set(tags["images"]) == set(tags["audio"])
+    assert [event.step for event in events.Images("window 0/sampled")] == [2, 3]
+    assert (events.Images("window 0/true")[0].width, events.Images("window 0/true")[0].height) == (256, 128)

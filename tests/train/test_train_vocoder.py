@@ -1,171 +1,252 @@
-"""A few steps on a made-up corpus, and losses checked against numbers worked out by hand."""
+"""A few steps on a made-up corpus: what is learned, saved, gone on with and refused."""
 
 import json
 import math
+import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import MelGanConfig, load_melgan
-from specdiff_cli.errors import UsageError
-from specdiff_cli.train import vocoder
-from specdiff_cli.train.vocoder import TrainConfig, Trainer
-from specdiff_cli.train.vocoder_losses import (
-    Discriminator,
-    Guess,
-    discriminator_loss,
-    generator_losses,
-    guess_of,
-    quality,
-    spectra,
-    supervised_losses,
-    truth_of,
+from specdiff_cli.audio.melgan import MelGanConfig, load_melgan, make_network
+from specdiff_cli.errors import OutputError, SpecdiffError, UsageError, WeightsError
+from specdiff_cli.train.vocoder import Report, Trainer, read_vocoder_settings
+from specdiff_cli.train.vocoder_settings import TrainConfig, lr_factor
+
+ADVANCE = MelGanConfig(dim=16, n_blocks=1, kernel=3, expansion=2, n_iterations=2)
+ISTFT = replace(ADVANCE, head="istft")
+CONFIG = TrainConfig(
+    n_steps=4,
+    batch_size=2,
+    n_frames=8,
+    warmup_steps=1,
+    learning_rate=5e-3,
+    adversarial_share=0.5,
+    discriminator_width=2,
+    save_every_steps=2,
+    log_every_steps=2,
+    validate_every_steps=4,
 )
 
-SIZES = MelGanConfig(dim=16, n_blocks=1, kernel=3, expansion=2, n_iterations=2)
-CONFIG = TrainConfig(batch_size=2, n_frames=8, warmup_steps=1, learning_rate=5e-3)
 
-
-def make_corpus(folder: Path, n_train: int = 2) -> Path:
+def make_corpus(folder: Path, splits: tuple[str, ...] = ("train", "validation")) -> Path:
     rng = np.random.default_rng(0)
-    t = np.arange(48000) / 16000
-    for split, count in (("train", n_train), ("validation", 1)):
+    t = np.arange(24000) / 16000
+    for split in splits:
         (folder / split).mkdir(parents=True)
-        for k in range(count):
+        for k in range(2 if split == "train" else 1):
             tones = sum(np.sin(2 * np.pi * f * t) / 8 for f in rng.uniform(100, 2000, 4)) * np.exp(-t)
-            audio = np.round(tones * 20000).astype(np.int16)
-            np.savez(folder / split / f"piece-{k}.npz", audio=audio)
+            np.savez(folder / split / f"piece-{k}.npz", audio=np.round(tones * 20000).astype(np.int16))
     return folder
 
 
-def tone(frequency_hz: float, n_frames: int = 6) -> torch.Tensor:
-    t = torch.arange((n_frames + 2) * 320, dtype=torch.float64) / 16000
-    return (0.5 * torch.sin(2 * math.pi * frequency_hz * t)).float()[None]
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def test_truth_of_a_tone() -> None:
-    # 1010 Hz turns by 20.2 cycles a frame; bin 64 (1000 Hz) by 20.0, so the difference is 0.2 cycles
-    truth = truth_of(tone(1010.0))
-    assert truth.log_magnitude.shape == (1, 6, 513)
-    angle = truth.turn[0, :, 64].angle() / (2 * math.pi)
-    torch.testing.assert_close(angle, torch.full((6,), 0.2), atol=2e-3, rtol=0)
-    assert truth.weight[0, 0].argmax().item() in (64, 65)
-    # |X[64]| is about 0.5 * 320 / 2 times the window's transform, 0.4 lines of the 640-sample window away
-    line = np.sinc(0.4) / (1 - 0.4**2)
-    assert truth.log_magnitude[0, 2, 64].exp().item() == pytest.approx(80 * line, rel=0.01)
-
-
-def test_losses_are_zero_for_the_right_answer_and_as_worked_out_for_wrong_ones() -> None:
-    truth = truth_of(tone(440.0))
-    right = Guess(truth.log_magnitude, truth.turn)
-    magnitude, advance = supervised_losses(right, truth)
-    assert magnitude.item() == 0
-    assert advance.item() == pytest.approx(0, abs=1e-5)
-    turned = Guess(truth.log_magnitude, truth.turn * torch.polar(torch.tensor(1.0), torch.tensor(math.pi / 3)))
-    assert supervised_losses(turned, truth)[1].item() == pytest.approx(1 - 0.5, abs=1e-5)
-    louder = Guess(truth.log_magnitude + math.log(4), truth.turn)
-    expected = math.log(4) + 2 * (truth.log_magnitude / 2).exp().mean().item()  # square root of 4 is 2: twice as loud
-    assert supervised_losses(louder, truth)[0].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_guess_adds_the_rotation_to_the_turn_of_the_peaks() -> None:
-    shape = (1, 2, 513)
-    quarter = (torch.zeros(shape), torch.zeros(shape), torch.ones(shape) * 7)  # any length, angle pi / 2
-    guess = guess_of(quarter, torch.zeros(shape))
-    bins = torch.arange(513) * 2 * math.pi * 320 / 1024
-    expected = torch.polar(torch.ones(513), math.pi / 2 - bins)
-    torch.testing.assert_close(guess.turn[0, 0], expected, atol=3e-4, rtol=0)
-
-
-def test_adversarial_losses_by_hand() -> None:
-    real = [[torch.ones(2, 3), torch.full((2, 1), 0.5)]]
-    fake = [[torch.zeros(2, 3), torch.full((2, 1), 0.25)]]
-    assert discriminator_loss(real, fake).item() == pytest.approx(0.25 + 0.0625)
-    adversarial, matching = generator_losses(real, fake)
-    assert adversarial.item() == pytest.approx(0.5625)
-    assert matching.item() == pytest.approx(1.0)
-
-
-def test_discriminator_can_tell_noise_from_tones() -> None:
-    torch.manual_seed(0)
-    judge = Discriminator(width=4)
-    optimiser = torch.optim.Adam(judge.parameters(), lr=5e-3)
-    real, fake = truth_of(tone(440.0)), truth_of(torch.randn(1, 8 * 320) * 0.1)
-    losses = []
-    for _ in range(15):
-        loss = discriminator_loss(judge(real.log_magnitude, real.turn), judge(fake.log_magnitude, fake.turn))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
-
-
-def test_quality_is_zero_for_the_same_audio_and_grows() -> None:
-    audio = tone(440.0, 60)[0]
-    assert quality(audio, audio) == (0.0, 0.0, 0.0)
-    noisy = audio + 0.01 * torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
-    noisier = audio + 0.1 * torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
-    assert all(0 < a < b for a, b in zip(quality(audio, noisy), quality(audio, noisier), strict=True))
-
-
-def test_frames_of_the_example_line_up(tmp_path: Path) -> None:
-    audio = torch.randn(2, (CONFIG.n_frames + 2) * 320, generator=torch.Generator().manual_seed(0)) * 0.1
-    example = vocoder.make_example(audio, 0.0, CONFIG)
-    torch.testing.assert_close(example.mel, log_mel(audio)[:, 1:9])
-    spectrum = spectra(audio)[:, 1:].abs().log().clamp_min(math.log(1e-4))
-    torch.testing.assert_close(example.truth.log_magnitude, spectrum)
-    assert example.spread.shape == example.peak_turns.shape == (2, 8, 513)
-
-
-def test_steps_lower_the_losses_and_the_run_resumes(tmp_path: Path) -> None:
-    trainer = Trainer(make_corpus(tmp_path / "corpus"), tmp_path / "run", CONFIG, SIZES)
-    losses = [trainer.train_step(1.0, adversarial=False) for _ in range(40)]
-    for name in ("magnitude", "advance"):
-        early, late = (np.mean([step[name] for step in part]) for part in (losses[:8], losses[-8:]))
-        assert late < 0.95 * early
+@pytest.mark.parametrize("sizes", [ADVANCE, ISTFT], ids=["advance", "istft"])
+@pytest.mark.parametrize("adversarial_share", [0.0, 1.0], ids=["supervised", "adversarial"])
+def test_steps_lower_the_losses_on_a_fixed_batch(
+    corpus: Path, tmp_path: Path, sizes: MelGanConfig, adversarial_share: float
+) -> None:
+    config = replace(CONFIG, adversarial_share=adversarial_share, n_steps=100)
+    trainer = Trainer(corpus, tmp_path, config, sizes)
+    example = trainer.next_example()
     before = [parameter.clone() for parameter in trainer.discriminator.parameters()]
-    assert set(trainer.train_step(1.0, adversarial=True)) == {"magnitude", "advance", "judge", "fooling", "matching"}
-    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.discriminator.parameters(), strict=True))
-    trainer.trained_s = 12.5
-    trainer.save()
+    losses = [trainer.train_step(example) for _ in range(12)]
+    learned = {"magnitude", "advance"} | ({"stft", "mel"} if sizes.head == "istft" else set())
+    judged = {"judge", "adversarial", "matching"} if adversarial_share else set()
+    assert set(losses[0]) == learned | judged | {"rate"}
+    early, late = (sum(step[name] for name in learned) for step in (losses[0], losses[-1]))
+    assert late < 0.97 * early
+    moved = [not torch.equal(a, b) for a, b in zip(before, trainer.discriminator.parameters(), strict=True)]
+    assert any(moved) == bool(adversarial_share)
 
+
+@pytest.mark.parametrize("sizes", [ADVANCE, ISTFT], ids=["advance", "istft"])
+def test_a_resumed_run_equals_an_uninterrupted_one(corpus: Path, tmp_path: Path, sizes: MelGanConfig) -> None:
+    whole = Trainer(corpus, tmp_path / "whole", CONFIG, sizes)
+    assert whole.run()
+    first = Trainer(corpus, tmp_path / "parts", CONFIG, sizes)
+    assert not first.run(should_stop=lambda: first.step == 3)
+    assert json.loads((tmp_path / "parts" / "quality.json").read_text())["step"] == 3
+    second = Trainer(corpus, tmp_path / "parts", CONFIG, sizes)
+    assert second.step == 3
+    assert second.run()
+    for name in ("network", "averaged", "discriminator"):
+        one, other = getattr(whole, name).state_dict(), getattr(second, name).state_dict()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+    for name in ("vocoder.safetensors", "supervised.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_what_a_finished_run_leaves(corpus: Path, tmp_path: Path) -> None:
+    reports: list[Report] = []
+    trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
+    assert trainer.run(reports.append)
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    assert [bool(report.means) for report in reports] == [False, True, False, True]
+    assert reports[-1].quality == trainer.measure()
+    names = {path.name for path in (tmp_path / "run").iterdir()} - {"tensorboard"}
+    files = {"vocoder.safetensors", "supervised.safetensors", "vocoder.json", "quality.json", "state.pt", "log.jsonl"}
+    assert names == files
     weights = load_file(tmp_path / "run" / "vocoder.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
-    assert torch.isfinite(load_melgan(weights, SIZES).invert(torch.zeros(5, 128), 0)).all()
-    assert set(json.loads((tmp_path / "run" / "quality.json").read_text())) == {"melgan", "griffin-lim"}
-    assert not list((tmp_path / "run").glob("*.part"))
-
-    resumed = Trainer(tmp_path / "corpus", tmp_path / "run", CONFIG, SIZES)
-    assert (resumed.step, resumed.trained_s) == (41, 12.5)
-    for a, b in zip(trainer.network.parameters(), resumed.network.parameters(), strict=True):
-        assert torch.equal(a, b)
-    with pytest.raises(UsageError, match="other sizes"):
-        Trainer(tmp_path / "corpus", tmp_path / "run", CONFIG, MelGanConfig(dim=8, n_blocks=1))
-
-
-def test_run_stops_in_time_and_goes_adversarial_at_the_end(tmp_path: Path) -> None:
-    trainer = Trainer(make_corpus(tmp_path / "corpus"), tmp_path / "run", CONFIG, SIZES)
-    trainer.run(minutes=1 / 60)
-    assert 1 <= trainer.trained_s < 5
-    assert trainer.adversarial
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "vocoder.safetensors",
-        "supervised.safetensors",
-        "vocoder.json",
-        "quality.json",
-        "state.pt",
-    }
+    about = json.loads((tmp_path / "run" / "vocoder.json").read_text())
+    sizes = MelGanConfig(**about["sizes"])
+    assert torch.isfinite(load_melgan(weights, sizes).invert(torch.zeros(5, 128), 0)).all()
+    assert set(json.loads((tmp_path / "run" / "quality.json").read_text())) == {"step", "melgan", "griffin-lim"}
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [2, 4, 4]
+    assert "judge" not in log[0]  # the discriminator joined for the second half
+    assert "judge" in log[1]
+    assert log[2]["validation_log_mel"] == pytest.approx(trainer.measure().log_mel)
 
 
-def test_corpus_without_pieces(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no pieces"):
-        Trainer(tmp_path, tmp_path / "run", CONFIG, SIZES)
+def test_a_finished_run_is_not_trained_over(corpus: Path, tmp_path: Path) -> None:
+    Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE).run()
+    before = (tmp_path / "run" / "vocoder.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="is finished .4 steps."):
+        Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
+    with pytest.raises(UsageError, match=r"begun with \[train\] batch_size = 2, not 3"):
+        Trainer(corpus, tmp_path / "run", replace(CONFIG, batch_size=3), ADVANCE)
+    with pytest.raises(UsageError, match=r'begun with \[vocoder\] head = "advance", not "istft"'):
+        Trainer(corpus, tmp_path / "run", CONFIG, ISTFT)
+    other = make_corpus(tmp_path / "other")
+    (other / "train" / "piece-1.npz").unlink()
+    with pytest.raises(UsageError, match="another corpus"):
+        Trainer(other, tmp_path / "run", replace(CONFIG, n_steps=6), ADVANCE)
+    (tmp_path / "run" / "state.pt").unlink()
+    with pytest.raises(UsageError, match="holds a vocoder"):
+        Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
+    assert (tmp_path / "run" / "vocoder.safetensors").read_bytes() == before
+
+
+def test_damaged_states_are_told(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="state.pt: is damaged"):
+        Trainer(corpus, tmp_path, CONFIG, ADVANCE)
+    torch.save({"version": 99}, tmp_path / "state.pt")
+    with pytest.raises(WeightsError, match="another version"):
+        Trainer(corpus, tmp_path, CONFIG, ADVANCE)
+
+
+def test_start_from_takes_the_weights_and_nothing_else(corpus: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    weights = {name: torch.randn_like(tensor).half() for name, tensor in make_network(ADVANCE).state_dict().items()}
+    save_file(weights, tmp_path / "weights.safetensors")
+    trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE, start_from=tmp_path / "weights.safetensors")
+    for network in (trainer.network, trainer.averaged):
+        assert all(torch.equal(tensor, weights[name].float()) for name, tensor in network.state_dict().items())
+    assert trainer.step == 0
+    trainer.run(should_stop=lambda: True)
+    going_on = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE, start_from=tmp_path / "weights.safetensors")
+    assert going_on.step == 1
+    assert not torch.equal(going_on.network.state_dict()["read.weight"], weights["read.weight"].float())
+    with pytest.raises(WeightsError, match="do not fit"):
+        Trainer(corpus, tmp_path / "other", CONFIG, ISTFT, start_from=tmp_path / "weights.safetensors")
+    with pytest.raises(WeightsError, match="is missing"):
+        Trainer(corpus, tmp_path / "other", CONFIG, ADVANCE, start_from=tmp_path / "nothing.safetensors")
+
+
+def test_a_full_disk_leaves_the_last_state(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
+    trainer.train_step()
+    trainer.save()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    trainer.train_step()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # no file may grow beyond, as on a full disk
+    try:
+        with pytest.raises(OutputError, match="cannot write .*state.pt") as caught:
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE).step == 1
+
+
+def test_numbers_that_run_away_end_the_run_in_one_line(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
+    trainer.run(should_stop=lambda: trainer.step == 2)
+    saved = (tmp_path / "run" / "state.pt").read_bytes()
+    with torch.no_grad():
+        trainer.network.read.bias[0] = float("nan")
+    with pytest.raises(SpecdiffError, match="not finite at step 2; lower learning_rate"):
+        trainer.run()
+    assert (tmp_path / "run" / "state.pt").read_bytes() == saved
+
+
+@pytest.mark.parametrize(("splits", "words"), [(("train",), "validation"), (("validation",), "train"), ((), "train")])
+def test_a_corpus_without_one_of_its_parts(tmp_path: Path, splits: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=f"no pieces of music in .*{words}; make them"):
+        Trainer(make_corpus(tmp_path / "corpus", splits), tmp_path / "run", CONFIG, ADVANCE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_piece(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus")
     (corpus / "train" / "piece-9.npz").write_bytes(b"damaged")
-    with pytest.raises(UsageError, match="cannot read"):
-        Trainer(corpus, tmp_path / "run", CONFIG, SIZES)
+    with pytest.raises(UsageError, match="cannot read .*piece-9"):
+        Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
+
+
+def test_examples_are_random_excerpts_of_the_corpus_and_their_noised_mel(corpus: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, batch_size=64, largest_noise=0.5, level_range_db=(-6.0, 6.0))
+    trainer = Trainer(corpus, tmp_path, config, ADVANCE)
+    example = trainer.next_example()
+    assert example.audio.shape == (64, 10 * 320)
+    assert example.mel.shape == (64, 8, 128)
+    clean = log_mel(example.audio)[:, 1:9]
+    loud = clean > -8  # away from the floor, where noise is cut
+    spread = torch.stack([(example.mel - clean)[i][loud[i]].std() for i in range(64)])
+    assert spread.max() < 0.55
+    assert spread.max() > 0.4
+    assert spread.min() < 0.1
+    quiet = Trainer(corpus, tmp_path, replace(config, largest_noise=0.0), ADVANCE).next_example()
+    torch.testing.assert_close(quiet.mel, log_mel(quiet.audio)[:, 1:9])
+
+
+def test_the_rate_is_a_function_of_the_step() -> None:
+    config = TrainConfig(n_steps=1000, warmup_steps=10)
+    assert lr_factor(0, config) == pytest.approx(0.1, rel=1e-4)
+    assert lr_factor(500, config) == pytest.approx(0.51)  # half way from 1 to 0.02
+    assert lr_factor(1000, config) == pytest.approx(0.02)
+    assert lr_factor(250, config) == pytest.approx(0.02 + 0.98 * (1 + math.cos(math.pi / 4)) / 2)
+    constant = replace(config, schedule="constant")
+    assert [lr_factor(step, constant) for step in (4, 9, 10, 900)] == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_settings_files(tmp_path: Path) -> None:
+    path = tmp_path / "vocoder.toml"
+    path.write_text('[vocoder]\nhead = "istft"\n[train]\nn_steps = 7\nlevel_range_db = [-3, 3]\n')
+    config, sizes = read_vocoder_settings(path)
+    assert (config, sizes) == (TrainConfig(n_steps=7, level_range_db=(-3.0, 3.0)), MelGanConfig(head="istft"))
+    assert read_vocoder_settings(path, 9)[0].n_steps == 9
+    with pytest.raises(UsageError, match="--steps: n_steps = 0: must be at least 1"):
+        read_vocoder_settings(path, 0)
+    for text, words in {
+        "[train]\nlerning_rate = 1\n": "lerning_rate: is an unknown key; did you mean learning_rate",
+        "[vocoder]\nkernel = 4\n": "vocoder.toml: .vocoder. .*kernel must be odd",
+        "[train]\nlearning_rate = 0.0\n": "learning_rate = 0.0: must be above 0",
+        "[train]\nlevel_range_db = [3.0, 1.0]\n": "level_range_db",
+        '[vocoder]\nhead = "wave"\n': "head",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(UsageError, match=words) as caught:
+            read_vocoder_settings(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_example_configuration_holds_every_key_with_its_default() -> None:
+    path = Path(__file__).parents[2] / "examples" / "train" / "vocoder.toml"
+    assert read_vocoder_settings(path) == (TrainConfig(), MelGanConfig())
+    text = path.read_text(encoding="utf-8")
+    for key in [*TrainConfig.__dataclass_fields__, *MelGanConfig.__dataclass_fields__]:
+        assert f"\n{key} = " in text, key

@@ -1,0 +1,94 @@
+"""The ``[train]`` table of a vocoder's settings."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+FINAL_SHARE = 0.02
+"""The cosine schedule ends at this share of the learning rate."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Hyper-parameters of a run. Raises ValueError for values that cannot work.
+
+    Attributes:
+        n_steps: length of the run; the cosine schedule ends there.
+        batch_size: excerpts per step.
+        n_frames: length of an excerpt, 50 per second.
+        learning_rate: of the network (AdamW); the discriminator takes a quarter of it.
+        warmup_steps: the rate rises linearly over these.
+        schedule: "cosine" falls to 2 %, "constant" stays.
+        clip_norm: longer gradients are shortened to this.
+        ema_decay: of the averaged weights, which are the ones that are kept.
+        level_range_db: each excerpt is made louder or softer by something between these.
+        largest_noise: upper end of the standard deviation of the noise on the mel (log-mel units): what the
+            spectrogram network gets wrong.
+        magnitude_weight, advance_weight: of the errors against known magnitudes and phase advances.
+        stft_weight, mel_weight: of the waveform's distances; the head "istft" alone has them.
+        adversarial_share: share of the run, at its end, in which the discriminator takes part.
+        adversarial_weight, matching_weight: of its verdict, and of feature matching.
+        discriminator_width: channels of its first layers.
+        precision: of the networks' arithmetic; weights and optimisers stay float32. "auto" is bfloat16 on hardware
+            that computes in it.
+        seed: of the first weights, the excerpts and the noise.
+        log_every_steps, validate_every_steps, save_every_steps: how often; the last step does all of it.
+    """
+
+    n_steps: int = 3000
+    batch_size: int = 16
+    n_frames: int = 64
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    level_range_db: tuple[float, float] = (-12.0, 12.0)
+    largest_noise: float = 0.2
+    magnitude_weight: float = 1.0
+    advance_weight: float = 1.0
+    stft_weight: float = 1.0
+    mel_weight: float = 1.0
+    adversarial_share: float = 0.3
+    adversarial_weight: float = 0.03
+    matching_weight: float = 0.3
+    discriminator_width: int = 16
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    seed: int = 0
+    log_every_steps: int = 50
+    validate_every_steps: int = 500
+    save_every_steps: int = 500
+
+    def __post_init__(self) -> None:
+        at_least_one = ("n_steps", "batch_size", "discriminator_width")
+        for key in (*at_least_one, "log_every_steps", "validate_every_steps", "save_every_steps"):
+            _check(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
+        weights = [key for key in self.__dataclass_fields__ if key.endswith("_weight")]
+        for key in ("warmup_steps", "largest_noise", "seed", *weights):
+            _check(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
+        for key in ("learning_rate", "clip_norm"):
+            _check(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")
+        _check("n_frames", self.n_frames, self.n_frames >= 4, "must be at least 4")
+        _check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "must be at least 0 and below 1")
+        _check("adversarial_share", self.adversarial_share, 0 <= self.adversarial_share <= 1, "must be 0 to 1")
+        low, high = self.level_range_db
+        _check("level_range_db", list(self.level_range_db), -60 <= low <= high <= 60, "must rise, within -60 to 60")
+
+    @property
+    def first_adversarial_step(self) -> int:
+        """The step, counted from 0, from which on the discriminator takes part."""
+        return round(self.n_steps * (1 - self.adversarial_share))
+
+
+def _check(key: str, value: object, is_right: bool, rule: str) -> None:
+    if not is_right:
+        raise ValueError(f"{key} = {value}: {rule}")
+
+
+def lr_factor(step: int, config: TrainConfig) -> float:
+    """Share of the learning rate at a step, counted from 0: a function of the step alone."""
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "constant":
+        return warmup
+    half = (1 + math.cos(math.pi * min(1.0, step / config.n_steps))) / 2
+    return warmup * (FINAL_SHARE + (1 - FINAL_SHARE) * half)

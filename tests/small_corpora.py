@@ -1,0 +1,43 @@
+"""A corpus of seconds and a network of hundreds of numbers, for tests of training."""
+
+from pathlib import Path
+
+import numpy as np
+
+from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.train.hyperparameters import TrainConfig
+from specdiff_cli.train.run_folder import RunConfig
+
+SMALLEST = ModelConfig(16, 1, 16, 16, 1, 1, 1, n_velocity_bins=4, note_layout=True, objective="x0")
+HASTY = TrainConfig(
+    n_steps=6,
+    batch_size=2,
+    matrix_lr=5e-3,
+    other_lr=5e-3,
+    warmup_steps=2,
+    precision="float32",
+    log_every_steps=1,
+    validate_every_steps=4,
+    save_every_steps=4,
+)
+RUN = RunConfig(SMALLEST, HASTY)
+
+#: start_s, end_s, pitch, velocity, program, is_drum
+NOTES = [(0.5, 1.5, 60, 80, 0, 0), (1.0, 6.0, 64, 40, 0, 0), (5.5, 7.0, 67, 127, 0, 0)]
+
+
+def write_piece(path: Path, notes: list[tuple[float, ...]], length_s: float = 8.0, pitch_hz: float = 440.0) -> Path:
+    """A piece: a tone, and notes that need not have anything to do with it."""
+    seconds = np.arange(int(16_000 * length_s)) / 16_000
+    audio = (np.sin(2 * np.pi * pitch_hz * seconds) * 8000).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, audio=audio, notes=np.array(notes, dtype=np.float64).reshape(-1, 6))
+    return path
+
+
+def write_corpus(folder: Path) -> Path:
+    """Two training pieces and one for validation."""
+    write_piece(folder / "train" / "piece-000000.npz", NOTES)
+    write_piece(folder / "train" / "piece-000001.npz", NOTES, length_s=6.0, pitch_hz=330.0)
+    write_piece(folder / "validation" / "piece-000002.npz", NOTES)
+    return folder
