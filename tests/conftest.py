@@ -28,6 +28,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
             monkeypatch.delenv(name)
     monkeypatch.setenv("SPECDIFF_CACHE", str(cache / "specdiff"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "xdg"))
+    monkeypatch.setenv("SPECDIFF_CONFIG", os.devnull)  # an empty user file in place of the real one
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli import __version__
+from specdiff_cli.cli.benchmark import benchmark
 from specdiff_cli.cli.console import fail
 from specdiff_cli.cli.download_weights import download_weights
-from specdiff_cli.cli.guard import guarded
+from specdiff_cli.cli.evaluate import evaluate
+from specdiff_cli.cli.guard import guarded, report
 from specdiff_cli.cli.inspect_midi import inspect_midi
+from specdiff_cli.cli.inspect_wav import inspect_wav
 from specdiff_cli.cli.render import render
-from specdiff_cli.errors import ExitCode
+from specdiff_cli.cli.train import train_app
+from specdiff_cli.cli.version import show_version
+from specdiff_cli.cli.vocode import vocode
+from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError
 
 app = typer.Typer(
     name="specdiff",
@@ -22,16 +27,14 @@ app = typer.Typer(
 )
 
 
-def _show_version(value: bool) -> None:
-    if value:
-        typer.echo(f"specdiff {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _main(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", help="Show the versions of specdiff and PyTorch, and exit.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --version: also which device would be used.")
     ] = False,
 ) -> None:
     """Render MIDI files to audio with spectrogram diffusion.
@@ -42,11 +45,28 @@ def _main(
     Exit codes: 0 done, 1 several inputs failed or a bug, 2 usage, 3 bad MIDI,
     4 weights, 5 output, 6 device or memory, 130 interrupted, 143 terminated.
     """
+    if version:
+        show_version(verbose=verbose)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UsageError("--verbose: goes with --version, or after a command; see specdiff --help")
+    if context.invoked_subcommand == "render":
+        from specdiff_cli.cli.user_defaults import read_defaults
+
+        try:
+            context.default_map = {"render": read_defaults()}
+        except UsageError as error:
+            context.obj = error  # raised by the command itself, so that its --help works all the same
 
 
 app.command("render")(guarded(render))
 app.command("inspect-midi")(guarded(inspect_midi))
+app.command("inspect-wav")(guarded(inspect_wav))
 app.command("download-weights")(guarded(download_weights))
+app.command("vocode")(guarded(vocode))
+app.command("evaluate")(guarded(evaluate))
+app.command("benchmark")(guarded(benchmark))
+app.add_typer(train_app)
 
 
 def run() -> None:
@@ -55,8 +75,12 @@ def run() -> None:
         sys.stderr = open(os.devnull, "w")
     try:
         code = app(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # Python would do so at exit, and complain in its own words
     except typer.Abort:
         sys.exit(ExitCode.INTERRUPTED)
+    except (SpecdiffError, OSError) as error:
+        sys.exit(report(error))
     except Exception as error:
         sys.exit(_usage_failure(error))
     sys.exit(code if isinstance(code, int) else ExitCode.OK)

@@ -1,5 +1,6 @@
 """What the user sees on standard error: lines, spinner, progress. rich is loaded only when something is drawn."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -7,9 +8,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from specdiff_cli.constants import WINDOW_S
+
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import TaskID
+    from rich.console import Console, RenderableType
+    from rich.progress import ProgressColumn, TaskID
 
 
 def stderr_console() -> "Console":
@@ -19,9 +22,25 @@ def stderr_console() -> "Console":
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
+def print_tables(*parts: "RenderableType") -> None:
+    """Print to standard output what rich can draw; characters that it cannot show are replaced."""
+    import typer
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    # Rendered first and written afterwards: a reader that has left (`| head`) is then an ordinary BrokenPipeError.
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    text = "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, errors="replace").decode(encoding), nl=False)
+
+
 def say(line: str) -> None:
-    """Print one plain line to standard error."""
-    print(one_line(line), file=sys.stderr, flush=True)  # noqa: T201
+    """Print one plain line to standard error. That nobody reads it any more is no reason to stop working."""
+    with contextlib.suppress(OSError):
+        print(one_line(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def fail(message: str) -> None:
@@ -41,6 +60,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def count(number: int, noun: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class RenderDisplay(Protocol):
     """Where a render reports to."""
 
@@ -56,32 +80,26 @@ class SilentDisplay:
 
 
 class BarDisplay:
-    """A live bar: window, denoising step, elapsed and remaining time, and how fast against real time."""
+    """A live bar: window, denoising step, elapsed and remaining time, and how fast against real time.
 
-    def __init__(self, label: str, n_windows: int, n_steps: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    On narrow terminals the less important of these are left out. ``first_window``: where this run begins.
+    """
 
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("window {task.fields[window]}/{task.fields[n_windows]}"),
-            TextColumn("step {task.fields[step]}/{task.fields[n_steps]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[speed]}"),
-            console=stderr_console(),
-            transient=True,
-        )
+    def __init__(self, label: str, n_windows: int, n_steps: int, first_window: int = 0) -> None:
+        from rich.progress import Progress
+
+        console = stderr_console()
+        self._progress: Progress = Progress(*_columns(console.width), console=console, transient=True)
         self._task: TaskID = self._progress.add_task(
             one_line(label),
-            total=n_windows * n_steps,
-            window=1,
+            total=(n_windows - first_window) * n_steps,
+            window=first_window + 1,
             n_windows=n_windows,
             step=0,
             n_steps=n_steps,
             speed="",
         )
+        self._first_window = first_window
         self._start_s = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -96,25 +114,47 @@ class BarDisplay:
     def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
         """Move the bar."""
         elapsed_s = time.perf_counter() - self._start_s
+        rendered_s = done_s - self._first_window * WINDOW_S
         self._progress.update(
             self._task,
-            completed=window * n_steps + step,
+            completed=(window - self._first_window) * n_steps + step,
             window=window + 1,
             step=step,
-            speed=f"{done_s / elapsed_s:.1f} × realtime" if elapsed_s > 0 else "",
+            speed=f"{rendered_s / elapsed_s:.1f} × realtime" if elapsed_s > 0 else "",
         )
 
 
+def _columns(width: int) -> "list[ProgressColumn]":
+    """The parts of the bar for which there is room."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    name = Column(no_wrap=True, overflow="ellipsis", max_width=max(8, width // 4))
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=name)]
+    if width >= 60:
+        columns.append(BarColumn(bar_width=None))
+    columns.append(TextColumn("window {task.fields[window]}/{task.fields[n_windows]}"))
+    if width >= 100:
+        columns += [TextColumn("step {task.fields[step]}/{task.fields[n_steps]}"), TimeElapsedColumn()]
+    if width >= 36:
+        columns += [TextColumn("left"), TimeRemainingColumn(compact=width < 60)]
+    if width >= 80:
+        columns.append(TextColumn("{task.fields[speed]}"))
+    return columns
+
+
 @contextmanager
-def render_display(label: str, n_windows: int, n_steps: int, quiet: bool) -> Iterator[RenderDisplay]:
+def render_display(
+    label: str, n_windows: int, n_steps: int, quiet: bool, first_window: int = 0
+) -> Iterator[RenderDisplay]:
     """A bar on a terminal; elsewhere one plain starting line (the summary is the finishing one)."""
     if quiet:
         yield SilentDisplay()
     elif not sys.stderr.isatty():
-        say(f"{label}: rendering {n_windows} window{'s' if n_windows > 1 else ''} of {n_steps} steps")
+        say(f"{label}: rendering {count(n_windows - first_window, 'window')} of {count(n_steps, 'step')}")
         yield SilentDisplay()
     else:
-        with BarDisplay(label, n_windows, n_steps) as bar:
+        with BarDisplay(label, n_windows, n_steps, first_window) as bar:
             yield bar
 
 

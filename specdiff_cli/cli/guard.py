@@ -1,5 +1,7 @@
 """The one place where errors become a line and an exit code."""
 
+import contextlib
+import errno
 import functools
 import os
 import signal
@@ -11,11 +13,13 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
+from specdiff_cli.audio.pending import discard_all
 from specdiff_cli.cli.console import fail, say
-from specdiff_cli.errors import ExitCode, SpecdiffError
+from specdiff_cli.errors import DeviceError, ExitCode, OutputError, SpecdiffError
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
+_OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Terminated(BaseException):
@@ -32,9 +36,7 @@ def guarded(command: Command) -> Command:
     def run(*args: Any, **kwargs: Any) -> None:
         debug = bool(kwargs.get("debug")) or bool(os.environ.get(DEBUG_VARIABLE))
         try:
-            signal.signal(signal.SIGTERM, _terminate)
-            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-                signal.signal(signal.SIGHUP, _terminate)
+            _catch_signals()
             command(*args, **kwargs)
             if sys.stdout is not None:  # closed by the caller, as daemons do
                 sys.stdout.flush()
@@ -50,26 +52,43 @@ def guarded(command: Command) -> Command:
 
 def report(error: BaseException) -> int:
     """Say on standard error what went wrong, in one line; returns the exit code."""
-    if isinstance(error, SpecdiffError):
-        fail(str(error))
-        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough.
+        close_stdout()
+        return ExitCode.OK
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else ExitCode.FAILURE
     if isinstance(error, KeyboardInterrupt):
         say("interrupted")
         return ExitCode.INTERRUPTED
     if isinstance(error, Terminated):
         say("terminated")
         return ExitCode.TERMINATED
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has seen enough. Python would complain when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+    expected = explain(error)
+    if isinstance(error, OSError) and error.filename is None:
+        close_stdout()  # what is still buffered cannot be written either
+    fail(str(expected))
+    return expected.exit_code
+
+
+def explain(error: BaseException) -> SpecdiffError:
+    """The error as one with a line for the user and an exit code. What nobody foresaw is called a bug."""
+    if isinstance(error, SpecdiffError):
+        return error
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        fail("out of memory; use --dtype bfloat16, a smaller model, or a machine with more memory")
-        return ExitCode.DEVICE
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else ExitCode.FAILURE
-    fail(f"internal error ({type(error).__name__}: {error}); please report it with the output of --debug")
-    return ExitCode.FAILURE
+        return DeviceError("out of memory; use --dtype bfloat16, a smaller model, or a machine with more memory")
+    if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
+        # Our own files are written by code that names them, so without a name it is standard output.
+        return OutputError(f"cannot write {error.filename or 'to standard output'}: {error.strerror}")
+    return SpecdiffError(
+        f"internal error ({type(error).__name__}: {error}); please report it with the output of --debug"
+    )
+
+
+def close_stdout() -> None:
+    """Point standard output at nothing: Python would complain when it flushes a broken one at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -79,5 +98,35 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _catch_signals() -> None:
+    """The first signal becomes an exception. After it, Ctrl-C leaves at once, and other signals change nothing.
+
+    Nothing: `timeout` and some shells send SIGTERM twice, and the second must not cut the clean-up short.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells ignore it for what runs in the background
+        signal.signal(signal.SIGINT, _interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    _ignore_further_signals()
+    raise KeyboardInterrupt
+
+
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    _ignore_further_signals()
     raise Terminated
+
+
+def _ignore_further_signals() -> None:
+    signal.signal(signal.SIGINT, _leave_at_once)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _leave_at_once(_signal: int, _frame: FrameType | None) -> NoReturn:
+    discard_all()
+    os._exit(ExitCode.INTERRUPTED)

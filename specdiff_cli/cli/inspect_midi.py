@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli.console import fail, say
-from specdiff_cli.cli.inputs import expand
+from specdiff_cli.cli.inputs import expand, named
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def inspect_midi(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="MIDI files, or folders of them.", show_default=False)
+        list[str], typer.Argument(metavar="FILE...", help="MIDI files, or folders of them.", show_default=False)
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, on one line.")] = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also show the tokens of every window.")] = False,
@@ -40,7 +40,7 @@ def inspect_midi(
     """
     if not max_duration > 0:
         raise UsageError(f"--max-duration {max_duration:g}: must be above 0 seconds")
-    sources = _sources(files)
+    sources = _sources(named(files))
     if len(sources) == 1:
         _inspect(sources[0], as_json, tokens, max_duration, is_first=True)
         return

@@ -1,14 +1,11 @@
 """``--save-mel``: the spectrogram as a NumPy file, written window by window, that appears complete or not at all."""
 
-import contextlib
-import os
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from specdiff_cli.audio.pending import PendingFile, check_target, output_error, shown_path
 from specdiff_cli.constants import N_MELS
-from specdiff_cli.errors import OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +15,15 @@ if TYPE_CHECKING:
 class MelWriter:
     """Writes (n_frames, 128) float32 log-mel in feature range; ``n_frames`` must be known from the start.
 
-    Raises OutputError (one line) from ``with``, ``write`` and the end of the block. When the block ends with an
-    exception nothing is left.
+    Raises OutputError (one line) from the constructor, ``with``, ``write`` and the end of the block. When the block
+    ends with an exception nothing is left. An existing file is replaced only with ``overwrite``.
     """
 
-    def __init__(self, target: Path, n_frames: int) -> None:
-        self._target = target
-        self._temporary = target.with_name(f".specdiff-{secrets.token_hex(6)}.tmp")
+    def __init__(self, path: Path, n_frames: int, *, overwrite: bool = False) -> None:
+        self._shown = shown_path(path)
+        self._target = check_target(path, overwrite)
+        self._replaces = self._target.exists()
+        self._pending = PendingFile(self._target, overwrite)
         self._n_frames = n_frames
         self._n_written = 0
         self._file: BinaryIO | None = None
@@ -33,13 +32,13 @@ class MelWriter:
         import numpy as np
 
         try:
-            self._file = self._temporary.open("xb")
+            self._file = self._pending.open()
             header = {"descr": "<f4", "fortran_order": False, "shape": (self._n_frames, N_MELS)}
             np.lib.format.write_array_header_1_0(self._file, header)
         except BaseException as error:
-            self._discard()
+            self._pending.discard()
             if isinstance(error, OSError):
-                raise self._failure(error) from None
+                raise output_error(self._shown, error) from None
             raise
         return self
 
@@ -50,31 +49,24 @@ class MelWriter:
         try:
             self._file.write(window.astype("<f4").tobytes())
         except OSError as error:
-            raise self._failure(error) from None
+            raise output_error(self._shown, error) from None
         self._n_written += len(window)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._file is not None:
+            if kind is None:
                 if self._n_written != self._n_frames:
                     raise ValueError(f"{self._n_written} frames were written, {self._n_frames} announced")
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                self._temporary.replace(self._target)
+                self._pending.commit()
         except OSError as failure:
-            raise self._failure(failure) from None
+            raise output_error(self._shown, failure) from None
         finally:
-            self._discard()
+            self._pending.discard()
+            self._file = None
 
-    def _discard(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-            self._temporary.unlink(missing_ok=True)
-        self._file = None
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self._target}: {error.strerror or error}")
+    def retract(self) -> None:
+        """Take the finished file back, because the audio that belongs to it failed. What it replaced is gone."""
+        if not self._replaces:
+            self._target.unlink(missing_ok=True)

@@ -1,11 +1,15 @@
+import errno
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 from specdiff_cli import __version__
-from specdiff_cli.cli.console import clock, one_line
+from specdiff_cli.cli.console import _columns, clock, count, one_line
 from specdiff_cli.cli.guard import report
+from specdiff_cli.cli.version import show_version
 from specdiff_cli.errors import DeviceError, ExitCode, MidiError, OutputError, UsageError, WeightsError
 
 
@@ -42,15 +46,35 @@ def test_no_arguments_show_the_help_and_are_a_usage_error() -> None:
 
 def test_version() -> None:
     done = specdiff("--version")
-    assert (done.returncode, done.stdout) == (0, f"specdiff {__version__}\n")
+    first, second = done.stdout.splitlines()
+    assert (done.returncode, first) == (0, f"specdiff {__version__}")
+    assert second.startswith(f"torch {version('torch')}, Python {sys.version_info.major}.")
 
 
-@pytest.mark.parametrize("command", ["render", "inspect-midi", "download-weights"])
+def test_version_with_the_device(capsys: pytest.CaptureFixture[str]) -> None:
+    show_version(verbose=True)
+    device = capsys.readouterr().out.splitlines()[2]
+    assert device.startswith("device ")
+    assert "CPU thread" in device
+
+
+def test_closed_and_full_standard_output_are_no_bugs() -> None:
+    if os.path.exists("/dev/full"):
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m specdiff_cli --version > /dev/full"], capture_output=True, check=False
+        )
+        assert done.returncode == 5
+        assert done.stderr == b"error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["render", "inspect-midi", "inspect-wav", "download-weights"])
 def test_every_help_has_examples_and_exit_codes(command: str) -> None:
     done = specdiff(command, "--help")
     assert done.returncode == 0
     assert f"specdiff {command} " in done.stdout
     assert "xit code" in done.stdout
+    if command == "render":
+        assert "143 terminated" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -64,6 +88,7 @@ def test_every_help_has_examples_and_exit_codes(command: str) -> None:
         (MemoryError(), 6),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), 6),
         (RuntimeError("anything else"), 1),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), 5),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -95,3 +120,26 @@ def test_file_names_cannot_write_to_the_terminal() -> None:
 
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.4, 59.6, 3599.9, 7322)] == ["0:00", "0:59", "1:00", "1:00:00", "2:02:02"]
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert (count(1, "step"), count(2, "step"), count(0, "input")) == ("1 step", "2 steps", "0 inputs")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+def test_the_progress_bar_fits_the_terminal(width: int) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(width=width, force_terminal=True, color_system=None)
+    progress = Progress(*_columns(width), console=console)
+    progress.add_task(
+        "a long name of a song.mid", total=10, window=12, n_windows=100, step=3, n_steps=50, speed="9.1 ×"
+    )
+    with console.capture() as captured:
+        console.print(progress.get_renderable())
+    (line,) = captured.get().splitlines()
+    assert len(line) <= width
+    if width >= 40:
+        assert "window 12/100" in line
+        assert "-:--" in line  # the remaining time

@@ -1,11 +1,31 @@
-"""Files and folders named on the command line."""
+"""Files, folders, patterns and lists named on the command line."""
 
+import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from specdiff_cli.cli.inputs import expand
-from specdiff_cli.errors import MidiError
+from specdiff_cli.cli.inputs import Source, expand, gather
+from specdiff_cli.errors import MidiError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def gathered(*items: str, files_from: str | None = None, null: bool = False, recursive: bool = False) -> list[str]:
+    sources, _ = gather(items, files_from, null=null, recursive=recursive)
+    return [str(source.path) for source in sources]
 
 
 def test_a_file_stands_for_itself_even_if_it_is_missing(tmp_path: Path) -> None:
@@ -21,6 +41,81 @@ def test_a_folder_stands_for_its_midi_files(tmp_path: Path) -> None:
 
 def test_a_folder_without_midi_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(MidiError, match="holds no MIDI file") as caught:
+    with pytest.raises(MidiError, match="holds no MIDI file.*--recursive") as caught:
         expand(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_recursive_keeps_where_files_lay(folder: Path) -> None:
+    touch("in/b.mid", "in/x/a.mid", "in/x/y/c.mid", "in/x/notes.txt")
+    (folder / "in" / "x" / "round").symlink_to(folder / "in")  # a circle
+    sources, n_repeated = gather(["in"], None, null=False, recursive=True)
+    assert sources == [
+        Source(Path("in/b.mid"), Path()),
+        Source(Path("in/x/a.mid"), Path("x")),
+        Source(Path("in/x/y/c.mid"), Path("x/y")),
+    ]
+    assert n_repeated == 0
+    assert gathered("in") == ["in/b.mid"]
+
+
+def test_only_a_file_named_by_itself_counts_as_single(folder: Path) -> None:
+    touch("in/a.mid")
+    for items, is_named in ((["in/a.mid"], True), (["in"], False), (["in/*.mid"], False)):
+        sources, _ = gather(items, None, null=False, recursive=False)
+        assert [source.is_named for source in sources] == [is_named]
+
+
+def test_patterns_that_the_shell_left_alone(folder: Path) -> None:
+    touch("b.mid", "a.mid", "x/c.mid", "d[1].mid", "sub/e.mid")
+    assert gathered("?.mid") == ["a.mid", "b.mid"]
+    assert gathered("**/c.mid") == ["x/c.mid"]
+    assert gathered("d[1].mid") == ["d[1].mid"]  # a file of that very name is no pattern
+    assert gathered("s*b") == ["sub/e.mid"]  # a folder that matches
+    with pytest.raises(MidiError, match="nothing matches"):
+        gathered("*.kar")
+
+
+def test_a_file_named_twice_is_taken_once(folder: Path) -> None:
+    touch("a.mid", "in/b.mid")
+    (folder / "link.mid").symlink_to("a.mid")
+    (folder / "again").symlink_to("in")
+    sources, n_repeated = gather(
+        ["a.mid", "./a.mid", str(folder / "a.mid"), "link.mid", "in", "again/b.mid"], None, null=False, recursive=False
+    )
+    assert [str(source.path) for source in sources] == ["a.mid", "link.mid", "in/b.mid"]
+    assert n_repeated == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "null"),
+    [(b"a.mid\nb c.mid\n\nin\n", False), (b"a.mid\r\nb c.mid\r\nin", False), (b"a.mid\0b c.mid\0in\0", True)],
+)
+def test_lists(folder: Path, content: bytes, null: bool) -> None:
+    touch("in/d.mid")
+    (folder / "list").write_bytes(content)
+    assert gathered("z.mid", files_from="list", null=null) == ["z.mid", "a.mid", "b c.mid", "in/d.mid"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX")
+def test_a_list_on_standard_input_with_names_of_any_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [b"bad\xff.mid", b"new\nline.mid"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\0".join(names))))
+    assert [os.fsencode(name) for name in gathered(files_from="-", null=True)] == names
+
+
+@pytest.mark.parametrize(
+    ("items", "files_from", "message"),
+    [
+        ([], None, "Missing argument"),
+        (["a.mid", ""], None, "empty name"),
+        ([], "missing.txt", "missing.txt: cannot be read"),
+        ([], "empty.txt", "holds no names"),
+        ([], "nul.txt", "--null"),
+    ],
+)
+def test_what_names_nothing_is_refused(folder: Path, items: list[str], files_from: str | None, message: str) -> None:
+    (folder / "empty.txt").write_bytes(b"\n\n")
+    (folder / "nul.txt").write_bytes(b"a.mid\0b.mid\0")
+    with pytest.raises(UsageError, match=message):
+        gathered(*items, files_from=files_from)

@@ -1,6 +1,7 @@
 """``specdiff inspect-midi``: what it reports, on which stream, with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,21 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "specdiff_cli", "inspect-midi", str(song(tmp_path / "song.mid"))]
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 5
+    assert result.stderr == b"error: cannot write to standard output: No space left on device\n"
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    result = run("")
+    assert result.exit_code == 2
+    assert "empty name" in result.stderr
 
 
 def test_an_ascii_terminal_gets_replacements_not_a_crash(tmp_path: Path) -> None:

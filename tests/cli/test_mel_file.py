@@ -22,7 +22,7 @@ def test_windows_add_up_to_one_array(tmp_path: Path) -> None:
 def test_nothing_is_left_after_an_exception(tmp_path: Path) -> None:
     target = tmp_path / "mel.npy"
     target.write_bytes(b"before")
-    with pytest.raises(KeyboardInterrupt), MelWriter(target, 5) as writer:
+    with pytest.raises(KeyboardInterrupt), MelWriter(target, 5, overwrite=True) as writer:
         writer.write(FRAMES)
         raise KeyboardInterrupt
     assert target.read_bytes() == b"before"
@@ -38,3 +38,35 @@ def test_too_few_frames_are_a_bug_and_not_a_file(tmp_path: Path) -> None:
 def test_a_missing_folder_is_one_line() -> None:
     with pytest.raises(OutputError, match="no/such/mel.npy"), MelWriter(Path("no/such/mel.npy"), 5):
         pass
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "mel.npy"
+    with pytest.raises(OutputError, match="appeared"), MelWriter(target, 5) as writer:
+        writer.write(FRAMES)
+        target.write_bytes(b"somebody else's")
+    assert target.read_bytes() == b"somebody else's"
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(OutputError, match="exists already"):
+        MelWriter(target, 5)
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.npy").write_bytes(b"old")
+    link = tmp_path / "mel.npy"
+    link.symlink_to(tmp_path / "real.npy")
+    with MelWriter(link, 5, overwrite=True) as writer:
+        writer.write(FRAMES)
+    assert link.is_symlink()
+    np.testing.assert_array_equal(np.load(tmp_path / "real.npy"), FRAMES)
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_finished_file_can_be_taken_back(tmp_path: Path, was_there: bool) -> None:
+    target = tmp_path / "mel.npy"
+    if was_there:
+        target.write_bytes(b"old")
+    with MelWriter(target, 5, overwrite=True) as writer:
+        writer.write(FRAMES)
+    writer.retract()
+    assert target.exists() == was_there  # what was replaced cannot come back, and nothing else is removed

@@ -133,7 +133,7 @@ def test_several_inputs_go_on_after_a_bad_one(folder: Path, voice: str) -> None:
     assert "Traceback" in result.stderr
     assert left_over(folder / "out") == ["a.wav", "c.wav"]
     assert "error: b.mid: is a damaged MIDI file" in result.stderr
-    assert "2 of 3 rendered, 1 failed" in result.stderr
+    assert "3 inputs: 2 done, 1 failed" in result.stderr
 
 
 def test_a_folder_is_rendered(folder: Path, voice: str) -> None:

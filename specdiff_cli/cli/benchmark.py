@@ -1,0 +1,190 @@
+"""``specdiff benchmark``: how fast a voice renders on this machine, and where the time goes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specdiff_cli.cli.console import working
+from specdiff_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from specdiff_cli.benchmark import Report
+    from specdiff_cli.midi.notes import Note
+    from specdiff_cli.synthesizer import Sampling, Synthesizer
+
+MAX_STEPS = 10_000
+MAX_BATCH = 1024
+MAX_SECONDS = 3600.0
+
+
+def benchmark(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A voice's name or folder; with --random-weights tiny, small or base.")
+    ] = "tiny",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Random weights of the true size: no download.")
+    ] = False,
+    song: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A MIDI file to render.", show_default="a dense made-up piece")
+    ] = None,
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Length of the piece.")] = 20.48,
+    preset: Annotated[str | None, typer.Option(help="draft, balanced, best, paper or port.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps per window.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++2m.")] = None,
+    guidance: Annotated[float | None, typer.Option(metavar="WEIGHT", help="1 is off.")] = None,
+    batch: Annotated[int, typer.Option(metavar="N", help="Songs rendered side by side.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per usable core")
+    ] = None,
+    vocoder: Annotated[
+        str | None, typer.Option(help="melgan, soundstream or griffin-lim.", show_default="the voice's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Measure how fast a voice renders here, and where the time goes.
+
+    Seconds per step and window, the share of each part, speed against real
+    time, memory, the time to the first sound, and how the network's speed
+    compares with plain matrix products. With --random-weights the sound of
+    the bundled vocoder is used.
+
+    \b
+    Examples:
+      specdiff benchmark
+      specdiff benchmark --model base --random-weights --dtype bfloat16
+      specdiff benchmark --batch 8 --json | jq .times_realtime
+
+    \b
+    Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 6 device or memory.
+    """
+    _check_numbers(seconds, steps, guidance, batch, threads)
+    from specdiff_cli.devices import check_device_name
+
+    check_device_name(device)
+    read, duration_s = _piece(song, seconds)
+
+    def load() -> "tuple[Synthesizer, Sampling]":
+        return _load(model, random_weights, preset, steps, sampler, guidance, device, dtype, threads, vocoder)
+
+    from specdiff_cli.benchmark import measure
+
+    with working(f"measuring {model}", quiet=as_json):
+        report = measure(load, read, duration_s, batch)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        _print(report)
+
+
+def _check_numbers(seconds: float, steps: int | None, guidance: float | None, batch: int, threads: int | None) -> None:
+    if not 0 < seconds <= MAX_SECONDS:
+        raise UsageError(f"--seconds {seconds:g}: must be above 0 and at most {MAX_SECONDS:g}")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise UsageError(f"--steps {steps}: must be between 1 and {MAX_STEPS}")
+    if guidance is not None and not 0 <= guidance <= 100:
+        raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
+    if not 1 <= batch <= MAX_BATCH:
+        raise UsageError(f"--batch {batch}: must be between 1 and {MAX_BATCH}")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+
+
+def _piece(song: Path | None, seconds: float) -> "tuple[Callable[[], list[Note]], float]":
+    """What to render, and for how long: a file's first ``seconds``, or a piece of that length."""
+    from specdiff_cli.midi.notes import read_midi
+
+    if song is None:
+        from specdiff_cli.benchmark import dense_notes
+
+        return (lambda: dense_notes(seconds)), seconds
+    return (lambda: list(read_midi(song).notes)), min(seconds, read_midi(song).end_s)
+
+
+def _load(
+    model: str,
+    random_weights: bool,
+    preset: str | None,
+    steps: int | None,
+    sampler: str | None,
+    guidance: float | None,
+    device_name: str,
+    dtype_name: str,
+    threads: int | None,
+    vocoder_name: str | None,
+) -> "tuple[Synthesizer, Sampling]":
+    import torch
+
+    from specdiff_cli.benchmark import random_voice
+    from specdiff_cli.devices import resolve_device, resolve_dtype, set_threads
+    from specdiff_cli.diffusion.presets import find_preset
+    from specdiff_cli.diffusion.samplers import SAMPLERS
+    from specdiff_cli.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.vocoders import load_vocoder
+    from specdiff_cli.weights.load import load_voice
+
+    if sampler is not None and sampler not in SAMPLERS:
+        raise UsageError(f"--sampler {sampler}: is not one of {', '.join(SAMPLERS)}")
+    device = resolve_device(device_name)
+
+    def dtype_of(prefers_bfloat16: bool) -> torch.dtype:
+        return resolve_dtype(dtype_name, device, prefers_bfloat16=prefers_bfloat16)
+
+    n_threads = set_threads(threads)
+    voice = random_voice(model, dtype_of) if random_weights else load_voice(model)
+    chosen = voice.sampling if preset is None else find_preset(preset)
+    sampling = Sampling(
+        steps=steps or chosen.steps,
+        sampler=sampler or chosen.sampler,
+        schedule=chosen.schedule,
+        guidance=chosen.guidance if guidance is None else guidance,
+    )
+    # Random weights come without a vocoder: the bundled voice's stands in.
+    heard = load_voice("tiny") if random_weights else voice
+    sound = load_vocoder(heard, vocoder_name, n_threads=n_threads)
+    return Synthesizer(voice, sound, device, dtype_of(voice.prefers_bfloat16)), sampling
+
+
+def _print(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in rows(report):
+        table.add_row(name, value)
+    Console(highlight=False, markup=False).print(table)
+
+
+def rows(report: "Report") -> list[tuple[str, str]]:
+    """What the table shows, line by line."""
+    threads = f", {report.n_threads} thread{'s' if report.n_threads > 1 else ''}"
+    guidance = "" if report.guidance == 1 else f", guidance {report.guidance:g}"
+    songs = "1 song" if report.batch == 1 else f"{report.batch} songs side by side"
+    lines = [
+        ("voice", f"{report.voice} + {report.vocoder}"),
+        ("machine", f"{report.device} {report.dtype}{threads}"),
+        ("sampling", f"{report.steps} {report.sampler} steps, {report.schedule}{guidance} · {songs}"),
+        ("audio", f"{report.audio_s:.1f} s in {report.render_s:.2f} s, {report.times_realtime:.2f} × realtime"),
+        ("a step", f"{1000 * report.step_s:.1f} ms"),
+        ("a window of 5.12 s", f"{report.window_s:.2f} s"),
+        ("first sound", f"{report.first_sound_s:.2f} s, of which {report.load_s:.2f} s loading"),
+        *((f"  {name}", f"{100 * share:.1f} %") for name, share in report.share.items()),
+        (
+            "decoder speed",
+            f"{report.step_flops / 1e9:.1f} GFLOP a step at {report.flops_per_s / 1e9:.0f} GFLOP/s, "
+            f"{100 * report.flops_per_s / report.matmul_flops_per_s:.0f} % of a matrix product's "
+            f"{report.matmul_flops_per_s / 1e9:.0f}",
+        ),
+    ]
+    for name, size in (("peak memory", report.peak_memory_bytes), ("of the device", report.peak_device_bytes)):
+        if size is not None:
+            lines.append((name, f"{size / 1e6:.0f} MB"))
+    return lines

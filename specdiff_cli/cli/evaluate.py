@@ -1,0 +1,319 @@
+"""``specdiff evaluate``: how good a voice is, measured on held-out music."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specdiff_cli.cli.console import say, working
+from specdiff_cli.cli.inputs import expand
+from specdiff_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from specdiff_cli.audio.vocoder import Vocoder
+    from specdiff_cli.synthesizer import Sampling
+    from specdiff_cli.train.evaluate import Evaluation, Event, Subject
+    from specdiff_cli.train.soundfont import FluidSynth
+    from specdiff_cli.train.transcribe import OnnxTranscriber
+    from specdiff_cli.weights.load import Voice
+
+MAX_STEPS = 10_000
+WEIGHT_SUFFIXES = (".toml", ".json", ".safetensors", ".bin", ".onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceOptions:
+    """How the voices are loaded and sampled; None leaves it to the voice."""
+
+    steps: tuple[int, ...]
+    sampler: str | None
+    schedule: str | None
+    guidance: float | None
+    seed: int
+    device: str
+    dtype: str
+    vocoder: str | None
+
+
+def evaluate(
+    voice: Annotated[
+        str, typer.Argument(metavar="VOICE", help="A voice's name or a folder of weights.", show_default=False)
+    ],
+    midi: Annotated[
+        list[Path],
+        typer.Option(
+            "--midi",
+            metavar="FILE|DIR",
+            help="Held-out MIDI files, or folders of them; may be repeated. NAME.wav beside NAME.mid is its reference.",
+            show_default=False,
+        ),
+    ],
+    soundfont: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Renders the references that are not there.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Write a report to look at and to listen to.", show_default=False
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", metavar="VOICE", help="Another voice, on the same pieces; may be repeated."),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(metavar="N[,N...]", help="Denoising steps, one render each.", show_default="the voice's"),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++2m.", show_default="the voice's")] = None,
+    schedule: Annotated[str | None, typer.Option(help="magenta or discrete.", show_default="the voice's")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(metavar="WEIGHT", help="Classifier-free guidance.", show_default="the voice's")
+    ] = None,
+    vocoder: Annotated[
+        str | None, typer.Option(help="melgan, soundstream or griffin-lim.", show_default="the voice's")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
+    ] = None,
+    max_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Of each piece, from its beginning.")] = 50.0,
+    gain: Annotated[
+        float | None, typer.Option(metavar="GAIN", help="FluidSynth's, as the corpus was rendered.", show_default="0.8")
+    ] = None,
+    transcriber: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="basic-pitch's ONNX file.", show_default="the installed package's"),
+    ] = None,
+    no_transcriber: Annotated[bool, typer.Option("--no-transcriber", help="Leave out the onset scores.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing report.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and errors only.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Measure a voice on held-out music.
+
+    Each piece is rendered as `specdiff render` does and compared with
+    FluidSynth's rendering, and with that passed through the voice's vocoder
+    alone. Onsets are judged by an independent transcriber: get its file with
+    `pip install --no-deps basic-pitch`. docs/evaluation.md explains it all.
+
+    \b
+    Examples:
+      specdiff evaluate tiny --midi held-out/ --soundfont font.sf3
+      specdiff evaluate tiny --midi held-out/ -o report --steps 1,2,3,4,8
+      specdiff evaluate runs/new --compare tiny --midi held-out/ -o report
+
+    \b
+    Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 5 output,
+    6 device or memory, 130 interrupted.
+    """
+    _check_numbers(guidance, threads, seed, max_seconds, gain)
+    options = VoiceOptions(_parse_steps(steps), sampler, schedule, guidance, seed, device, dtype, vocoder)
+    files = [file for item in midi for file in expand(item)]
+    _check_installed()
+    from specdiff_cli.devices import check_device_name
+    from specdiff_cli.midi.notes import DEFAULT_MAX_DURATION_S
+    from specdiff_cli.train.evaluate import Evaluation, read_pieces
+    from specdiff_cli.train.evaluate_report import ReportFolder, describe
+
+    check_device_name(device)
+    folder = None if output is None else ReportFolder(output, overwrite)
+    pieces = read_pieces(files, DEFAULT_MAX_DURATION_S)
+    ear = None if no_transcriber else _load_transcriber(transcriber, threads, quiet)
+    synth = _open_soundfont(soundfont, gain)
+    with working("loading voices", quiet):
+        subjects, hashes = _load_subjects([voice, *(compare or [])], options, threads)
+    evaluation = Evaluation(pieces, subjects, synth, ear, max_seconds)
+    if not quiet:
+        _say_first(evaluation, subjects)
+    circumstances = _circumstances(soundfont, gain, ear, max_seconds, hashes)
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(folder)
+        with working("evaluating", quiet):
+            evaluation.run(None if quiet else _say_event, folder.keep if folder else None)
+        report = describe(evaluation, circumstances)
+        if folder is not None:
+            folder.finish(report)
+    if as_json:
+        typer.echo(json.dumps(report, allow_nan=False))
+    else:
+        from specdiff_cli.cli.evaluate_table import print_report
+
+        print_report(report)
+    if output is not None and not quiet:
+        say(f"report: {output / 'report.html'}")
+
+
+def _check_numbers(
+    guidance: float | None, threads: int | None, seed: int, max_seconds: float, gain: float | None
+) -> None:
+    if guidance is not None and not 0 <= guidance <= 100:
+        raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: must be between 0 and 2^63 - 1")
+    if not 1 <= max_seconds <= 3600:
+        raise UsageError(f"--max-seconds {max_seconds:g}: must be between 1 and 3600")
+    if gain is not None and not 0 < gain <= 10:
+        raise UsageError(f"--gain {gain:g}: must be above 0 and at most 10")
+
+
+def _parse_steps(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--steps {text}: give whole numbers with commas between them, such as 1,2,4") from None
+    if not all(1 <= number <= MAX_STEPS for number in numbers):
+        raise UsageError(f"--steps {text}: each must be between 1 and {MAX_STEPS}")
+    return tuple(sorted(set(numbers)))
+
+
+def _check_installed() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("scipy") is None:
+        raise UsageError("evaluation needs scipy: run \"pip install 'specdiff[train]'\"")
+
+
+def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "OnnxTranscriber":
+    from specdiff_cli.train.transcribe import OnnxTranscriber
+
+    ear = OnnxTranscriber(path, threads or 0)
+    if not ear.is_known and not quiet:
+        say(f"transcriber {ear.sha256[:12]}… is not the file of basic-pitch 0.4.0: its scores compare with no others")
+    return ear
+
+
+def _open_soundfont(path: Path | None, gain: float | None) -> "FluidSynth | None":
+    from specdiff_cli.train.soundfont import GAIN, FluidSynth
+
+    return None if path is None else FluidSynth(path, GAIN if gain is None else gain)
+
+
+def _load_subjects(
+    names: Sequence[str], options: VoiceOptions, threads: int | None
+) -> "tuple[list[Subject], list[dict[str, Any]]]":
+    """The voices ready to render, and what their files are."""
+    import torch
+
+    from specdiff_cli.devices import resolve_device, resolve_dtype
+    from specdiff_cli.synthesizer import Synthesizer
+    from specdiff_cli.train.evaluate import Subject
+    from specdiff_cli.vocoders import load_vocoder
+    from specdiff_cli.weights.load import load_voice
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = resolve_device(options.device)
+    voices = [load_voice(name) for name in dict.fromkeys(names)]
+    labels = _labels([voice.name for voice in voices], list(dict.fromkeys(names)))
+    samplings = [tuple(_samplings(voice, options)) for voice in voices]  # before anything takes long
+    vocoders: dict[tuple[str | None, ...], Vocoder] = {}
+    subjects, hashes = [], []
+    for voice, label, chosen in zip(voices, labels, samplings, strict=True):
+        sha256 = _hashes(voice)
+        # One object for equal vocoders: what it makes of a reference is then made once.
+        key = (options.vocoder or voice.vocoder.name, sha256.get("vocoder.safetensors"), str(voice.vocoder.sizes))
+        if key not in vocoders:
+            vocoders[key] = load_vocoder(voice, options.vocoder, n_threads=torch.get_num_threads())
+        dtype = resolve_dtype(options.dtype, device, prefers_bfloat16=voice.prefers_bfloat16)
+        synthesizer = Synthesizer(voice, vocoders[key], device, dtype)
+        subjects.append(Subject(label, synthesizer, chosen))
+        hashes.append({"voice": label, "sha256": sha256})
+    return subjects, hashes
+
+
+def _samplings(voice: "Voice", options: VoiceOptions) -> "list[Sampling]":
+    from specdiff_cli.diffusion.samplers import SAMPLERS
+    from specdiff_cli.diffusion.schedules import N_TRAINING_STEPS, SCHEDULES
+    from specdiff_cli.synthesizer import Sampling
+
+    for option, value, known in (("sampler", options.sampler, SAMPLERS), ("schedule", options.schedule, SCHEDULES)):
+        if value is not None and value not in known:
+            raise UsageError(f"--{option} {value}: is not one of {', '.join(known)}")
+    defaults = voice.sampling
+    first = Sampling(
+        steps=defaults.steps,
+        sampler=options.sampler or defaults.sampler,
+        schedule=options.schedule or defaults.schedule,
+        guidance=defaults.guidance if options.guidance is None else options.guidance,
+        seed=options.seed,
+    )
+    samplings = [replace(first, steps=steps) for steps in options.steps or (defaults.steps,)]
+    if first.schedule == "discrete" and samplings[-1].steps > N_TRAINING_STEPS:
+        raise UsageError(f"--steps {samplings[-1].steps}: the discrete schedule has at most {N_TRAINING_STEPS}")
+    return samplings
+
+
+def _labels(names: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """The voices' names, or where two are alike the folders they came from."""
+    for labels in (names, [Path(argument).name for argument in arguments]):
+        if len(set(labels)) == len(labels):
+            return list(labels)
+    return list(arguments)
+
+
+def _hashes(voice: "Voice") -> dict[str, str]:
+    """Of the files that make the voice; a folder may hold others beside them."""
+    from specdiff_cli.weights.lock import file_sha256
+
+    files = sorted(path for path in voice.folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
+    return {path.relative_to(voice.folder).as_posix(): file_sha256(path) for path in files}
+
+
+def _circumstances(
+    soundfont: Path | None,
+    gain: float | None,
+    ear: "OnnxTranscriber | None",
+    max_seconds: float,
+    hashes: list[dict[str, Any]],
+) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    from specdiff_cli.train.soundfont import GAIN
+    from specdiff_cli.weights.lock import file_sha256
+
+    return {
+        "max_seconds": max_seconds,
+        "soundfont": None if soundfont is None else soundfont.name,
+        "soundfont_sha256": None if soundfont is None else file_sha256(soundfont),
+        "gain": GAIN if gain is None else gain,
+        "transcriber": None if ear is None else ear.name,
+        "transcriber_sha256": None if ear is None else ear.sha256,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "voices": hashes,
+    }
+
+
+def _say_first(evaluation: "Evaluation", subjects: "Sequence[Subject]") -> None:
+    n_renders = sum(len(subject.samplings) for subject in subjects)
+    total_s = sum(piece.duration_s(evaluation.max_seconds) for piece in evaluation.pieces)
+    say(f"{len(evaluation.pieces)} pieces, {total_s:.0f} s; {n_renders} renders of each")
+
+
+def _say_event(event: "Event") -> None:
+    measured = event.measured
+    parts = [f"log-mel L1 {measured.likeness.log_mel_l1:.3f}"]
+    if measured.onsets is not None:
+        parts.append(f"onset F1 {measured.onsets.f1:.3f}")
+    if measured.elapsed_s:
+        parts.append(f"{measured.duration_s / measured.elapsed_s:.1f} × realtime")
+    say(f"[{event.index + 1}/{event.n_pieces}] {event.piece} · {event.label}: {', '.join(parts)}")
+    for change in measured.changes:
+        say(f"    {change}")

@@ -1,0 +1,193 @@
+"""``specdiff train vocoder``: a corpus to the network of a voice's vocoder."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specdiff_cli.cli.console import clock, say, stderr_console
+from specdiff_cli.cli.guard import Terminated
+from specdiff_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from specdiff_cli.train.vocoder import Report, Trainer
+
+
+def train_vocoder(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Sizes and settings.", show_default=False)],
+    corpus: Annotated[Path, typer.Option(metavar="DIR", help="A corpus of specdiff train data.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run; goes on if it holds one.")
+    ],
+    start_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A vocoder.safetensors of the same sizes, to train on from its weights."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Length of the run.", show_default="the config's")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Train the vocoder of a voice: log-mel to sound.
+
+    RUN receives vocoder.safetensors (what a voice ships), its sizes and how
+    good it is, a log, and the state from which the same call goes on bit for
+    bit. Ctrl-C saves and stops; once more stops at once. examples/train/vocoder.toml
+    is a configuration with every key explained.
+
+    \b
+    Examples:
+      specdiff train vocoder vocoder.toml --corpus corpus --out runs/vocoder
+      specdiff train vocoder vocoder.toml --corpus corpus --out runs/finer --steps 600 \\
+          --start-from runs/vocoder/vocoder.safetensors
+
+    \b
+    Exit codes: 0 done, 1 the numbers ran away (NaN), 2 usage (settings, corpus, finished run), 4 weights,
+    5 output, 6 device or memory, 130 interrupted and 143 terminated (both saved, to be resumed).
+    """
+    if threads is not None and not 1 <= threads <= 1024:
+        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    from specdiff_cli.devices import check_device_name
+
+    check_device_name(device)
+    import torch
+
+    from specdiff_cli.devices import resolve_device
+
+    try:
+        from specdiff_cli.train.vocoder import Trainer, read_vocoder_settings
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; install specdiff with its 'train' extra") from None
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings, sizes = read_vocoder_settings(config, steps)
+    trainer = Trainer(corpus, out, settings, sizes, resolve_device(device), start_from)
+    if not quiet:
+        say(_introduction(trainer, out))
+    began_s = time.monotonic()
+    with _stop_signals() as stop, _display(quiet) as show:
+        finished = trainer.run(show, stop)
+    if not finished:
+        say(f"{out}: saved at step {trainer.step} of {settings.n_steps}; the same command goes on from there")
+        raise stop.error()
+    if not quiet:
+        say(f"{out}: {trainer.step} steps, {clock(time.monotonic() - began_s)} · {trainer.measure()} (quality.json)")
+
+
+def _introduction(trainer: "Trainer", out: Path) -> str:
+    n_parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    going_on = f", goes on at step {trainer.step}" if trainer.step else ""
+    hours = sum(len(piece) for piece in trainer.corpus.pieces) / 16_000 / 3600
+    return (
+        f"{out}: {n_parameters / 1e6:.2f} M parameters, head {trainer.sizes.head}, {len(trainer.corpus.pieces)} pieces "
+        f"of {hours:.1f} h, {trainer.device} {str(trainer.half).removeprefix('torch.')}{going_on}"
+    )
+
+
+class _Stop:
+    """Whether a signal asked for the end of the run."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+
+    def __call__(self) -> bool:
+        return self._number is not None
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """The first one lets the step end and the run be saved; after it Ctrl-C ends at once.
+
+        Others change nothing then: `timeout` and some shells send SIGTERM twice.
+        """
+        if self._number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._number = self._number or number
+
+    def error(self) -> BaseException:
+        """What the command ends with."""
+        return KeyboardInterrupt() if self._number == signal.SIGINT else Terminated()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            if before[number] is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(number, stop.on_signal)
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _display(quiet: bool) -> Iterator[Any]:
+    """What draws a report: a live line on a terminal, a plain one every few steps elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield _Lines(quiet)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None))
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=stderr_console(), transient=True) as progress:
+        yield _Bar(progress)
+
+
+class _Lines:
+    """Plain lines; nothing with ``--quiet``."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def __call__(self, report: "Report") -> None:
+        if (report.means or report.quality) and not self._quiet:
+            say(_described(report))
+
+
+class _Bar:
+    """The live line; measured quality stays above it."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._start: tuple[float, int] | None = None
+        self._losses = ""
+
+    def __call__(self, report: "Report") -> None:
+        now_s = time.monotonic()
+        began_s, first = self._start = self._start or (now_s, report.step)
+        pace = (report.step - first) / (now_s - began_s) if report.step > first else 0.0
+        if report.means:
+            self._losses = _losses(report)
+        if report.quality is not None:
+            self._progress.console.print(f"step {report.step}: {report.quality}")
+        self._progress.update(
+            self._task,
+            completed=report.step,
+            total=report.n_steps,
+            description=f"step {report.step}/{report.n_steps} {pace:.1f} steps/s {self._losses}",
+        )
+
+
+def _described(report: "Report") -> str:
+    measured = "" if report.quality is None else str(report.quality)
+    return f"step {report.step}/{report.n_steps}: {' · '.join(filter(None, (_losses(report), measured)))}"
+
+
+def _losses(report: "Report") -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in report.means.items())

@@ -1,0 +1,79 @@
+"""Signals: the first one cleans up, a second Ctrl-C does not wait for it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+#: A command with an unfinished file, whose cleaning up takes very long.
+SLOW_TO_CLEAN = """
+import time
+from pathlib import Path
+from specdiff_cli.audio.pending import PendingFile
+from specdiff_cli.cli.guard import guarded
+import typer
+
+def command():
+    PendingFile(Path("a.wav").absolute(), overwrite=False).open()
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaning", flush=True)
+        time.sleep({cleaning_s})
+try:
+    guarded(command)()
+except typer.Exit as error:
+    raise SystemExit(error.exit_code)
+"""
+
+
+def start(folder: Path, *, cleaning_s: float, sigint: signal.Handlers = signal.SIG_DFL) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_CLEAN.format(cleaning_s=cleaning_s)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint) and None,
+    )
+
+
+def wait_for(process: "subprocess.Popen[bytes]", word: bytes) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == word
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    with start(tmp_path, cleaning_s=60) as process:
+        wait_for(process, b"working")
+        assert len(os.listdir(tmp_path)) == 1
+        process.send_signal(signal.SIGINT)
+        wait_for(process, b"cleaning")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_second_sigterm_changes_nothing(tmp_path: Path) -> None:
+    # `timeout` sends it to the process and once more to its group.
+    with start(tmp_path, cleaning_s=0.5) as process:
+        wait_for(process, b"working")
+        process.send_signal(signal.SIGTERM)
+        wait_for(process, b"cleaning")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, b"terminated\n")
+
+
+def test_what_runs_in_the_background_ignores_ctrl_c(tmp_path: Path) -> None:
+    with start(tmp_path, cleaning_s=0, sigint=signal.SIG_IGN) as process:
+        wait_for(process, b"working")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, b"terminated\n")

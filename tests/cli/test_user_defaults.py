@@ -1,0 +1,101 @@
+"""Where settings come from: command line, environment, user file, the voice's default, in this order."""
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+from midi_files import midi_bytes, note
+from random_voices import write_voice_folder
+from typer.testing import CliRunner, Result
+
+from specdiff_cli.cli import options, render
+from specdiff_cli.cli.app import app
+from specdiff_cli.cli.user_defaults import KEYS, config_path, read_defaults
+from specdiff_cli.errors import UsageError
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("a.mid").write_bytes(midi_bytes(note(0, 240, 0, 60)))
+    write_voice_folder(tmp_path / "voice")
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("SPECDIFF_CONFIG", str(path))
+    path.write_text('model = "voice"\nsteps = 5\nseed = 4\noutput-template = "{stem}.{steps}.{seed}.wav"\n')
+    return path
+
+
+def planned(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["render", "a.mid", "--dry-run", *arguments])
+
+
+def test_the_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "a.5.4.wav" in planned().stdout
+    monkeypatch.setenv("SPECDIFF_STEPS", "6")
+    assert "a.6.4.wav" in planned().stdout
+    assert "a.7.4.wav" in planned("--steps", "7").stdout
+    monkeypatch.delenv("SPECDIFF_STEPS")
+    config.write_text("")
+    result = planned("-m", "voice", "--output-template", "{stem}.{steps}.wav")
+    assert "a.2.wav" in result.stdout  # the voice's own
+
+
+def test_verbose_says_where_a_setting_comes_from(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECDIFF_STEPS", "6")
+    told = planned("--verbose").stderr
+    assert "--steps 6: from the environment" in told
+    assert f"--seed 4: from {config}" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle = 'x'", "unknown key modle; known are model, preset, steps"),
+        ("steps = 'many'", "steps is 'many', expected a whole number"),
+        ("steps = 2.5", "steps is 2.5, expected a whole number"),
+        ("seed = true", "seed is True, expected a whole number"),
+        ("model = 3", "model is 3, expected a text"),
+        ("tail = 'x'", "expected a number"),
+        ("steps = ", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_one_line_and_no_obstacle_to_help(config: Path, text: str, message: str) -> None:
+    config.write_text(text)
+    result = planned()
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert str(config) in line
+    assert CliRunner().invoke(app, ["render", "--help"]).exit_code == 0
+
+
+def test_a_wrong_variable_is_named(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECDIFF_CONFIG", "missing.toml")
+    result = planned()
+    assert result.exit_code == 2
+    assert "SPECDIFF_CONFIG: missing.toml: no such file" in result.stderr
+
+
+def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPECDIFF_CONFIG")
+    assert config_path() == Path(platformdirs.user_config_dir("specdiff", appauthor=False), "config.toml")
+
+
+def test_no_file_means_no_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPECDIFF_CONFIG")
+    monkeypatch.setattr(platformdirs, "user_config_dir", lambda *_, **__: str(tmp_path))
+    assert read_defaults() == {}
+    (tmp_path / "config.toml").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_defaults()
+
+
+def test_every_key_is_an_option_with_a_variable() -> None:
+    import typer
+
+    command = typer.main.get_command(app).commands["render"]  # type: ignore[attr-defined]
+    variables = {parameter.opts[0].removeprefix("--"): parameter.envvar for parameter in command.params}
+    for key in KEYS:
+        assert variables[key] == "SPECDIFF_" + key.upper().replace("-", "_")
+    assert {key for key, variable in variables.items() if variable} == set(KEYS)
+    assert render.opt is options
