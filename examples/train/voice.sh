@@ -17,17 +17,29 @@ fi
 soundfont=$1 midi=$2 out=$3 kind=${4:-cpu}
 here=$(cd "$(dirname "$0")" && pwd)
 case $kind in
-    cpu) hours=12 model=tiny.toml vocoder=vocoder.toml steps=2 ;;
-    gpu) hours=30 model=tiny-gpu.toml vocoder=vocoder-gpu.toml steps=4 ;;
-    smoke) hours=0.1 model=smoke.toml vocoder=vocoder-smoke.toml steps=1 ;;
+    cpu) hours=12 held_out=0.02 model=tiny.toml vocoder=vocoder.toml steps=2 ;;
+    gpu) hours=30 held_out=0.02 model=tiny-gpu.toml vocoder=vocoder-gpu.toml steps=4 ;;
+    smoke) hours=0.1 held_out=0.25 model=smoke.toml vocoder=vocoder-smoke.toml steps=1 ;;
     *) echo "voice.sh: $kind is not cpu, gpu or smoke" >&2; exit 2 ;;
 esac
 name=${NAME:-mine}
 
-specdiff train data --out "$out/corpus" --soundfont "$soundfont" --midi "$midi" --hours "$hours" --seed 1
-specdiff train model "$here/$model" --corpus "$out/corpus" --out "$out/runs/model"
-specdiff train vocoder "$here/$vocoder" --corpus "$out/corpus" --out "$out/runs/vocoder"
-specdiff train export "$out/runs/model" --vocoder "$out/runs/vocoder" --voice "$out/voices/$name" --steps "$steps" --overwrite
+# A run that is finished refuses to go on; its mark says so across calls.
+once() {
+    local mark="$out/runs/$1.finished"
+    shift
+    if [ -e "$mark" ]; then return; fi
+    "$@"
+    touch "$mark"
+}
+
+specdiff train data --out "$out/corpus" --soundfont "$soundfont" --midi "$midi" --hours "$hours" --seed 1 \
+    --validation-share "$held_out"
+mkdir -p "$out/runs"
+once model specdiff train model "$here/$model" --corpus "$out/corpus" --out "$out/runs/model"
+once vocoder specdiff train vocoder "$here/$vocoder" --corpus "$out/corpus" --out "$out/runs/vocoder"
+specdiff train export "$out/runs/model" --vocoder "$out/runs/vocoder" --voice "$out/voices/$name" \
+    --steps "$steps" --overwrite
 specdiff evaluate "$out/voices/$name" --compare tiny --midi "$out/corpus/validation" --soundfont "$soundfont" \
     --max-seconds 20 --no-transcriber -o "$out/report" --overwrite
 
