@@ -184,7 +184,7 @@ def _check_installed() -> None:
     import importlib.util
 
     if importlib.util.find_spec("scipy") is None:
-        raise UsageError("evaluation needs scipy: run \"pip install 'specdiff[train]'\"")
+        raise UsageError("evaluation needs scipy: run \"pip install 'specdiff[evaluate]'\"")
 
 
 def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "OnnxTranscriber":
