@@ -135,9 +135,11 @@ n_note_layers = 1
 n_context_layers = 1
 n_decoder_layers = 1
 note_layout = true
+note_templates = true
 objective = "x0"
 [train]
 n_steps = 4
+n_template_steps = 1
 batch_size = 2
 precision = "float32"
 log_every_steps = 1
