@@ -154,7 +154,7 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
         kinds = sorted(report["ignored"].items(), key=lambda item: (-item[1], item[0]))
         yield "the models ignore " + ", ".join(f"{name} ({count})" for name, count in kinds)
         if {"channel volume", "expression"} & report["ignored"].keys():
-            yield "voices that know loud from soft, as the bundled one, follow volume and expression at each note's start"
+            yield "voices that know loud from soft, as the bundled one, follow volume and expression at note starts"
     if report["n_unclosed_notes"]:
         yield f"{_count(report['n_unclosed_notes'], 'note')} never closed: ended with their track"
     if report["n_zero_length_notes"]:
