@@ -95,7 +95,8 @@ def inspect_audio(path: Path) -> AudioFile:
     except OSError as error:
         raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
     except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a NUL character in the name
-        raise AudioFileError(f"{path}: is not an audio file that can be read ({reason(error).rstrip('.')})") from None
+        detail = getattr(error, "error_string", None) or reason(error)  # without the object that libsndfile names first
+        raise AudioFileError(f"{path}: is not an audio file that can be read ({detail.rstrip('.')})") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import say, working
+from specdiff_cli.cli.console import count, say, working
 from specdiff_cli.cli.inputs import expand
 from specdiff_cli.errors import UsageError
 
@@ -184,7 +184,7 @@ def _check_installed() -> None:
     import importlib.util
 
     if importlib.util.find_spec("scipy") is None:
-        raise UsageError("evaluation needs scipy: run \"pip install 'specdiff[evaluate]'\"")
+        raise UsageError("evaluation needs scipy: run \"pip install '.[evaluate]'\" in a copy of specdiff")
 
 
 def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "OnnxTranscriber":
@@ -304,7 +304,7 @@ def _circumstances(
 def _say_first(evaluation: "Evaluation", subjects: "Sequence[Subject]") -> None:
     n_renders = sum(len(subject.samplings) for subject in subjects)
     total_s = sum(piece.duration_s(evaluation.max_seconds) for piece in evaluation.pieces)
-    say(f"{len(evaluation.pieces)} pieces, {total_s:.0f} s; {n_renders} renders of each")
+    say(f"{count(len(evaluation.pieces), 'piece')}, {total_s:.0f} s; {count(n_renders, 'render')} of each")
 
 
 def _say_event(event: "Event") -> None:

@@ -25,6 +25,10 @@ FIELDS = {
 _SPEC_PATTERN = re.compile(r"0?\d{0,2}")  # a width, for {index:03}
 
 
+#: What players know by these names, and libsndfile or we do not write.
+OTHER_SUFFIXES = (".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mid", ".midi")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One input and where its audio goes; ``target`` None is standard output.
@@ -87,8 +91,11 @@ def _is_folder(output: str) -> bool:
 
 
 def format_of(output: str | None, template: str | None) -> str:
-    """The format that the output's suffix asks for, else WAV."""
+    """The format that the output's suffix asks for, else WAV. Raises UsageError for suffixes of other sound files."""
     name = template if template is not None else output
+    suffix = Path(name).suffix.lower() if name else ""
+    if suffix in OTHER_SUFFIXES:
+        raise UsageError(f"{name}: {suffix} cannot be written; use .wav or .flac (or --format, to insist on the name)")
     return "flac" if name is not None and name.lower().endswith(".flac") else "wav"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.cli.console import clock, say, stderr_console
+from specdiff_cli.cli.console import clock, count, say, stderr_console
 from specdiff_cli.errors import UsageError
 
 ENSEMBLES = ("general-midi", "piano")
@@ -68,10 +68,14 @@ def train_data(
     if workers is not None and not 1 <= workers <= 1024:
         raise UsageError(f"--workers {workers}: must be between 1 and 1024")
     try:
+        import pyloudnorm  # noqa: F401 - asked for later, and together with the rest
+
         from specdiff_cli.train.compose import SOLO_PIANO, ComposeConfig
         from specdiff_cli.train.corpus import CorpusConfig, make_corpus
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; install specdiff with its 'train' extra") from None
+        raise UsageError(
+            f"making a corpus needs {error.name}: run \"pip install '.[train]'\" in a copy of specdiff"
+        ) from None
     config = CorpusConfig(
         seed=seed,
         soundfont=str(soundfont),
@@ -87,8 +91,7 @@ def train_data(
     ready, ready_h = _follow(done, quiet)
     if not quiet:
         elapsed_s = time.monotonic() - began_s
-        speed = ready_h * 3600 / elapsed_s
-        say(f"{out}: {ready} pieces, {ready_h:.2f} h, in {clock(elapsed_s)} ({speed:.0f} × realtime)")
+        say(f"{out}: {count(ready, 'piece')}, {ready_h:.2f} h, complete after {clock(elapsed_s)}")
 
 
 def _follow(made: Iterable[tuple[int, int, float]], quiet: bool) -> tuple[int, float]:

@@ -183,7 +183,9 @@ class CorpusFiles:
             raise UsageError(f"{folder}: holds no pieces (train/*.npz); make a corpus with specdiff train data")
         for part, paths in zip(("train", "validation"), parts, strict=True):
             if not paths:
-                raise UsageError(f"{folder}: has no {part} part ({part}/*.npz); make the corpus longer")
+                raise UsageError(
+                    f"{folder}: has no {part} part ({part}/*.npz); make it with more --hours or --validation-share"
+                )
         return cls(folder, *parts)
 
     @property

@@ -202,7 +202,9 @@ def make_corpus(
     """
     pieces = plan(config, math.ceil(hours * 3600 / MEAN_PIECE_S))
     soundfont = Path(config.soundfont)
-    gain = calibrated_gain(soundfont, config.loudness_lufs, compose_config)
+    gain = _known_gain(folder, config, compose_config)
+    if gain is None:
+        gain = calibrated_gain(soundfont, config.loudness_lufs, compose_config)
     _check_settings(folder, config, compose_config, gain)
     with _only_maker(folder):
         yield from _make_pieces(folder, pieces, soundfont, gain, workers, compose_config)
@@ -240,16 +242,30 @@ def _only_maker(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> None:
+def _record(config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> str:
+    """What ``corpus.json`` says. The soundfont is known by what it holds: where it lies may change."""
     record = {
         "composer_version": COMPOSER_VERSION,
-        # The soundfont is known by what it holds: where it lies may change.
         "corpus": asdict(config) | {"soundfont": Path(config.soundfont).name},
         "soundfont_sha256": file_sha256(Path(config.soundfont)),
         "gain": gain,
         "composer": asdict(compose_config),
     }
-    settings = json.dumps(record, indent=2) + "\n"
+    return json.dumps(record, indent=2) + "\n"
+
+
+def _known_gain(folder: Path, config: CorpusConfig, compose_config: ComposeConfig) -> float | None:
+    """The gain of a corpus that was begun with the same settings, so that it need not be measured again."""
+    try:
+        text = (folder / "corpus.json").read_text()
+        gain = float(json.loads(text)["gain"])
+        return gain if text == _record(config, compose_config, gain) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> None:
+    settings = _record(config, compose_config, gain)
     path = folder / "corpus.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -143,7 +143,9 @@ class OnnxTranscriber:
         try:
             import onnxruntime
         except ImportError:
-            raise UsageError("the transcriber needs onnxruntime: run \"pip install 'specdiff[evaluate]'\"") from None
+            raise UsageError(
+                "the transcriber needs onnxruntime: run \"pip install '.[evaluate]'\" in a copy of specdiff"
+            ) from None
         path = path or find_model()
         try:
             content = path.read_bytes()

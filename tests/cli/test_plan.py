@@ -109,3 +109,9 @@ def test_impossible_plans(folder: Path) -> None:
 def test_the_suffix_chooses_the_format() -> None:
     assert [format_of("a.FLAC", None), format_of("a.wav", None), format_of(None, None)] == ["flac", "wav", "wav"]
     assert format_of("out.flac", "{stem}.wav") == "wav"
+
+
+def test_suffixes_that_cannot_be_written_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"x\.mp3: \.mp3 cannot be written"):
+        format_of("x.mp3", None)
+    assert [format_of(name, None) for name in ("x.flac", "x.FLAC", "x", "x.out", None)] == ["flac", "flac"] + ["wav"] * 3
