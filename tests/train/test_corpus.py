@@ -173,6 +173,17 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
             refused()
 
 
+def test_a_corpus_that_is_begun_again_keeps_its_gain(tmp_path: Path) -> None:
+    (tmp_path / "font.sf2").write_bytes(b"font")
+    config = replace(_config(), soundfont=str(tmp_path / "font.sf2"))
+    assert corpus_module._known_gain(tmp_path, config, SHORT) is None
+    corpus_module._check_settings(tmp_path, config, SHORT, 0.65)
+    assert corpus_module._known_gain(tmp_path, config, SHORT) == 0.65
+    assert corpus_module._known_gain(tmp_path, replace(config, seed=9), SHORT) is None
+    (tmp_path / "font.sf2").write_bytes(b"another font")
+    assert corpus_module._known_gain(tmp_path, config, SHORT) is None
+
+
 def test_two_makers_of_one_folder_are_refused(tmp_path: Path) -> None:
     with corpus_module._only_maker(tmp_path):
         with pytest.raises(UsageError, match="another process"), corpus_module._only_maker(tmp_path):
