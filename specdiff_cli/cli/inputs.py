@@ -9,7 +9,7 @@ from pathlib import Path
 
 from specdiff_cli.errors import MidiError, UsageError
 
-MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".smf")
+MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".smf", ".rmi")
 STDIN = "-"
 
 

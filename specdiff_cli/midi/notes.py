@@ -1,13 +1,15 @@
 """MIDI files to notes in seconds.
 
 The rules are those of the reference system's readers (pretty_midi, then note-seq's sustain handling), so that a
-checkpoint sees the notes it was trained on, with three deliberate differences: tempo changes are read from every
-track, SMPTE divisions are honoured, and notes that are never closed end with their track instead of vanishing.
+checkpoint sees the notes it was trained on, with four deliberate differences: tempo changes are read from every
+track, SMPTE divisions are honoured, channels that GS, XG or GM2 messages make drum parts are drums, and notes that no
+note-off ever closes end at the next "all notes off", or else with their track, instead of vanishing.
 """
 
 import io
 import itertools
 import re
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -17,14 +19,18 @@ import mido
 from mido.midifiles.meta import KeySignatureError
 
 from specdiff_cli.errors import MidiError
+from specdiff_cli.midi import chunks
+from specdiff_cli.midi.drum_parts import DrumParts
 from specdiff_cli.midi.levels import ChannelLevels
 from specdiff_cli.midi.tempo import TempoMap
 
-DRUM_CHANNEL = 9
 SUSTAIN_CONTROLLER = 64
+SILENCE_CONTROLLERS = (120, 123)  # all sound off, all notes off
 SUSTAIN_ON_FROM = 64
 DEFAULT_MAX_DURATION_S = 3 * 3600.0
 MAX_FILE_BYTES = 16 * 1024 * 1024  # millions of notes; mido needs about a hundred bytes of memory for each byte
+MAX_NOTES = 2_000_000
+MAX_TRACKS = 4096
 MAX_DELTA_TICKS = 0x0FFF_FFFF  # four bytes of seven bits, the most the format allows
 MAX_DETAIL_CHARS = 120
 
@@ -101,8 +107,9 @@ def read_midi(path: Path | str, *, max_duration_s: float = DEFAULT_MAX_DURATION_
     """Read a MIDI file.
 
     Raises:
-        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2, without notes, or lasts longer
-            than ``max_duration_s``. The message is one line that names the file and the remedy.
+        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2, without notes, of more than
+            ``MAX_NOTES`` notes or ``MAX_TRACKS`` tracks, or lasts longer than ``max_duration_s``. The message is one
+            line that names the file and the remedy.
     """
     path = Path(path)
     return parse_midi(read_bytes(path), str(path), max_duration_s=max_duration_s)
@@ -113,6 +120,9 @@ def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DU
     midi = _parse_with_mido(data, name)
     if any(message.time > MAX_DELTA_TICKS for track in midi.tracks for message in track):
         raise _damaged(name, "it holds a time of more than four bytes")
+    n_onsets = sum(message.type == "note_on" and message.velocity > 0 for track in midi.tracks for message in track)
+    if n_onsets > MAX_NOTES:
+        raise MidiError(f"{name}: holds {n_onsets} notes, more than the limit of {MAX_NOTES}; split it into parts")
     tempo_map = TempoMap.from_midi(midi)
     last_tick = max((sum(message.time for message in track) for track in midi.tracks), default=0)
     last_s = tempo_map.seconds(last_tick)
@@ -121,7 +131,7 @@ def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DU
             f"{name}: lasts {_hours(last_s)} by its own clock, more than the limit of {_hours(max_duration_s)}; "
             "one delta time or tempo is probably corrupt (raise the limit with --max-duration if it is not)"
         )
-    reader = _TrackReader(tempo_map, ChannelLevels.from_midi(midi))
+    reader = _TrackReader(tempo_map, ChannelLevels.from_midi(midi), DrumParts.from_midi(midi))
     tracks = [reader.read(index, track) for index, track in enumerate(midi.tracks)]
     notes = _apply_sustain(reader.instruments)
     if not notes:
@@ -165,15 +175,19 @@ def read_bytes(path: Path) -> bytes:
 def _parse_with_mido(data: bytes, name: str) -> mido.MidiFile:
     if not data:
         raise MidiError(f"{name}: is empty; export it again")
+    if chunks.is_riff(data):
+        data = chunks.unwrap_riff(data, name)
     if data[:4] != b"MThd":
         raise MidiError(f"{name}: is not a standard MIDI file (it does not begin with MThd)")
     if _ENDLESS_NUMBER.search(data):
         raise _damaged(name, "it holds a number of more than a thousand bytes")
+    n_tracks = int.from_bytes(data[10:12], "big")
+    if MAX_TRACKS < n_tracks <= 0x7FFF:
+        raise MidiError(f"{name}: says it has {n_tracks} tracks, more than the limit of {MAX_TRACKS}; export it again")
     try:
-        midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
+        midi = mido.MidiFile(file=io.BytesIO(chunks.plain_tracks(data)), clip=True)
     except _MIDO_ERRORS as error:
         raise _damaged(name, _mido_detail(error)) from None
-    n_tracks = int.from_bytes(data[10:12], "big")
     if n_tracks != len(midi.tracks):  # mido reads more than 32767 as a negative number, and then no track at all
         raise _damaged(name, f"its header says {n_tracks} tracks")
     if midi.type == 2:
@@ -203,7 +217,7 @@ def _damaged(name: str, detail: str) -> MidiError:
 
 @dataclass(slots=True)
 class _Instrument:
-    """Notes of one (program, channel, track), and the pedal moves that act on them: (seconds, is_down)."""
+    """Notes of one (program, channel, track, drums or not), and its pedal moves: (seconds, is_down)."""
 
     notes: list[Note]
     pedal: list[tuple[float, bool]]
@@ -212,10 +226,11 @@ class _Instrument:
 class _TrackReader:
     """Collects notes per (program, channel, track), as pretty_midi does."""
 
-    def __init__(self, tempo_map: TempoMap, levels: ChannelLevels) -> None:
+    def __init__(self, tempo_map: TempoMap, levels: ChannelLevels, drum_parts: DrumParts) -> None:
         self._tempo_map = tempo_map
         self._levels = levels
-        self._instruments: dict[tuple[int, int, int], _Instrument] = {}
+        self._drum_parts = drum_parts
+        self._instruments: dict[tuple[int, int, int, bool], _Instrument] = {}
         # Pedal moves seen before the first note of their instrument was closed. pretty_midi hands one and the
         # same list to every later instrument of that (channel, track), so they all share further moves too.
         self._early_pedal: dict[tuple[int, int], list[tuple[float, bool]]] = {}
@@ -231,6 +246,7 @@ class _TrackReader:
         """Read one track; message times are deltas in ticks."""
         open_notes: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         programs = [0] * 16
+        silences: defaultdict[int, list[int]] = defaultdict(list)  # ticks at which a channel was told to be silent
         n_notes = 0
         tick = 0
         for message in track:
@@ -249,10 +265,14 @@ class _TrackReader:
                     else:
                         self.n_zero_length_notes += len(kept)
                     n_notes += len(closed)
+                    if closed and silences[message.channel] and closed[0][0] < silences[message.channel][-1]:
+                        self.ignored["all notes off"] += 1  # the reference lets a note last until its note-off
                     self._close(closed, tick, key, programs[message.channel], track_index)
             elif kind == "program_change":
                 programs[message.channel] = message.program
             elif kind == "control_change":
+                if message.control in SILENCE_CONTROLLERS:
+                    silences[message.channel].append(tick)
                 self._control(message, tick, programs[message.channel], track_index)
             elif kind == "pitchwheel":
                 if message.pitch:  # a bend back to the centre asks for nothing
@@ -263,12 +283,31 @@ class _TrackReader:
             elif kind == "sysex":
                 self.ignored["system exclusive"] += 1
         for key, starts in open_notes.items():
-            hanging = [start for start in starts if start[0] < tick]
-            self.n_unclosed_notes += len(hanging)
-            self.n_zero_length_notes += len(starts) - len(hanging)
-            n_notes += len(hanging)
-            self._close(hanging, tick, key, programs[key[0]], track_index)
+            n_notes += self._close_hanging(starts, silences[key[0]], tick, key, programs[key[0]], track_index)
         return TrackInfo(name=track.name, n_messages=len(track), n_notes=n_notes)
+
+    def _close_hanging(
+        self,
+        starts: list[tuple[int, int]],
+        silences: list[int],
+        last_tick: int,
+        key: tuple[int, int],
+        program: int,
+        track: int,
+    ) -> int:
+        """End notes without a note-off where their channel next falls silent, or with the track; how many there are."""
+        n_notes = 0
+        for start in starts:
+            index = bisect_right(silences, start[0])
+            is_silenced = index < len(silences)
+            end_tick = silences[index] if is_silenced else last_tick
+            if end_tick > start[0]:
+                n_notes += 1
+                self.n_unclosed_notes += not is_silenced
+                self._close([start], end_tick, key, program, track)
+            else:
+                self.n_zero_length_notes += 1
+        return n_notes
 
     def _close(
         self, starts: list[tuple[int, int]], end_tick: int, key: tuple[int, int], program: int, track: int
@@ -276,21 +315,26 @@ class _TrackReader:
         if not starts:
             return
         channel, pitch = key
-        instrument = self._instruments.get((program, channel, track))
-        if instrument is None:
-            instrument = _Instrument(notes=[], pedal=self._early_pedal.get((channel, track), []))
-            self._instruments[program, channel, track] = instrument
         end_s = self._tempo_map.seconds(end_tick)
         for start_tick, velocity in starts:
             start_s = self._tempo_map.seconds(start_tick)
             level = self._levels.of_note(channel, start_tick, end_tick)
-            note = Note(start_s, end_s, pitch, velocity, program, channel == DRUM_CHANNEL, channel, track, level)
-            instrument.notes.append(note)
+            is_drum = self._drum_parts.at(channel, start_tick)
+            note = Note(start_s, end_s, pitch, velocity, program, is_drum, channel, track, level)
+            self._instrument(program, channel, track, is_drum).notes.append(note)
+
+    def _instrument(self, program: int, channel: int, track: int, is_drum: bool) -> _Instrument:
+        instrument = self._instruments.get((program, channel, track, is_drum))
+        if instrument is None:
+            instrument = _Instrument(notes=[], pedal=self._early_pedal.get((channel, track), []))
+            self._instruments[program, channel, track, is_drum] = instrument
+        return instrument
 
     def _pedal_list(self, program: int, channel: int, track: int) -> list[tuple[float, bool]]:
-        instrument = self._instruments.get((program, channel, track))
-        if instrument is not None:
-            return instrument.pedal
+        for is_drum in (False, True):  # of a part that is both, drums have no use for the pedal
+            instrument = self._instruments.get((program, channel, track, is_drum))
+            if instrument is not None:
+                return instrument.pedal
         return self._early_pedal.setdefault((channel, track), [])
 
     def _control(self, message: mido.Message, tick: int, program: int, track: int) -> None:
@@ -320,8 +364,6 @@ _IGNORED_CONTROLLERS = {
     84: ("portamento", 0),
     91: ("reverb", 0),
     93: ("chorus", 0),
-    120: ("all sound off", 0),
-    123: ("all notes off", 0),
 }
 
 

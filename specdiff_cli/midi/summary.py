@@ -38,21 +38,21 @@ class InstrumentSummary:
 
 def summarize_instruments(notes: Iterable[Note]) -> list[InstrumentSummary]:
     """One entry per instrument that plays, ordered by track, channel and program."""
-    by_instrument: defaultdict[tuple[int, int, int], list[Note]] = defaultdict(list)
+    by_instrument: defaultdict[tuple[int, int, int, bool], list[Note]] = defaultdict(list)
     for note in notes:
-        by_instrument[note.track, note.channel, note.program].append(note)
+        by_instrument[note.track, note.channel, note.program, note.is_drum].append(note)
     return [
         InstrumentSummary(
             track=track,
             channel=channel,
             program=program,
-            is_drum=own[0].is_drum,
+            is_drum=is_drum,
             n_notes=len(own),
             lowest_pitch=min(note.pitch for note in own),
             highest_pitch=max(note.pitch for note in own),
             polyphony=max_polyphony(own),
         )
-        for (track, channel, program), own in sorted(by_instrument.items())
+        for (track, channel, program, is_drum), own in sorted(by_instrument.items())
     ]
 
 

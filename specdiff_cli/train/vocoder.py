@@ -10,8 +10,8 @@ weights from just before that, to compare.
 import copy
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,16 @@ class VocoderJournal(Journal):
             self._writer.add_audio(f"piece {i}/{name}", audio.clamp(-1, 1)[None], step, sample_rate=SAMPLE_RATE_HZ)
 
 
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Spectra of near-silence are full of denormal numbers, which this kind of arithmetic pays dearly for."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 class Trainer:
     """One run: network, averaged network, discriminator, optimisers, corpus, and where they are saved.
 
@@ -105,8 +115,6 @@ class Trainer:
         start_from: Path | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
-        # spectra of near-silence are full of denormal numbers, which this kind of arithmetic pays dearly for
-        torch.set_flush_denormal(True)
         self.config, self.sizes, self.out = config, sizes, out
         self.device = device or torch.device("cpu")
         self.settings = json.loads(json.dumps({"vocoder": asdict(sizes), "train": asdict(config)}))
@@ -220,7 +228,7 @@ class Trainer:
         began_s, first_step = time.monotonic(), self.step
         folder = RunFolder(self.out)
         folder.create()
-        with closing(VocoderJournal(folder, self.step)) as journal:
+        with _without_denormals(), closing(VocoderJournal(folder, self.step)) as journal:
             if not (self.out / "quality.json").exists():
                 journal.listen(self.step, "recording", self._heard)
             if self.starts_from_weights and self.step == 0:

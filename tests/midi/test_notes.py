@@ -78,7 +78,10 @@ def test_what_mido_raises_becomes_one_line(raised: type[Exception], dump: str) -
     [
         (b"", "is empty"),
         (b"This is not music.\n", "is not a standard MIDI file"),
-        (b"RIFF\x10\0\0\0RMIDdata", "is not a standard MIDI file"),
+        (b"RIFF\x10\0\0\0WAVEdata", "is not a standard MIDI file"),
+        (b"RIFF\x10\0\0\0RMIDdata", "is a RIFF file without MIDI data"),
+        (b"RIFF\x14\0\0\0RMIDdata\4\0\0\0text", "is not a standard MIDI file"),
+        (midi_header(1, 5000, 96) + midi_track(b"\0\xff\x2f\0") * 5000, "5000 tracks, more than the limit of 4096"),
         (from_hex(f"{HEADER} 4d54726b 00000004 00 ff 2f 00"), "holds no notes"),
         (from_hex(f"{HEADER} 4d54726b 00000008 00 90 3c 40  00 80 3c 00"), "holds no notes"),  # of no length
         (midi_header(1, 0, 96), "holds no notes"),
@@ -203,6 +206,36 @@ def test_notes_never_closed_end_with_their_track() -> None:
     assert song.n_unclosed_notes == 1
     assert song.n_zero_length_notes == 1  # begun on the last tick of its track
     assert [(round(found.end_s * TICKS_PER_S), found.program) for found in song.notes] == [(900, 5), (2000, 0)]
+
+
+@pytest.mark.parametrize("number", [120, 123])
+def test_all_notes_off_ends_what_no_note_off_ever_closes(number: int) -> None:
+    (on, _), (again, _), (other, _) = note(0, 0, 0, 60), note(500, 0, 0, 60), note(0, 0, 1, 62)
+    song = song_of([on, other, control(300, 0, number, 0), again, control(700, 0, number, 0)], end_tick=900)
+    ends = [(found.pitch, round(found.start_s * TICKS_PER_S), round(found.end_s * TICKS_PER_S)) for found in song.notes]
+    assert ends == [(60, 0, 300), (60, 500, 700), (62, 0, 900)]
+    assert song.n_unclosed_notes == 1  # the one that only the end of the track ends
+    assert song.ignored == {}
+
+
+def test_a_note_off_counts_more_than_all_notes_off_before_it() -> None:
+    # as the reference has it
+    song = song_of([*note(0, 500, 0, 60), control(300, 0, 123, 0), control(600, 0, 123, 0)])
+    assert [round(found.end_s * TICKS_PER_S) for found in song.notes] == [500]
+    assert song.ignored == {"all notes off": 1}
+
+
+def test_the_whole_range_of_pitches_and_velocities() -> None:
+    track = [item for pitch in range(128) for item in note(0, 480, 0, pitch, max(1, pitch))]
+    assert [(found.pitch, found.velocity) for found in song_of(track).notes] == [(n, max(1, n)) for n in range(128)]
+
+
+def test_too_many_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = midi_bytes([*note(0, 480, 0, 60), *note(0, 480, 0, 61)], note(0, 480, 0, 62))
+    monkeypatch.setattr(notes_module, "MAX_NOTES", 3)
+    assert len(parse_midi(data, "x.mid").notes) == 3
+    monkeypatch.setattr(notes_module, "MAX_NOTES", 2)
+    assert "holds 3 notes, more than the limit of 2" in refusal(data)
 
 
 def test_channel_ten_is_drums() -> None:
