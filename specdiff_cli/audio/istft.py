@@ -16,19 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from specdiff_cli.audio.griffin_lim import ANCHOR_FRAMES, AnchorGrid, Peaks, meet_bands
+from specdiff_cli.audio.griffin_lim import ANCHOR_FRAMES, AnchorGrid, Peaks
 from specdiff_cli.audio.mel import N_BINS, hann_window
-from specdiff_cli.audio.melgan import (
-    LOG_MAGNITUDE_MAX,
-    LOG_MAGNITUDE_MIN,
-    N_MEETING_UPDATES,
-    MelGan,
-    MelGanConfig,
-    Trunk,
-    compiled,
-    network_inputs,
-)
-from specdiff_cli.audio.vocoder import checked_mel
+from specdiff_cli.audio.melgan import MelGan, MelGanConfig, SpectralVocoder
 from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES
 
 _SMALLEST_ENVELOPE = 1e-2  # the first samples of a song lie under one rising window only: let them fade in, not blow up
@@ -103,27 +93,12 @@ def _add_halves(frames: torch.Tensor) -> torch.Tensor:
     return (frames[..., :HOP_SAMPLES] + late).flatten(-2)
 
 
-class IstftVocoder:
-    """The network compiled, and one inverse STFT. See ``audio.vocoder.Vocoder`` for the contract."""
+class IstftVocoder(SpectralVocoder):
+    """A phase of the network's own on top of the carried ones, and one inverse STFT."""
 
-    name = "melgan"
-
-    def __init__(self, network: Trunk, config: MelGanConfig) -> None:
-        self.config = config
-        self.context_frames = config.context_frames
-        self._network = compiled(network)
-
-    @torch.no_grad()
-    def invert(self, mel: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
-        """(n_frames, 128) log-mel in feature range to (n_frames * 320,) audio, float32."""
-        mel = checked_mel(mel)
-        if mel.shape[0] == 0:
-            return torch.empty(0)
-        spread, peaks = network_inputs(mel)
-        log_magnitude, cosine, sine, phase_cosine, phase_sine = (
-            output[0] for output in self._network(mel[None], spread[None])
-        )
-        magnitude = log_magnitude.clamp(2 * LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX).exp()
-        magnitude = meet_bands(magnitude, mel.exp(), N_MEETING_UPDATES)
-        carried = join_turns(peaks, peaks.turns + torch.atan2(sine, cosine), first_frame)
+    def _sound(
+        self, magnitude: torch.Tensor, peaks: Peaks, turns: torch.Tensor, more: list[torch.Tensor], first_frame: int
+    ) -> torch.Tensor:
+        phase_cosine, phase_sine = more
+        carried = join_turns(peaks, turns, first_frame)
         return overlap_add(torch.polar(magnitude, carried.float() + torch.atan2(phase_sine, phase_cosine)))

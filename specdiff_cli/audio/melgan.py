@@ -152,8 +152,8 @@ def network_inputs(mel: torch.Tensor) -> tuple[torch.Tensor, Peaks]:
     return spread.float().log().clamp(LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX), find_peaks(spread)
 
 
-class MelGanVocoder:
-    """The network compiled, and the rules around it. See ``audio.vocoder.Vocoder`` for the contract."""
+class SpectralVocoder:
+    """A network of ours compiled, and what all heads do with its answers. See ``audio.vocoder.Vocoder``."""
 
     name = "melgan"
 
@@ -169,10 +169,24 @@ class MelGanVocoder:
         if mel.shape[0] == 0:
             return torch.empty(0)
         spread, peaks = network_inputs(mel)
-        log_magnitude, cosine, sine = (output[0] for output in self._network(mel[None], spread[None]))
+        log_magnitude, cosine, sine, *more = (output[0] for output in self._network(mel[None], spread[None]))
         magnitude = log_magnitude.clamp(2 * LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX).exp()
         magnitude = meet_bands(magnitude, mel.exp(), N_MEETING_UPDATES)
-        turns = peaks.turns + torch.atan2(sine, cosine)
+        return self._sound(magnitude, peaks, peaks.turns + torch.atan2(sine, cosine), more, first_frame)
+
+    def _sound(
+        self, magnitude: torch.Tensor, peaks: Peaks, turns: torch.Tensor, more: list[torch.Tensor], first_frame: int
+    ) -> torch.Tensor:
+        """Audio from (n_frames, 513) magnitudes and phase advances, and from what else the head says."""
+        raise NotImplementedError
+
+
+class MelGanVocoder(SpectralVocoder):
+    """Phases are added up by rule, and Griffin-Lim finishes."""
+
+    def _sound(
+        self, magnitude: torch.Tensor, peaks: Peaks, turns: torch.Tensor, more: list[torch.Tensor], first_frame: int
+    ) -> torch.Tensor:
         return fast_griffin_lim(magnitude, follow_turns(peaks, turns, first_frame), self.config.n_iterations)
 
 

@@ -95,8 +95,13 @@ def inspect_audio(path: Path) -> AudioFile:
     except OSError as error:
         raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
     except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a NUL character in the name
-        detail = getattr(error, "error_string", None) or reason(error)  # without the object that libsndfile names first
-        raise AudioFileError(f"{path}: is not an audio file that can be read ({detail.rstrip('.')})") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> AudioFileError:
+    """What to raise where libsndfile cannot read a file."""
+    detail = getattr(error, "error_string", None) or reason(error)  # without the name or object that it puts first
+    return AudioFileError(f"{path}: is not an audio file that can be read ({detail.rstrip('.')})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specdiff_cli.audio.pending import reason
-from specdiff_cli.audio.record import AudioFileError
+from specdiff_cli.audio.record import AudioFileError, unreadable
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 
 BLOCK_S = 1.0
@@ -47,7 +47,7 @@ class AudioSource:
             if isinstance(error, OSError):
                 raise AudioFileError(f"{self.path}: cannot be read ({reason(error)})") from None
             if isinstance(error, (soundfile.LibsndfileError, ValueError, TypeError)):
-                raise self._unreadable(error) from None
+                raise unreadable(self.path, error) from None
             raise
         return self
 
@@ -74,7 +74,7 @@ class AudioSource:
             try:
                 block = self._file.read(int(BLOCK_S * rate_hz), dtype="float32", always_2d=True)
             except (OSError, soundfile.LibsndfileError) as error:
-                raise self._unreadable(error) from None
+                raise unreadable(self.path, error) from None
             self._check_block(block, n_read)
             n_read += len(block)
             is_last = len(block) == 0
@@ -112,10 +112,6 @@ class AudioSource:
             at_s = (n_before + int(np.argmin(finite))) / self._file.samplerate
             raise AudioFileError(f"{self.path}: holds samples that are not numbers, the first at {at_s:.3f} s")
         self._check_length(n_before + len(block))
-
-    def _unreadable(self, error: Exception) -> AudioFileError:
-        detail = getattr(error, "error_string", None) or reason(error)  # without the name that libsndfile puts first
-        return AudioFileError(f"{self.path}: is not an audio file that can be read ({detail.rstrip('.')})")
 
     def _close(self) -> None:
         if self._file is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specdiff_cli.cli.console import working
+from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def _check_numbers(seconds: float, steps: int | None, guidance: float | None, ba
         raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
     if not 1 <= batch <= MAX_BATCH:
         raise UsageError(f"--batch {batch}: must be between 1 and {MAX_BATCH}")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    check_threads(threads)
 
 
 def _piece(song: Path | None, seconds: float) -> "tuple[Callable[[], list[Note]], float]":

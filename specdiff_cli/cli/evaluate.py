@@ -11,6 +11,7 @@ import typer
 
 from specdiff_cli.cli.console import count, say, working
 from specdiff_cli.cli.inputs import expand
+from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ def _check_numbers(
 ) -> None:
     if guidance is not None and not 0 <= guidance <= 100:
         raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    check_threads(threads)
     if not 0 <= seed < 2**63:
         raise UsageError(f"--seed {seed}: must be between 0 and 2^63 - 1")
     if not 1 <= max_seconds <= 3600:

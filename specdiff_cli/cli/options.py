@@ -196,7 +196,12 @@ def check_numbers(
         raise UsageError(f"--tail {tail_s:g}: must be between 0 and 600 seconds")
     if not max_duration_s > 0:
         raise UsageError(f"--max-duration {max_duration_s:g}: must be above 0 seconds")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    check_threads(threads)
     if not 0 <= seed < 2**63:
         raise UsageError(f"--seed {seed}: must be between 0 and 2^63 - 1")
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises UsageError for a number of threads that no machine has."""
+    if threads is not None and not 1 <= threads <= 1024:
+        raise UsageError(f"--threads {threads}: must be between 1 and 1024")

@@ -13,6 +13,7 @@ import typer
 
 from specdiff_cli.cli.console import clock, say, stderr_console
 from specdiff_cli.cli.guard import Terminated
+from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def train_vocoder(
     Exit codes: 0 done, 1 the numbers ran away (NaN), 2 usage (settings, corpus, finished run), 4 weights,
     5 output, 6 device or memory, 130 interrupted and 143 terminated (both saved, to be resumed).
     """
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    check_threads(threads)
     from specdiff_cli.devices import check_device_name
 
     check_device_name(device)

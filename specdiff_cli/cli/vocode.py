@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli.console import clock, one_line, say, stderr_console, working
+from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def vocode(
     """
     if not max_duration > 0:
         raise UsageError(f"--max-duration {max_duration:g}: must be above 0 seconds")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+    check_threads(threads)
     target = None if output == STDOUT else _target(source, output)
     chosen_format = file_format or ("flac" if output.lower().endswith(".flac") else "wav")
     _check_output(target, chosen_format, subtype, overwrite)

@@ -6,6 +6,7 @@ from typing import Literal
 
 #: The cosine schedule ends at this share of the learning rates.
 FINAL_SHARE = 0.02
+Schedule = Literal["cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class TrainConfig:
     other_lr: float = 1e-3
     template_lr: float = 2e-3
     warmup_steps: int = 150
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     noise_times: tuple[float, float] = (0.0, 1.0)
@@ -59,21 +60,24 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for key in ("n_steps", "batch_size", "log_every_steps", "validate_every_steps", "save_every_steps"):
-            _check(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
+            check_value(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
         in_reach = 0 <= self.n_template_steps < self.n_steps
-        _check("n_template_steps", self.n_template_steps, in_reach, "must be at least 0 and below n_steps")
+        check_value("n_template_steps", self.n_template_steps, in_reach, "must be at least 0 and below n_steps")
         for key in ("warmup_steps", "n_data_workers", "seed", "context_noise"):
-            _check(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
+            check_value(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
         for key in ("matrix_lr", "other_lr", "template_lr", "clip_norm"):
-            _check(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")
+            check_value(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")
         for key in ("condition_dropout", "context_dropout"):
-            _check(key, getattr(self, key), 0 <= getattr(self, key) <= 1, "must be between 0 and 1")
-        _check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "must be at least 0 and below 1")
+            check_value(key, getattr(self, key), 0 <= getattr(self, key) <= 1, "must be between 0 and 1")
+        check_value("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "must be at least 0 and below 1")
         low, high = self.noise_times
-        _check("noise_times", list(self.noise_times), 0 <= low < high <= 1, "must rise from 0 or more to 1 or less")
+        check_value(
+            "noise_times", list(self.noise_times), 0 <= low < high <= 1, "must rise from 0 or more to 1 or less"
+        )
 
 
-def _check(key: str, value: object, is_right: bool, rule: str) -> None:
+def check_value(key: str, value: object, is_right: bool, rule: str) -> None:
+    """Raises ValueError that names a setting and the rule it breaks."""
     if not is_right:
         raise ValueError(f"{key} = {value}: {rule}")
 
@@ -87,9 +91,13 @@ def stage_of(step: int, config: TrainConfig) -> tuple[int, int]:
 
 def lr_factor(step: int, config: TrainConfig) -> float:
     """Share of the learning rates at a step, counted from 0: a function of the step alone."""
-    done, n_steps = stage_of(step, config)
-    warmup = min(1.0, (done + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.schedule == "constant":
+    return scheduled_share(*stage_of(step, config), config.warmup_steps, config.schedule)
+
+
+def scheduled_share(n_done: int, n_steps: int, n_warmup_steps: int, schedule: Schedule) -> float:
+    """What is left of a learning rate after ``n_done`` of ``n_steps``: a linear warmup, then constant or a cosine."""
+    warmup = min(1.0, (n_done + 1) / n_warmup_steps) if n_warmup_steps else 1.0
+    if schedule == "constant":
         return warmup
-    half = (1 + math.cos(math.pi * min(1.0, done / n_steps))) / 2
+    half = (1 + math.cos(math.pi * min(1.0, n_done / n_steps))) / 2
     return warmup * (FINAL_SHARE + (1 - FINAL_SHARE) * half)

@@ -101,15 +101,7 @@ class RunFolder:
 
     def check(self, state: Mapping[str, Any], config: RunConfig, corpus: CorpusFiles, n_processes: int) -> None:
         """Whether the saved run may go on under these settings. Raises UsageError."""
-        saved = json.loads(state["config"])
-        for section, values in json.loads(config.to_json()).items():
-            for key, value in values.items():
-                before = saved[section].get(key, value)
-                if before != value and not (section == "train" and key in FREE_KEYS):
-                    raise UsageError(
-                        f"{self.path}: was begun with [{section}] {key} = {json.dumps(before)}, not "
-                        f"{json.dumps(value)}; set it back, or give another --out"
-                    )
+        self.check_settings(json.loads(state["config"]), json.loads(config.to_json()))
         if state["corpus"] != corpus.fingerprint:
             raise UsageError(
                 f"{self.path}: was begun with other pieces than {corpus.folder} holds now ({state['n_pieces']} then, "
@@ -120,10 +112,23 @@ class RunFolder:
                 f"{self.path}: was begun with {state['n_processes']} processes, not {n_processes}; "
                 "start as many, or give another --out"
             )
-        if state["step"] >= config.train.n_steps:
-            raise UsageError(
-                f"{self.path}: is finished ({state['step']} steps); raise n_steps to go on, or give another --out"
-            )
+        self.check_unfinished(state["step"], config.train.n_steps)
+
+    def check_settings(self, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        """Whether a run of the ``saved`` tables of settings may go on under the ``wanted`` ones. Raises UsageError."""
+        for table, values in wanted.items():
+            for key, value in values.items():
+                before = saved[table].get(key, value)
+                if before != value and not (table == "train" and key in FREE_KEYS):
+                    raise UsageError(
+                        f"{self.path}: was begun with [{table}] {key} = {json.dumps(before)}, not {json.dumps(value)}; "
+                        "set it back, or give another --out"
+                    )
+
+    def check_unfinished(self, step: int, n_steps: int) -> None:
+        """Whether there are steps left to make. Raises UsageError."""
+        if step >= n_steps:
+            raise UsageError(f"{self.path}: is finished ({step} steps); raise n_steps to go on, or give another --out")
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

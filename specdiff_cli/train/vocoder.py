@@ -43,8 +43,6 @@ N_VALIDATION_PIECES = 6
 VALIDATION_SAMPLES = 6 * SAMPLE_RATE_HZ
 N_HEARD_PIECES = 2
 FIRST_FRAMES = 10_000  # excerpts are taken to begin somewhere in the first of so many frames of a song
-#: Settings that may differ when a run goes on: they change no step that is already made.
-FREE_KEYS = {"n_steps", "log_every_steps", "validate_every_steps", "save_every_steps"}
 
 
 @dataclass(frozen=True)
@@ -318,21 +316,11 @@ class Trainer:
         state = load_tensors(path)
         if state.get("version") != STATE_VERSION:
             raise WeightsError(f"{path}: was written by another version of specdiff; give another --out")
-        saved = json.loads(state["settings"])
-        for table, values in self.settings.items():
-            for key, value in values.items():
-                before = saved[table].get(key, value)
-                if before != value and not (table == "train" and key in FREE_KEYS):
-                    raise UsageError(
-                        f"{self.out}: was begun with [{table}] {key} = {json.dumps(before)}, not {json.dumps(value)}; "
-                        "set it back, or give another --out"
-                    )
+        folder = RunFolder(self.out)
+        folder.check_settings(json.loads(state["settings"]), self.settings)
         if state["corpus"] != self.corpus.fingerprint:
             raise UsageError(f"{self.out}: was begun with another corpus; give that one, or another --out")
-        if state["step"] >= self.config.n_steps:
-            raise UsageError(
-                f"{self.out}: is finished ({state['step']} steps); raise n_steps to go on, or give another --out"
-            )
+        folder.check_unfinished(state["step"], self.config.n_steps)
         return state
 
     def _restore(self, state: dict[str, Any]) -> None:

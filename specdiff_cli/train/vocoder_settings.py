@@ -1,11 +1,9 @@
 """The ``[train]`` table of a vocoder's settings."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-FINAL_SHARE = 0.02
-"""The cosine schedule ends at this share of the learning rate."""
+from specdiff_cli.train.hyperparameters import Schedule, check_value, scheduled_share
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class TrainConfig:
     n_frames: int = 64
     learning_rate: float = 2e-3
     warmup_steps: int = 50
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     level_range_db: tuple[float, float] = (-12.0, 12.0)
@@ -62,17 +60,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least_one = ("n_steps", "batch_size", "discriminator_width")
         for key in (*at_least_one, "log_every_steps", "validate_every_steps", "save_every_steps"):
-            _check(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
+            check_value(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
         weights = [key for key in self.__dataclass_fields__ if key.endswith("_weight")]
         for key in ("warmup_steps", "largest_noise", "seed", *weights):
-            _check(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
+            check_value(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
         for key in ("learning_rate", "clip_norm"):
-            _check(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")
-        _check("n_frames", self.n_frames, self.n_frames >= 4, "must be at least 4")
-        _check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "must be at least 0 and below 1")
-        _check("adversarial_share", self.adversarial_share, 0 <= self.adversarial_share <= 1, "must be 0 to 1")
+            check_value(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")
+        check_value("n_frames", self.n_frames, self.n_frames >= 4, "must be at least 4")
+        check_value("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "must be at least 0 and below 1")
+        check_value("adversarial_share", self.adversarial_share, 0 <= self.adversarial_share <= 1, "must be 0 to 1")
         low, high = self.level_range_db
-        _check("level_range_db", list(self.level_range_db), -60 <= low <= high <= 60, "must rise, within -60 to 60")
+        check_value(
+            "level_range_db", list(self.level_range_db), -60 <= low <= high <= 60, "must rise, within -60 to 60"
+        )
 
     @property
     def first_adversarial_step(self) -> int:
@@ -80,15 +80,6 @@ class TrainConfig:
         return round(self.n_steps * (1 - self.adversarial_share))
 
 
-def _check(key: str, value: object, is_right: bool, rule: str) -> None:
-    if not is_right:
-        raise ValueError(f"{key} = {value}: {rule}")
-
-
 def lr_factor(step: int, config: TrainConfig) -> float:
     """Share of the learning rate at a step, counted from 0: a function of the step alone."""
-    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.schedule == "constant":
-        return warmup
-    half = (1 + math.cos(math.pi * min(1.0, step / config.n_steps))) / 2
-    return warmup * (FINAL_SHARE + (1 - FINAL_SHARE) * half)
+    return scheduled_share(step, config.n_steps, config.warmup_steps, config.schedule)
