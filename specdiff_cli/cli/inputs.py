@@ -1,5 +1,6 @@
 """What the user named, as a list of files."""
 
+import codecs
 import glob
 import os
 import sys
@@ -42,9 +43,13 @@ def gather(items: Sequence[str], files_from: str | None, *, null: bool, recursiv
         sources.extend(_sources(item, recursive, is_named=False))
     distinct: dict[Path, Source] = {}
     for source in sources:
-        # Not resolved to the end: a link with a name of its own is asked for under that name.
-        distinct.setdefault(Path(os.path.realpath(source.path.parent)) / source.path.name, source)
+        distinct.setdefault(identity(source.path), source)
     return list(distinct.values()), len(sources) - len(distinct)
+
+
+def identity(path: Path) -> Path:
+    """One path for all ways to write it. A link with a name of its own is asked for under that name, so it is one."""
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def named(items: Sequence[str]) -> list[Path]:
@@ -118,6 +123,8 @@ def read_list(name: str, *, null: bool) -> list[Path]:
     except (OSError, AttributeError, ValueError) as error:  # no standard input; a NUL character in the name
         detail = error.strerror if isinstance(error, OSError) else "it is closed"
         raise UsageError(f"--files-from {name}: cannot be read ({detail})") from None
+    if not null:
+        data = data.removeprefix(codecs.BOM_UTF8)  # Windows editors put it there
     names = list(_names(data.split(b"\0" if null else b"\n"), null))
     if not names:
         raise UsageError(f"--files-from {name}: holds no names")
@@ -131,5 +138,5 @@ def _names(parts: Iterable[bytes], null: bool) -> Iterator[Path]:
     for part in parts:
         # os.fsdecode keeps bytes that are not UTF-8, as the names on the command line do
         text = os.fsdecode(part if null else part.rstrip(b"\r"))
-        if text:
+        if text and (null or not text.isspace()):
             yield Path(text)

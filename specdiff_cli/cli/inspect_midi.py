@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli.console import fail, say
-from specdiff_cli.cli.inputs import expand, named
+from specdiff_cli.cli.inputs import expand, identity, named
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
 
 if TYPE_CHECKING:
@@ -20,34 +20,59 @@ def inspect_midi(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, on one line.")] = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also show the tokens of every window.")] = False,
+    track: Annotated[
+        int | None, typer.Option("--track", metavar="N", min=1, help="Only this track, or sequence of a type 2 file.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="OUT.png", help="Also draw a piano roll; of one file only.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing OUT.png.")] = False,
     max_duration: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse songs longer than this.")] = 3 * 3600.0,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Show what a MIDI file holds and what the models make of it.
 
-    Length, tempo map, tracks, instruments and the model class each is played
-    as, tokens per window of 5.12 s, what the models will ignore (pitch bends,
-    volume, ...) and what does not fit. Nothing is rendered, no weights needed.
+    Length, bars, tempo map, tracks, instruments and the model class each is
+    played as, tokens per window of 5.12 s, what the models will ignore (pitch
+    bends, volume, ...) and what does not fit. Nothing is rendered, no weights
+    needed.
 
     \b
     Examples:
       specdiff inspect-midi song.mid
+      specdiff inspect-midi song.mid --plot roll.png
       specdiff inspect-midi folder/ --json | jq .duration_s
       specdiff inspect-midi song.mid --json --tokens
 
     \b
-    Exit codes: 0 done, 1 some of several files failed, 2 usage, 3 bad MIDI.
+    Exit codes: 0 done, 1 some of several files failed, 2 usage, 3 bad MIDI,
+    5 output that cannot be written.
     """
     if not max_duration > 0:
         raise UsageError(f"--max-duration {max_duration:g}: must be above 0 seconds")
     sources = _sources(named(files))
+    if plot is not None and len(sources) > 1:
+        raise UsageError(f"--plot {plot}: draws one file, {len(sources)} are given; inspect them one by one")
+
+    def inspect(source: Path | MidiError, is_first: bool) -> None:
+        if isinstance(source, MidiError):
+            raise source
+        from specdiff_cli.midi.notes import read_midi
+
+        song = read_midi(source, track=track, max_duration_s=max_duration)
+        if plot is not None:
+            from specdiff_cli.plots import piano_roll_page
+
+            piano_roll_page(plot, song, source.name, overwrite=overwrite)
+        _show(describe_song(str(source), song, with_tokens=tokens), as_json, is_first)
+
     if len(sources) == 1:
-        _inspect(sources[0], as_json, tokens, max_duration, is_first=True)
+        inspect(sources[0], is_first=True)
         return
     n_failed = 0
     for position, source in enumerate(sources):
         try:
-            _inspect(source, as_json, tokens, max_duration, is_first=position == n_failed)
+            inspect(source, is_first=position == n_failed)
         except SpecdiffError as error:
             if debug:
                 traceback.print_exc()
@@ -59,23 +84,18 @@ def inspect_midi(
 
 
 def _sources(items: list[Path]) -> list[Path | MidiError]:
-    """Files in the order given; a folder without any stands as its error, so that the others still get their turn."""
-    sources: list[Path | MidiError] = []
+    """Each file once, in the order given; a folder without any stands as its error, so that others get their turn."""
+    sources: dict[Path, Path | MidiError] = {}
     for item in items:
         try:
-            sources.extend(expand(item))
+            for path in expand(item):
+                sources.setdefault(identity(path), path)
         except MidiError as error:
-            sources.append(error)
-    return sources
+            sources.setdefault(identity(item), error)
+    return list(sources.values())
 
 
-def _inspect(source: Path | MidiError, as_json: bool, with_tokens: bool, max_duration_s: float, is_first: bool) -> None:
-    if isinstance(source, MidiError):
-        raise source
-    from specdiff_cli.midi.notes import read_midi
-
-    song = read_midi(source, max_duration_s=max_duration_s)
-    report = describe_song(str(source), song, with_tokens=with_tokens)
+def _show(report: dict[str, Any], as_json: bool, is_first: bool) -> None:
     if as_json:
         import json
 
@@ -120,6 +140,9 @@ def describe_song(name: str, song: "MidiSong", *, with_tokens: bool) -> dict[str
         "ticks_per_second": None if has_beats else ticks_per_second(song.ticks_per_beat),
         "tempo_map": [{"start_s": start_s, "beats_per_minute": round(bpm, 4)} for start_s, bpm in song.tempo_changes],
         "tempo_tracks": [track + 1 for track in song.tempo_tracks],
+        "time_signatures": _describe_meters(song),
+        "n_bars": None if song.bars is None else song.bars.count(song.end_s),
+        "track": song.track,
         "n_tracks": len(song.tracks),
         "tracks": _describe_tracks(song),
         "channels": sorted({note.channel + 1 for note in song.notes}),
@@ -152,7 +175,24 @@ def describe_song(name: str, song: "MidiSong", *, with_tokens: bool) -> dict[str
     }
 
 
+def _describe_meters(song: "MidiSong") -> list[dict[str, Any]]:
+    """Time signatures with the bars they begin at, as far as there are notes."""
+    if song.bars is None:
+        return []
+    return [
+        {
+            "bar": meter.first_bar,
+            "start_s": song.bars.start_s(meter.first_bar),
+            "numerator": meter.numerator,
+            "denominator": meter.denominator,
+        }
+        for meter in song.bars.meters
+        if meter.first_bar <= song.bars.count(song.end_s)
+    ]
+
+
 def _describe_tracks(song: "MidiSong") -> list[dict[str, Any]]:
+    """All tracks, or the one that was asked for."""
     channels: list[set[int]] = [set() for _ in song.tracks]
     n_notes = [0] * len(song.tracks)
     for note in song.notes:
@@ -167,6 +207,7 @@ def _describe_tracks(song: "MidiSong") -> list[dict[str, Any]]:
             "channels": sorted(channels[index]),
         }
         for index, track in enumerate(song.tracks)
+        if song.track in (None, index + 1)
     ]
 
 

@@ -13,9 +13,10 @@ from specdiff_cli.constants import MAX_TOKENS, WINDOW_S
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-N_TEMPI_SHOWN = 8
-COUNTS_PER_LINE = 12
-TOKEN_LINE_WIDTH = 78
+N_CHANGES_SHOWN = 8
+MAX_COUNTS_PER_LINE = 12
+MAX_TOKEN_LINE_WIDTH = 78
+MIN_TABLE_WIDTH = 64  # on narrower screens rows are written as text
 
 
 def print_song(report: dict[str, Any]) -> None:
@@ -29,7 +30,7 @@ def print_song(report: dict[str, Any]) -> None:
             console.print(part)
     _write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
     if "tokens" in report["windows"][0]:
-        for line in _token_lines(report["windows"]):
+        for line in _token_lines(report["windows"], min(MAX_TOKEN_LINE_WIDTH, max(20, console.width - 2))):
             _write(line + "\n")
 
 
@@ -45,6 +46,7 @@ def _parts(report: dict[str, Any], console: "Console") -> "Iterator[RenderableTy
     yield _grid(_facts(report))
     yield ""
     yield _table(
+        console.width,
         ("Track", "Ch", "<Program", "<Played as", "Notes", "Pitches", "At once"),
         (
             (
@@ -61,6 +63,7 @@ def _parts(report: dict[str, Any], console: "Console") -> "Iterator[RenderableTy
     )
     yield ""
     yield _table(
+        console.width,
         ("Track", "<Name", "<Channels", "Messages", "Notes"),
         (
             (
@@ -74,7 +77,7 @@ def _parts(report: dict[str, Any], console: "Console") -> "Iterator[RenderableTy
         ),
     )
     yield Text(f"\nTokens per window of {WINDOW_S} s (at most {MAX_TOKENS}, end-of-sequence included)")
-    yield _grid(_token_counts(report["windows"]))
+    yield _grid(_token_counts(report["windows"], min(MAX_COUNTS_PER_LINE, max(1, (console.width - 14) // 5))))
     remarks = list(_remarks(report))
     if remarks:
         yield Text("\nWorth knowing")
@@ -93,12 +96,18 @@ def _grid(rows: Iterable[tuple[str, str]]) -> "RenderableType":
     return grid
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> "RenderableType":
-    """Columns are aligned right, those whose header begins with ``<`` left; long text wraps inside its column."""
+def _table(width: int, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> "RenderableType":
+    """Columns are aligned right, those whose header begins with ``<`` left; long text wraps inside its column.
+
+    Where ``width`` is too small for columns, a row is a sentence.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    if width < MIN_TABLE_WIDTH:
+        names = [header.removeprefix("<") for header in headers]
+        return _grid(("-", ", ".join(f"{name} {cell}" for name, cell in zip(names, row, strict=True))) for row in rows)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for header in headers:
         is_left = header.startswith("<")
@@ -121,6 +130,8 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         clock = f"{report['ticks_per_second']:g} ticks per second (SMPTE)"
     yield "Format", f"type {report['format']}, {_count(report['n_tracks'], 'track')}, {clock}"
     yield "Tempo", _tempo(report)
+    if report["n_bars"] is not None:
+        yield "Bars", _bars(report)
     yield "Channels", ", ".join(map(str, report["channels"]))
     notes = str(report["n_notes"])
     if report["n_drum_notes"]:
@@ -137,24 +148,39 @@ def _tempo(report: dict[str, Any]) -> str:
         return "fixed by the SMPTE clock"
     if len(changes) == 1:
         return f"{changes[0]['beats_per_minute']:.5g} bpm throughout"
-    shown = [f"{item['beats_per_minute']:.5g} bpm at {_time(item['start_s'])}" for item in changes[:N_TEMPI_SHOWN]]
-    if len(changes) > N_TEMPI_SHOWN:
-        shown.append(f"and {len(changes) - N_TEMPI_SHOWN} more changes (--json lists them)")
-    return ", ".join(shown)
+    return _first_few([f"{item['beats_per_minute']:.5g} bpm at {_time(item['start_s'])}" for item in changes])
 
 
-def _token_counts(windows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    for first in range(0, len(windows), COUNTS_PER_LINE):
-        line = windows[first : first + COUNTS_PER_LINE]
+def _bars(report: dict[str, Any]) -> str:
+    changes = report["time_signatures"]
+    names = [f"{item['numerator']}/{item['denominator']}" for item in changes]
+    if len(changes) == 1:
+        return f"{report['n_bars']} in {names[0]}"
+    shown = [names[0], *(f"{name} from bar {item['bar']}" for name, item in zip(names[1:], changes[1:], strict=True))]
+    return f"{report['n_bars']} in {_first_few(shown)}"
+
+
+def _first_few(changes: list[str]) -> str:
+    if len(changes) > N_CHANGES_SHOWN:
+        rest = f"and {len(changes) - N_CHANGES_SHOWN} more changes (--json lists them)"
+        changes = [*changes[:N_CHANGES_SHOWN], rest]
+    return ", ".join(changes)
+
+
+def _token_counts(windows: Sequence[dict[str, Any]], n_per_line: int) -> Iterator[tuple[str, str]]:
+    for first in range(0, len(windows), n_per_line):
+        line = windows[first : first + n_per_line]
         yield _time(line[0]["start_s"]), " ".join(f"{window['n_tokens']:4d}" for window in line)
 
 
 def _remarks(report: dict[str, Any]) -> Iterator[str]:
-    if report["ignored"]:
-        kinds = sorted(report["ignored"].items(), key=lambda item: (-item[1], item[0]))
+    kinds = sorted(report["ignored"].items(), key=lambda item: (-item[1], item[0]))
+    if kinds:
         yield "the models ignore " + ", ".join(f"{name} ({count})" for name, count in kinds)
-        if {"channel volume", "expression"} & report["ignored"].keys():
-            yield "voices that know loud from soft, as the bundled one, follow volume and expression at note starts"
+    if {"channel volume", "expression"} & report["ignored"].keys():
+        yield "voices that know loud from soft, as the bundled one, follow volume and expression at note starts"
+    if "pan" in report["ignored"]:
+        yield "render --stereo places each instrument where its pan says; pan changes nothing else"
     if report["n_unclosed_notes"]:
         yield f"{_count(report['n_unclosed_notes'], 'note')} never closed: ended with their track"
     if report["n_zero_length_notes"]:
@@ -168,7 +194,7 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
         yield f"tempo changes stand on track {tracks}; some programs read track 1 only and play another tempo"
 
 
-def _token_lines(windows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _token_lines(windows: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
     """Token names, one line for each moment."""
     from specdiff_cli.midi.vocabulary import Vocabulary
 
@@ -180,16 +206,16 @@ def _token_lines(windows: Sequence[dict[str, Any]]) -> Iterator[str]:
         for token in window["tokens"]:
             name = vocabulary.describe(token)
             if moment and (name.startswith("shift") and not moment[-1].startswith("shift") or name == "end"):
-                yield from _wrap(moment)
+                yield from _wrap(moment, width)
                 moment = []
             moment.append(name)
-        yield from _wrap(moment)
+        yield from _wrap(moment, width)
 
 
-def _wrap(names: Sequence[str]) -> list[str]:
+def _wrap(names: Sequence[str], width: int) -> list[str]:
     # Names hold a space ("pitch 60"); a break there would be hard to read.
     text = ", ".join(name.replace(" ", "\0") for name in names)
-    lines = textwrap.wrap(text, TOKEN_LINE_WIDTH, initial_indent="  ", subsequent_indent="    ")
+    lines = textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ")
     return [line.replace("\0", " ") for line in lines]
 
 

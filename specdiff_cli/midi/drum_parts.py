@@ -25,6 +25,8 @@ class DrumParts:
     def __init__(self) -> None:
         self._ticks: defaultdict[int, list[int]] = defaultdict(list)
         self._is_drum: defaultdict[int, list[bool]] = defaultdict(list)
+        self._system_ticks: list[int] = []
+        self._systems: list[str] = []
 
     @classmethod
     def from_midi(cls, midi: mido.MidiFile) -> Self:
@@ -46,6 +48,8 @@ class DrumParts:
             if message.type == "sysex":
                 if (reset := _reset_system(message.data)) is not None:
                     system, banks, by_bank = reset, [0] * 16, set()
+                    parts._system_ticks.append(tick)
+                    parts._systems.append(system)
                     for channel in range(16):
                         parts._set(channel, tick, channel == DRUM_CHANNEL)
                 elif (mode := _part_mode(message.data)) is not None:
@@ -69,6 +73,14 @@ class DrumParts:
             return channel == DRUM_CHANNEL
         index = bisect_right(self._ticks[channel], tick) - 1
         return self._is_drum[channel][index] if index >= 0 else channel == DRUM_CHANNEL
+
+    def follows(self, message: mido.Message, tick: int) -> bool:
+        """Is it a system exclusive message or a bank select that this class acts on?"""
+        if message.type == "sysex":
+            return _reset_system(message.data) is not None or _part_mode(message.data) is not None
+        index = bisect_right(self._system_ticks, tick) - 1
+        system = self._systems[index] if index >= 0 else ""
+        return message.control == BANK_CONTROLLER and message.value in _BANKS.get(system, {})
 
     def _set(self, channel: int, tick: int, is_drum: bool) -> None:
         known = self._is_drum.get(channel, [channel == DRUM_CHANNEL])

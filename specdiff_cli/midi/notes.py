@@ -7,12 +7,10 @@ note-off ever closes end at the next "all notes off", or else with their track, 
 """
 
 import io
-import itertools
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 
 import mido
@@ -20,19 +18,20 @@ from mido.midifiles.meta import KeySignatureError
 
 from specdiff_cli.errors import MidiError
 from specdiff_cli.midi import chunks
+from specdiff_cli.midi.bars import BarMap
 from specdiff_cli.midi.drum_parts import DrumParts
-from specdiff_cli.midi.levels import ChannelLevels
+from specdiff_cli.midi.levels import CENTRE_PAN, PAN_CONTROLLER, ChannelLevels
+from specdiff_cli.midi.pedal import SUSTAIN_CONTROLLER, SUSTAIN_ON_FROM, PedalledNotes, apply_sustain
 from specdiff_cli.midi.tempo import TempoMap
 
-SUSTAIN_CONTROLLER = 64
 SILENCE_CONTROLLERS = (120, 123)  # all sound off, all notes off
-SUSTAIN_ON_FROM = 64
 DEFAULT_MAX_DURATION_S = 3 * 3600.0
 MAX_FILE_BYTES = 16 * 1024 * 1024  # millions of notes; mido needs about a hundred bytes of memory for each byte
 MAX_NOTES = 2_000_000
 MAX_TRACKS = 4096
 MAX_DELTA_TICKS = 0x0FFF_FFFF  # four bytes of seven bits, the most the format allows
 MAX_DETAIL_CHARS = 120
+MAX_TRACKS_NAMED = 8  # in messages
 
 # A run of bytes with the high bit set reads as one number, and mido's time for it grows with the square of its
 # length. Nothing in real files comes near this length: numbers have four bytes, text and data have gaps.
@@ -52,15 +51,13 @@ _MIDO_ERRORS = (
     UnicodeError,
 )
 
-# Event order at equal times while the pedal is applied (note-seq's).
-_PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
-
 
 @dataclass(slots=True)
 class Note:
     """One note. Times in seconds from the start of the file; velocity 1-127.
 
     ``level`` is what channel volume and expression ask for: a factor on the velocity, 1 where a file says nothing.
+    ``pan`` is where the channel stands when the note begins: -1 left, 0 centre, 1 right.
     """
 
     start_s: float
@@ -72,6 +69,7 @@ class Note:
     channel: int = 0
     track: int = 0
     level: float = 1.0
+    pan: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,8 @@ class MidiSong:
     """The notes of a MIDI file and what was learnt on the way.
 
     ``notes`` are in the order in which their instruments first sound and are closed, which later stable sorts
-    rely on. ``end_s`` is when the last note ends, pedal included.
+    rely on. ``end_s`` is when the last note ends, pedal included. ``bars`` is None with SMPTE division. ``track`` is
+    the track that was asked for alone, from 1.
     """
 
     notes: list[Note]
@@ -101,30 +100,46 @@ class MidiSong:
     n_unclosed_notes: int
     n_zero_length_notes: int
     ignored: dict[str, int] = field(default_factory=dict)  # kind of message the models cannot follow -> count
+    bars: BarMap | None = None
+    track: int | None = None
 
 
-def read_midi(path: Path | str, *, max_duration_s: float = DEFAULT_MAX_DURATION_S) -> MidiSong:
+def read_midi(
+    path: Path | str, *, track: int | None = None, max_duration_s: float = DEFAULT_MAX_DURATION_S
+) -> MidiSong:
     """Read a MIDI file.
 
+    Args:
+        path: the file.
+        track: read the notes of this track (from 1) alone; of a type 2 file, this sequence. Tempo, volume and the like
+            are still those of the whole file, save in a type 2 file, whose sequences are independent.
+        max_duration_s: longer songs are refused.
+
     Raises:
-        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2, without notes, of more than
-            ``MAX_NOTES`` notes or ``MAX_TRACKS`` tracks, or lasts longer than ``max_duration_s``. The message is one
-            line that names the file and the remedy.
+        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2 (without ``track``), without notes, of
+            more than ``MAX_NOTES`` notes or ``MAX_TRACKS`` tracks, or lasts longer than ``max_duration_s``; or it has
+            no such track. The message is one line that names the file and the remedy.
     """
     path = Path(path)
-    return parse_midi(read_bytes(path), str(path), max_duration_s=max_duration_s)
+    return parse_midi(read_bytes(path), str(path), track=track, max_duration_s=max_duration_s)
 
 
-def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DURATION_S) -> MidiSong:
+def parse_midi(
+    data: bytes, name: str, *, track: int | None = None, max_duration_s: float = DEFAULT_MAX_DURATION_S
+) -> MidiSong:
     """Parse the bytes of a MIDI file; ``name`` is used in error messages. See :func:`read_midi`."""
     midi = _parse_with_mido(data, name)
-    if any(message.time > MAX_DELTA_TICKS for track in midi.tracks for message in track):
+    _check_track(midi, track, name)
+    if midi.type == 2:  # what the other sequences say is not said to this one
+        midi.tracks = [own if index + 1 == track else mido.MidiTrack() for index, own in enumerate(midi.tracks)]
+    played = midi.tracks if track is None else [midi.tracks[track - 1]]
+    if any(message.time > MAX_DELTA_TICKS for own in midi.tracks for message in own):
         raise _damaged(name, "it holds a time of more than four bytes")
-    n_onsets = sum(message.type == "note_on" and message.velocity > 0 for track in midi.tracks for message in track)
+    n_onsets = sum(_is_onset(message) for own in played for message in own)
     if n_onsets > MAX_NOTES:
         raise MidiError(f"{name}: holds {n_onsets} notes, more than the limit of {MAX_NOTES}; split it into parts")
     tempo_map = TempoMap.from_midi(midi)
-    last_tick = max((sum(message.time for message in track) for track in midi.tracks), default=0)
+    last_tick = max((sum(message.time for message in own) for own in played), default=0)
     last_s = tempo_map.seconds(last_tick)
     if not last_s <= max_duration_s:
         raise MidiError(
@@ -132,10 +147,13 @@ def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DU
             "one delta time or tempo is probably corrupt (raise the limit with --max-duration if it is not)"
         )
     reader = _TrackReader(tempo_map, ChannelLevels.from_midi(midi), DrumParts.from_midi(midi))
-    tracks = [reader.read(index, track) for index, track in enumerate(midi.tracks)]
-    notes = _apply_sustain(reader.instruments)
+    tracks = [
+        reader.read(index, own) if track in (None, index + 1) else TrackInfo(own.name, len(own), n_notes=0)
+        for index, own in enumerate(midi.tracks)
+    ]
+    notes = apply_sustain(reader.instruments)
     if not notes:
-        raise MidiError(f"{name}: holds no notes; there is nothing to render")
+        raise MidiError(_nothing_to_render(midi, track, name))
     return MidiSong(
         notes=notes,
         end_s=max(note.end_s for note in notes),
@@ -147,7 +165,32 @@ def parse_midi(data: bytes, name: str, *, max_duration_s: float = DEFAULT_MAX_DU
         n_unclosed_notes=reader.n_unclosed_notes,
         n_zero_length_notes=reader.n_zero_length_notes,
         ignored=dict(reader.ignored),
+        bars=BarMap.from_midi(midi, tempo_map),
+        track=track,
     )
+
+
+def _check_track(midi: mido.MidiFile, track: int | None, name: str) -> None:
+    n_tracks = len(midi.tracks)
+    if track is None and midi.type == 2:
+        choice = f"choose one with --track (1 to {n_tracks})" if n_tracks > 1 else "render it with --track 1"
+        raise MidiError(f"{name}: is a type 2 file (independent sequences, no common time line); {choice}")
+    if track is not None and not 1 <= track <= n_tracks:
+        has = "has no tracks" if n_tracks == 0 else "has 1 track" if n_tracks == 1 else f"has tracks 1 to {n_tracks}"
+        raise MidiError(f"{name}: {has}, there is no --track {track}")
+
+
+def _nothing_to_render(midi: mido.MidiFile, track: int | None, name: str) -> str:
+    if track is None:
+        return f"{name}: holds no notes; there is nothing to render"
+    others = [str(number) for number, own in enumerate(midi.tracks, 1) if any(_is_onset(message) for message in own)]
+    shown = ", ".join(others[:MAX_TRACKS_NAMED]) + (" ..." if len(others) > MAX_TRACKS_NAMED else "")
+    where = f"; notes are on {'track' if len(others) == 1 else 'tracks'} {shown}" if others else ""
+    return f"{name}: track {track} holds no notes{where}"
+
+
+def _is_onset(message: mido.Message) -> bool:
+    return bool(message.type == "note_on" and message.velocity > 0)
 
 
 def _hours(seconds: float) -> str:
@@ -190,12 +233,8 @@ def _parse_with_mido(data: bytes, name: str) -> mido.MidiFile:
         raise _damaged(name, _mido_detail(error)) from None
     if n_tracks != len(midi.tracks):  # mido reads more than 32767 as a negative number, and then no track at all
         raise _damaged(name, f"its header says {n_tracks} tracks")
-    if midi.type == 2:
-        raise MidiError(
-            f"{name}: is a type 2 file (independent sequences, no common time line); save it as type 0 or 1"
-        )
-    if midi.type not in (0, 1):
-        raise MidiError(f"{name}: says it is a type {midi.type & 0xFFFF} MIDI file; only types 0 and 1 can be rendered")
+    if midi.type not in (0, 1, 2):
+        raise MidiError(f"{name}: says it is a type {midi.type & 0xFFFF} MIDI file; only types 0, 1 and 2 exist")
     if midi.ticks_per_beat == 0:
         raise _damaged(name, "its header says 0 ticks per beat")
     if midi.ticks_per_beat < 0 and midi.ticks_per_beat & 0xFF == 0:
@@ -215,14 +254,6 @@ def _damaged(name: str, detail: str) -> MidiError:
     return MidiError(f"{name}: is a damaged MIDI file ({detail[:MAX_DETAIL_CHARS]}); export it again")
 
 
-@dataclass(slots=True)
-class _Instrument:
-    """Notes of one (program, channel, track, drums or not), and its pedal moves: (seconds, is_down)."""
-
-    notes: list[Note]
-    pedal: list[tuple[float, bool]]
-
-
 class _TrackReader:
     """Collects notes per (program, channel, track), as pretty_midi does."""
 
@@ -230,7 +261,7 @@ class _TrackReader:
         self._tempo_map = tempo_map
         self._levels = levels
         self._drum_parts = drum_parts
-        self._instruments: dict[tuple[int, int, int, bool], _Instrument] = {}
+        self._instruments: dict[tuple[int, int, int, bool], PedalledNotes] = {}
         # Pedal moves seen before the first note of their instrument was closed. pretty_midi hands one and the
         # same list to every later instrument of that (channel, track), so they all share further moves too.
         self._early_pedal: dict[tuple[int, int], list[tuple[float, bool]]] = {}
@@ -239,7 +270,7 @@ class _TrackReader:
         self.n_zero_length_notes = 0
 
     @property
-    def instruments(self) -> list[_Instrument]:
+    def instruments(self) -> list[PedalledNotes]:
         return list(self._instruments.values())
 
     def read(self, track_index: int, track: mido.MidiTrack) -> TrackInfo:
@@ -280,7 +311,7 @@ class _TrackReader:
                 self._pedal_list(programs[message.channel], message.channel, track_index)
             elif kind in ("aftertouch", "polytouch"):
                 self.ignored["aftertouch"] += 1
-            elif kind == "sysex":
+            elif kind == "sysex" and not self._drum_parts.follows(message, tick):
                 self.ignored["system exclusive"] += 1
         for key, starts in open_notes.items():
             n_notes += self._close_hanging(starts, silences[key[0]], tick, key, programs[key[0]], track_index)
@@ -320,13 +351,14 @@ class _TrackReader:
             start_s = self._tempo_map.seconds(start_tick)
             level = self._levels.of_note(channel, start_tick, end_tick)
             is_drum = self._drum_parts.at(channel, start_tick)
-            note = Note(start_s, end_s, pitch, velocity, program, is_drum, channel, track, level)
+            pan = self._levels.pan(channel, start_tick)
+            note = Note(start_s, end_s, pitch, velocity, program, is_drum, channel, track, level, pan)
             self._instrument(program, channel, track, is_drum).notes.append(note)
 
-    def _instrument(self, program: int, channel: int, track: int, is_drum: bool) -> _Instrument:
+    def _instrument(self, program: int, channel: int, track: int, is_drum: bool) -> PedalledNotes:
         instrument = self._instruments.get((program, channel, track, is_drum))
         if instrument is None:
-            instrument = _Instrument(notes=[], pedal=self._early_pedal.get((channel, track), []))
+            instrument = PedalledNotes(notes=[], pedal=self._early_pedal.get((channel, track), []))
             self._instruments[program, channel, track, is_drum] = instrument
         return instrument
 
@@ -343,7 +375,8 @@ class _TrackReader:
             pedal.append((self._tempo_map.seconds(tick), message.value >= SUSTAIN_ON_FROM))
             return
         name, counts_from = _IGNORED_CONTROLLERS.get(message.control, ("", 0))
-        if name and message.value >= counts_from:
+        asks_nothing = message.control == PAN_CONTROLLER and message.value == CENTRE_PAN
+        if name and message.value >= counts_from and not asks_nothing and not self._drum_parts.follows(message, tick):
             self.ignored[name] += 1
 
 
@@ -365,66 +398,3 @@ _IGNORED_CONTROLLERS = {
     91: ("reverb", 0),
     93: ("chorus", 0),
 }
-
-
-def _apply_sustain(instruments: list[_Instrument]) -> list[Note]:
-    """Lengthen notes held by the pedal, instrument by instrument; drums are left alone.
-
-    A note ends at pedal-up or at the next onset of its pitch, whichever comes first; notes still held when the file
-    ends are closed at the last event of any instrument.
-    """
-    last_event_s = max(
-        itertools.chain(
-            (note.end_s for item in instruments for note in item.notes if not note.is_drum),
-            (time_s for item in instruments for time_s, _ in item.pedal),
-        ),
-        default=0.0,
-    )
-    notes: list[Note] = []
-    for instrument in instruments:
-        if instrument.notes[0].is_drum or not any(is_down for _, is_down in instrument.pedal):
-            notes.extend(instrument.notes)
-        else:
-            notes.extend(_sustain_one(instrument, last_event_s))
-    return notes
-
-
-def _sustain_one(instrument: _Instrument, last_event_s: float) -> list[Note]:
-    """Apply the pedal to one instrument; linear in its events after the sort."""
-    notes = instrument.notes
-    events: list[tuple[float, int, int]] = []
-    events.extend((note.start_s, _NOTE_ON, index) for index, note in enumerate(notes))
-    events.extend((note.end_s, _NOTE_OFF, index) for index, note in enumerate(notes))
-    events.extend((time_s, _PEDAL_DOWN if is_down else _PEDAL_UP, -1) for time_s, is_down in instrument.pedal)
-    events.sort(key=itemgetter(0, 1))
-    sounding: defaultdict[int, dict[int, Note]] = defaultdict(dict)  # pitch -> {index: note}
-    held: list[int] = []  # notes whose key went up while the pedal was down
-    removed: set[int] = set()
-    is_down = False
-    for time_s, kind, index in events:
-        if kind == _PEDAL_DOWN:
-            is_down = True
-        elif kind == _PEDAL_UP:
-            is_down = False
-            for held_index in held:
-                note = sounding[notes[held_index].pitch].pop(held_index, None)
-                if note is not None:
-                    note.end_s = time_s
-            held.clear()
-        elif kind == _NOTE_ON:
-            pitch = notes[index].pitch
-            if is_down:
-                for other_index, other in sounding[pitch].items():
-                    other.end_s = time_s
-                    if other.start_s == time_s:
-                        removed.add(other_index)  # of two onsets of one pitch at one time the later stays
-                sounding[pitch].clear()
-            sounding[pitch][index] = notes[index]
-        elif is_down:
-            held.append(index)
-        else:
-            sounding[notes[index].pitch].pop(index, None)
-    for same_pitch in sounding.values():
-        for note in same_pitch.values():
-            note.end_s = last_event_s
-    return [note for index, note in enumerate(notes) if index not in removed]

@@ -1,7 +1,7 @@
 """Ticks to seconds."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mido
 
@@ -53,10 +53,23 @@ class TempoMap:
                 scales.append(scale)
         return cls(ticks, starts_s, scales, resolution, tracks)
 
-    def seconds(self, tick: int) -> float:
+    def seconds(self, tick: float) -> float:
         """Time of a tick in seconds."""
         segment = bisect_right(self.start_ticks, tick) - 1
         return self.start_s[segment] + self.seconds_per_tick[segment] * (tick - self.start_ticks[segment])
+
+    def tick(self, time_s: float) -> float:
+        """The tick at a time; those between two ticks are fractions."""
+        segment = max(0, bisect_right(self.start_s, time_s) - 1)
+        return self.start_ticks[segment] + (time_s - self.start_s[segment]) / self.seconds_per_tick[segment]
+
+    def retimed(self, *, start_s: float = 0.0, speed: float = 1.0) -> "TempoMap":
+        """The map after time ``start_s`` has become 0 and all goes ``speed`` times as fast."""
+        return replace(
+            self,
+            start_s=[(time_s - start_s) / speed for time_s in self.start_s],
+            seconds_per_tick=[scale / speed for scale in self.seconds_per_tick],
+        )
 
     def changes(self) -> list[tuple[float, float]]:
         """(seconds, beats per minute) of each segment; beats mean quarter notes. Empty with SMPTE division."""

@@ -11,12 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from specdiff_cli.constants import HOP_SAMPLES, MAX_TOKENS, SAMPLE_RATE_HZ, STEPS_PER_SECOND, WINDOW_FRAMES, WINDOW_S
+from specdiff_cli.constants import (
+    FRAMES_PER_SECOND,
+    HOP_SAMPLES,
+    MAX_TOKENS,
+    SAMPLE_RATE_HZ,
+    STEPS_PER_SECOND,
+    WINDOW_FRAMES,
+    WINDOW_S,
+    exact_div,
+)
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import model_class
-from specdiff_cli.midi.vocabulary import END_ID, MAX_SHIFT_STEPS, N_SPECIAL_IDS, Vocabulary
+from specdiff_cli.midi.vocabulary import Vocabulary
 
-WINDOW_STEPS = round(WINDOW_S * STEPS_PER_SECOND)  # 512
+STEPS_PER_FRAME = exact_div(STEPS_PER_SECOND, FRAMES_PER_SECOND)  # 2
+WINDOW_STEPS = WINDOW_FRAMES * STEPS_PER_FRAME  # 512
 # A drum's note-off says nothing about how long it rings; players ignore it, and so does the layout.
 DRUM_RING_S = 3.0
 RELEASE_S = 1.0  # notes that ended at most this long before a window are still laid out in it
@@ -30,12 +40,13 @@ class TokenWindow:
     """The model's note input for one window.
 
     Attributes:
-        index: number of the window; it begins at ``index * 5.12`` s.
+        index: number of the window; it begins at frame ``index * hop_frames``.
         n_frames: frames of audio it covers (256, fewer in the last window).
         tokens: (n_tokens,) int64 ids, end-of-sequence included, no padding, at most 2048.
         n_dropped_events: note events that did not fit into 2048 tokens.
         layout: (n_notes, 5) float64, the notes that sound or release in the window; see ``LAYOUT_COLUMNS``. Times are
             seconds from the window's start (onsets of notes tied over are negative). Drum rows have program token 0.
+        hop_frames: frames from one window's start to the next one's; fewer than 256 where windows overlap.
     """
 
     index: int
@@ -43,10 +54,11 @@ class TokenWindow:
     tokens: npt.NDArray[np.int64]
     n_dropped_events: int
     layout: npt.NDArray[np.float64]
+    hop_frames: int = WINDOW_FRAMES
 
     @property
     def start_s(self) -> float:
-        return self.index * WINDOW_S
+        return _start_s(self.index, self.hop_frames)
 
 
 def count_frames(total_s: float) -> int:
@@ -54,9 +66,13 @@ def count_frames(total_s: float) -> int:
     return int(total_s * SAMPLE_RATE_HZ) // HOP_SAMPLES + 1
 
 
-def count_windows(total_s: float) -> int:
+def count_windows(total_s: float, hop_frames: int = WINDOW_FRAMES) -> int:
     """Windows that cover ``total_s`` seconds; at least one."""
-    return math.ceil(count_frames(total_s) / WINDOW_FRAMES)
+    return 1 + math.ceil(max(0, count_frames(total_s) - WINDOW_FRAMES) / hop_frames)
+
+
+def _start_s(index: int, hop_frames: int) -> float:
+    return index * (hop_frames / FRAMES_PER_SECOND)
 
 
 def tokenize(
@@ -65,48 +81,61 @@ def tokenize(
     *,
     total_s: float | None = None,
     max_tokens: int = MAX_TOKENS,
+    hop_frames: int = WINDOW_FRAMES,
 ) -> Iterator[TokenWindow]:
     """Cut notes into windows of tokens, lazily; work is linear in the number of events after one sort.
+
+    Windows are 256 frames long whatever ``hop_frames`` is; an event in the overlap of two windows is in both.
 
     Args:
         notes: in the order of :func:`specdiff_cli.midi.notes.read_midi`.
         vocabulary: token ids; the published checkpoints' by default.
         total_s: length to cover; by default up to the last note's end.
         max_tokens: tokens per window, end-of-sequence included.
+        hop_frames: frames from one window's start to the next one's, 1 to 256; 256 - k for an overlap of k frames.
+
+    Raises:
+        ValueError: ``hop_frames`` is outside its range.
 
     Source: SPEC of the note representation in Hawthorne et al. 2022, section 3.1.
     """
+    if not 1 <= hop_frames <= WINDOW_FRAMES:
+        raise ValueError(f"a hop of {hop_frames} frames is outside 1 to {WINDOW_FRAMES}")
     vocabulary = vocabulary or Vocabulary()
     if total_s is None:
         total_s = max((note.end_s for note in notes), default=0.0)
     n_frames = count_frames(total_s)
-    n_windows = math.ceil(n_frames / WINDOW_FRAMES)
+    n_windows = count_windows(total_s, hop_frames)
+    hop_steps = hop_frames * STEPS_PER_FRAME
     events = EventTable.from_notes(notes, vocabulary)
     layouts = _Layouts(notes, vocabulary)
-    sounding: set[tuple[int, int]] = set()  # (program, pitch)
+    sounding: set[tuple[int, int]] = set()  # (program, pitch), at the window's start
     position = 0
     for index in range(n_windows):
+        start_step = index * hop_steps
         is_last = index == n_windows - 1
-        end = events.count if is_last else events.position_of_step((index + 1) * WINDOW_STEPS)
+        end = events.count if is_last else events.position_of_step(start_step + WINDOW_STEPS)
+        next_position = events.position_of_step(start_step + hop_steps)
         writer = WindowWriter(vocabulary, max_tokens)
         for program, pitch in sorted(sounding):
             writer.add_tied(program, pitch)
         writer.add_tie()
-        for program, pitch, velocity_bin, is_drum, step in events.rows(position, end):
-            writer.add_event(program, pitch, velocity_bin, is_drum, step - index * WINDOW_STEPS)
-            if is_drum:
+        for row, (program, pitch, velocity_bin, is_drum, step) in enumerate(events.rows(position, end), position):
+            writer.add_event(program, pitch, velocity_bin, is_drum, step - start_step)
+            if is_drum or row >= next_position:  # what the next window begins with was decided before its start
                 continue
             if velocity_bin:
                 sounding.add((program, pitch))
             else:
                 sounding.discard((program, pitch))
-        position = end
+        position = next_position
         yield TokenWindow(
             index=index,
-            n_frames=min(WINDOW_FRAMES, n_frames - index * WINDOW_FRAMES),
-            tokens=np.array([*writer.tokens, END_ID], dtype=np.int64),
+            n_frames=min(WINDOW_FRAMES, n_frames - index * hop_frames),
+            tokens=np.array([*writer.tokens, *vocabulary.end_ids], dtype=np.int64),
             n_dropped_events=writer.n_dropped,
-            layout=layouts.window(index),
+            layout=layouts.window(_start_s(index, hop_frames)),
+            hop_frames=hop_frames,
         )
 
 
@@ -122,6 +151,8 @@ class EventTable:
 
     @classmethod
     def from_notes(cls, notes: Sequence[Note], vocabulary: Vocabulary) -> "EventTable":
+        if vocabulary.dialect == "lightning":
+            return cls._by_instrument(notes)
         programs = [note.program if note.is_drum else model_class(note.program) for note in notes]
         order = sorted(range(len(notes)), key=lambda i: (notes[i].is_drum, programs[i], notes[i].pitch))
         offs = [i for i in order if not notes[i].is_drum]
@@ -137,6 +168,23 @@ class EventTable:
             velocity_bins=np.array(bins, dtype=np.int64)[by_time],
             are_drums=np.array([notes[i].is_drum for i in rows], dtype=np.bool_)[by_time],
         )
+
+    @classmethod
+    def _by_instrument(cls, notes: Sequence[Note]) -> "EventTable":
+        """The order of the lightning dialect: within a step each program's note-offs, then its note-ons; drums last.
+
+        Programs stay as the file has them, and every note lasts a step at least.
+        Source: ``preprocessor/preprocessor.py`` of music-spectrogram-diffusion-pytorch.
+        """
+        rows: list[tuple[int, bool, int, int, int]] = []
+        for note in notes:
+            start, end = (round(time_s * STEPS_PER_SECOND) for time_s in (note.start_s, note.end_s))
+            rows.append((start, note.is_drum, note.program, 1, note.pitch))
+            if not note.is_drum:
+                rows.append((end if end > start else start + 1, False, note.program, 0, note.pitch))
+        columns = np.array(sorted(rows), dtype=np.int64).reshape(-1, 5).T
+        steps, are_drums, programs, bins, pitches = columns
+        return cls(steps, programs, pitches, bins, are_drums.astype(np.bool_))
 
     @property
     def count(self) -> int:
@@ -158,6 +206,7 @@ class WindowWriter:
     def __init__(self, vocabulary: Vocabulary, max_tokens: int) -> None:
         self._vocabulary = vocabulary
         self._room = max_tokens - 1  # the end token
+        self._restates = vocabulary.dialect == "lightning"
         self._program = -1
         self._velocity_bin = -1
         self._step = 0
@@ -172,13 +221,20 @@ class WindowWriter:
 
     def add_tie(self) -> None:
         self.tokens.append(self._vocabulary.tie_id)
+        if self._restates:
+            self._program = -1
 
     def add_event(self, program: int, pitch: int, velocity_bin: int, is_drum: bool, step: int) -> None:
         vocabulary = self._vocabulary
         tokens: list[int] = []
-        if not is_drum and program != self._program:
+        current, current_bin = self._program, self._velocity_bin
+        if self._restates and step != self._step:
+            current = current_bin = -1
+        if not is_drum and program != current:
             tokens.append(vocabulary.first_program_id + program)
-        if velocity_bin != self._velocity_bin:
+            current = program
+            current_bin = -1 if self._restates else current_bin
+        if velocity_bin != current_bin:
             tokens.append(vocabulary.first_velocity_id + velocity_bin)
         tokens.append((vocabulary.first_drum_id if is_drum else vocabulary.first_pitch_id) + pitch)
         if step != self._step:
@@ -186,13 +242,13 @@ class WindowWriter:
         if self._append(tokens):
             self._step = step
             self._velocity_bin = velocity_bin
-            if not is_drum:
-                self._program = program
+            self._program = current
 
     def _shifts(self, step: int) -> list[int]:
         """Absolute time since the window's start, in pieces of at most 1000 steps."""
-        n_full, rest = divmod(step, MAX_SHIFT_STEPS)
-        return [N_SPECIAL_IDS + MAX_SHIFT_STEPS] * n_full + ([N_SPECIAL_IDS + rest] if rest else [])
+        first_id, most = self._vocabulary.n_special_ids, self._vocabulary.max_shift_steps
+        n_full, rest = divmod(step, most)
+        return [first_id + most] * n_full + ([first_id + rest] if rest else [])
 
     def _append(self, tokens: list[int], reserve: int = 0) -> bool:
         # Once one event did not fit, no later (shorter) one may slip in: the earliest events are kept.
@@ -227,15 +283,18 @@ class _Layouts:
         self._next = 0
         self._carried = rows[:0]
 
-    def window(self, index: int) -> npt.NDArray[np.float64]:
-        """Rows of window ``index``; windows must be asked for in order."""
-        start_s = index * WINDOW_S
+    def window(self, start_s: float) -> npt.NDArray[np.float64]:
+        """Rows of the window that begins at ``start_s``; windows must be asked for in order."""
         first = self._next
         # An analysis frame reaches one hop beyond its own, so the last frame hears notes just after the window.
         end_s = start_s + WINDOW_S + HOP_SAMPLES / SAMPLE_RATE_HZ
         self._next = int(np.searchsorted(self._rows[:, 3], end_s, side="left"))
-        rows = np.concatenate([self._carried, self._rows[first : self._next]])
-        rows = rows[rows[:, 4] > start_s - RELEASE_S]
+        rows = self._carried
+        if self._next > first:
+            rows = np.concatenate([rows, self._rows[first : self._next]])
+        is_heard = rows[:, 4] > start_s - RELEASE_S
+        if not is_heard.all():  # windows of long held chords lose nothing: no copy for them
+            rows = rows[is_heard]
         self._carried = rows
         relative = rows.copy()
         relative[:, 3:] -= start_s

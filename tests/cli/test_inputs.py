@@ -89,7 +89,12 @@ def test_a_file_named_twice_is_taken_once(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "null"),
-    [(b"a.mid\nb c.mid\n\nin\n", False), (b"a.mid\r\nb c.mid\r\nin", False), (b"a.mid\0b c.mid\0in\0", True)],
+    [
+        (b"a.mid\nb c.mid\n\nin\n", False),
+        (b"a.mid\r\nb c.mid\r\nin", False),
+        (b"a.mid\0b c.mid\0in\0", True),
+        (b"\xef\xbb\xbfa.mid\n  \nb c.mid\nin", False),
+    ],
 )
 def test_lists(folder: Path, content: bytes, null: bool) -> None:
     touch("in/d.mid")

@@ -68,6 +68,8 @@ def test_json_tells_everything(tmp_path: Path) -> None:
         {"start_s": pytest.approx(1.0), "beats_per_minute": 60.0},
     ]
     assert report["tempo_tracks"] == [2]
+    assert report["time_signatures"] == [{"bar": 1, "start_s": 0.0, "numerator": 4, "denominator": 4}]
+    assert (report["n_bars"], report["track"]) == (4, None)  # 7000 ticks of 480 to a beat
     assert report["channels"] == [1, 10]
     assert report["n_notes"] == 6
     assert report["n_drum_notes"] == 2
@@ -125,6 +127,89 @@ def test_the_table_is_readable_at_80_columns(tmp_path: Path) -> None:
         "program 0, velocity 1, pitch 60, pitch 64",
     ):
         assert expected in text, expected
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_narrow_screens_get_sentences_instead_of_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run(song(tmp_path / "song.mid"), "--tokens").stdout.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("  Length"))  # behind the file's name
+    assert max(map(len, lines[start:])) <= columns
+    text = " ".join(" ".join(lines).split())
+    for expected in (
+        "Track 1, Ch 1, Program 49 String Ensemble 2, Played as string ensemble, Notes 2, Pitches 50-72, At once 2",
+        "Track 1, Name Klavier für [bold]zwei, Channels 1, Messages",
+        "120 bpm at 0:00.00, 60 bpm at 0:01.00",
+        "0:10.24",
+        "program 0, velocity 1, pitch 60, pitch 64",
+    ):
+        assert expected in text, expected
+
+
+def test_time_signatures_and_bars(tmp_path: Path) -> None:
+    meters: list[Timed] = [
+        (480 * 4 * bar, mido.MetaMessage("time_signature", numerator=3 + bar % 2, denominator=4)) for bar in range(12)
+    ]
+    (tmp_path / "x.mid").write_bytes(midi_bytes(meters, note(0, 480 * 60, 0, 60)))
+    text = " ".join(run(tmp_path / "x.mid").stdout.split())
+    # bars of 3/4 in places for 4/4: what is left over is a bar of its own
+    assert "in 3/4, 4/4 from bar 3, 3/4 from bar 4, 4/4 from bar 6" in text
+    assert "and 4 more changes (--json lists them)" in text
+    report = report_of(run("--json", tmp_path / "x.mid"))
+    assert [item["bar"] for item in report["time_signatures"][:4]] == [1, 3, 4, 6]
+    assert report["time_signatures"][1]["start_s"] == 2.0
+
+
+def test_only_signatures_that_music_has_are_told(tmp_path: Path) -> None:
+    late = (480 * 40, mido.MetaMessage("time_signature", numerator=3, denominator=4))
+    (tmp_path / "x.mid").write_bytes(midi_bytes([late], note(0, 480 * 8, 0, 60)))
+    assert "Bars 2 in 4/4 Channels" in " ".join(run(tmp_path / "x.mid").stdout.split())
+
+
+def test_one_track(tmp_path: Path) -> None:
+    path = song(tmp_path / "song.mid")
+    report = report_of(run("--json", "--track", "2", path))
+    assert (report["n_notes"], report["track"], report["n_tracks"]) == (2, 2, 2)
+    assert [(item["track"], item["n_notes"]) for item in report["tracks"]] == [(2, 2)]
+    assert [item["is_drum"] for item in report["instruments"]] == [True]
+    assert run("--track", "3", path).exit_code == 3
+    assert run("--track", "0", path).exit_code == 2
+    (tmp_path / "two.mid").write_bytes(midi_bytes(note(0, 480, 0, 60), note(0, 960, 0, 62), kind=2))
+    assert "choose one with --track (1 to 2)" in run(tmp_path / "two.mid").stderr
+    assert report_of(run("--json", "--track", "2", tmp_path / "two.mid"))["duration_s"] == 1.0
+
+
+def test_pan_is_said_to_be_used_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "x.mid").write_bytes(midi_bytes([control(0, 0, 10, 20), *note(0, 480, 0, 60)]))
+    text = " ".join(run(tmp_path / "x.mid").stdout.split())
+    assert "the models ignore pan (1)" in text
+    assert "render --stereo places each instrument where its pan says" in text
+
+
+def test_a_file_named_twice_is_shown_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    song(tmp_path / "song.mid")
+    report_of(run("--json", "song.mid", "./song.mid", tmp_path / "song.mid"))
+    (line,) = run("none.mid", "./none.mid").stderr.splitlines()
+    assert line == "error: none.mid: no such file; check the path"
+    assert run("none.mid", "./none.mid").exit_code == 3
+
+
+def test_a_piano_roll_of_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = song(tmp_path / "song.mid")
+    plot = tmp_path / "roll.png"
+    assert report_of(run("--json", path, "--plot", plot))["n_notes"] == 6
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    refused = run(path, "--plot", plot)
+    assert (refused.exit_code, refused.stdout) == (5, "")
+    assert run(path, "--plot", plot, "--overwrite").exit_code == 0
+    two = run(path, song(tmp_path / "other.mid"), "--plot", tmp_path / "more.png")
+    assert two.exit_code == 2
+    assert "draws one file, 2 are given" in two.stderr
+    assert not (tmp_path / "more.png").exists()
 
 
 def test_token_lines_tell_every_token_in_order(tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_a_swell_from_silence_is_heard() -> None:
     assert swell.of_note(0, 0, 120) == 1.0
 
 
+def test_pan_runs_from_left_to_right_and_is_central_before_it_is_set() -> None:
+    found = levels([control(10, 10, 0), control(10, 10, 1), control(10, 10, 64), control(10, 10, 127)])
+    assert [found.pan(0, tick) for tick in (0, 10, 20, 30, 40)] == [0.0, -1.0, -1.0, 0.0, 1.0]
+    assert levels([control(0, 10, 95)]).pan(0, 0) == pytest.approx(31 / 63)
+    assert levels([control(0, 10, 95)]).pan(1, 0) == 0.0
+
+
+def test_pan_holds_across_tracks_and_resets() -> None:
+    found = levels([control(100, 10, 127)], [control(200, 121, 0), control(0, 7, 50)])
+    assert [found.pan(0, tick) for tick in (99, 100, 300)] == [0.0, 1.0, 1.0]
+
+
 def test_voices_that_know_loud_from_soft_play_the_level() -> None:
     notes = [
         Note(0, 1, 60, 80, 0, False, level=0.5),

@@ -8,7 +8,9 @@ import mido
 import pytest
 
 from specdiff_cli.errors import MidiError
+from specdiff_cli.midi.edits import Edits, apply_edits
 from specdiff_cli.midi.notes import read_midi
+from specdiff_cli.midi.stems import split_stems
 from specdiff_cli.midi.windows import tokenize
 
 pytestmark = pytest.mark.shared
@@ -189,3 +191,27 @@ def test_you_must_hear_a_c_major_scale(shared_midi: Path, name: str) -> None:
     song = read_midi(shared_midi / "edge-cases" / f"test-{name}.mid")
     assert [note.pitch for note in song.notes] == C_MAJOR
     assert [note.start_s for note in song.notes] == pytest.approx([step / 2 for step in range(8)])
+
+
+def test_the_sequences_of_a_type_2_file_one_by_one(shared_midi: Path) -> None:
+    path = shared_midi / "edge-cases" / "test-2-tracks-type-2.mid"
+    first, second = (read_midi(path, track=track) for track in (1, 2))
+    assert [note.pitch for note in first.notes] == C_MAJOR
+    assert [note.pitch for note in second.notes] == [pitch + 1 for pitch in C_MAJOR]
+    assert [note.start_s for note in second.notes] == [note.start_s for note in first.notes]  # not one after the other
+
+
+def test_piano_and_cello_of_a_real_song_swapped_and_cut_at_bars(shared_midi: Path) -> None:
+    song = read_midi(shared_midi / "lieder" / "lc29199584.mid")
+    edits = Edits(swaps=("piano=cello",), start="bar:5", end="bar:9")
+    edited, _ = apply_edits(song, edits, "lc29199584.mid")
+    start_s, end_s = 16 * 60 / 63, 32 * 60 / 63  # 4/4, 63 quarters a minute
+    expected = [
+        (note.pitch, {0: 42, 42: 0}[note.program])
+        for note in song.notes
+        if note.end_s > start_s + 1e-4 and note.start_s < end_s - 1e-4
+    ]
+    assert [(note.pitch, note.program) for note in edited.notes] == expected
+    assert len(expected) > 50
+    assert edited.end_s == pytest.approx(end_s - start_s, abs=0.05)
+    assert {stem.slug for stem in split_stems(edited.notes)} == {"cello", "acoustic-grand-piano"}

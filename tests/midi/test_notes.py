@@ -1,4 +1,4 @@
-"""MIDI files to notes: damaged files, the rules of notes, and the rules of the sustain pedal."""
+"""MIDI files to notes: damaged files, the rules of notes, and reading one track alone."""
 
 import io
 from pathlib import Path
@@ -6,14 +6,12 @@ from typing import Any
 
 import mido
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from midi_files import Timed, control, from_hex, midi_bytes, midi_header, midi_track, note, program, tempo
 from mido.midifiles.meta import KeySignatureError
 
 from specdiff_cli.errors import ExitCode, MidiError
 from specdiff_cli.midi import notes as notes_module
-from specdiff_cli.midi.notes import MidiSong, Note, _apply_sustain, _Instrument, parse_midi, read_midi
+from specdiff_cli.midi.notes import MidiSong, parse_midi, read_midi
 
 TICKS_PER_S = 960  # of `midi_bytes` without a tempo
 
@@ -295,140 +293,87 @@ def test_messages_the_models_cannot_follow_are_counted() -> None:
     }
 
 
-# --- the sustain pedal -----------------------------------------------------------------------------------------------
+def test_notes_carry_their_channels_level_and_pan() -> None:
+    song = parse_midi(midi_bytes([control(0, 0, 7, 50), control(0, 0, 10, 127), *note(0, 480, 0, 60)]), "test")
+    assert [(found.level, found.pan) for found in song.notes] == [(0.5, 1.0)]
 
 
-def pedal(tick: int, value: int, channel: int = 0) -> Timed:
-    return control(tick, channel, 64, value)
+def test_messages_that_make_drum_parts_are_not_called_ignored() -> None:
+    gs_reset = mido.Message("sysex", data=bytes.fromhex("41 10 42 12 40 00 7F 00 41"))
+    gs_drums = mido.Message("sysex", data=bytes.fromhex("41 10 42 12 40 11 15 02 18"))
+    gm2 = mido.Message("sysex", data=bytes.fromhex("7E 7F 09 03"))
+    melody = [program(0, 3, 0), *note(10, 480, 3, 60)]
+    assert song_of([(0, gs_reset), (0, gs_drums), *melody]).ignored == {}
+    assert song_of([(0, gm2), control(0, 3, 0, 120), *melody]).ignored == {}
+    assert song_of([(0, gs_reset), control(0, 3, 0, 120), *melody]).ignored == {"bank select": 1}  # no drums in GS
+    assert song_of([control(0, 3, 0, 127), *melody]).ignored == {"bank select": 1}  # drums in XG only
+    assert song_of([control(0, 3, 0, 8), *melody]).ignored == {"bank select": 1}
 
 
-def test_note_is_held_to_pedal_up() -> None:
-    assert notes_of([pedal(0, 127), *note(10, 100, 0, 60), pedal(300, 0)]) == [(10, 300, 60, 0)]
+def test_pan_to_the_centre_asks_for_nothing() -> None:
+    assert song_of([control(0, 0, 10, 64), *note(0, 480, 0, 60)]).ignored == {}
+    assert song_of([control(0, 0, 10, 63), *note(0, 480, 0, 60)]).ignored == {"pan": 1}
 
 
-@pytest.mark.parametrize(("value", "end"), [(63, 100), (64, 300)])
-def test_pedal_is_down_from_64(value: int, end: int) -> None:
-    assert notes_of([pedal(0, value), *note(10, 100, 0, 60), pedal(300, 0)])[0][1] == end
+# --- one track -------------------------------------------------------------------------------------------------------
 
 
-def test_note_released_before_the_pedal_is_not_held() -> None:
-    assert notes_of([*note(0, 100, 0, 60), pedal(101, 127), pedal(300, 0)]) == [(0, 100, 60, 0)]
+def sequences() -> bytes:
+    """A type 2 file: every sequence has its own tempo, program and volume."""
+    first = [tempo(0, 1_000_000), program(0, 0, 40), control(0, 0, 7, 50), *note(0, 480, 0, 60)]
+    return midi_bytes(first, note(0, 480, 0, 62), [tempo(0, 250_000)], kind=2)
 
 
-def test_note_released_after_the_pedal_is_not_shortened() -> None:
-    assert notes_of([pedal(0, 127), *note(0, 400, 0, 60), pedal(300, 0)]) == [(0, 400, 60, 0)]
+def test_one_sequence_of_a_type_2_file() -> None:
+    first, second = (parse_midi(sequences(), "x.mid", track=track) for track in (1, 2))
+    assert [(found.pitch, found.program, found.end_s, found.level) for found in first.notes] == [(60, 40, 1.0, 0.5)]
+    assert [(found.pitch, found.program, found.end_s, found.level) for found in second.notes] == [(62, 0, 0.5, 1.0)]
+    assert (first.format, first.track, first.tempo_tracks, second.tempo_tracks) == (2, 1, [0], [])
+    assert [found.track for found in second.notes] == [1]
 
 
-def test_held_note_ends_at_the_next_onset_of_its_pitch() -> None:
-    track = [pedal(0, 127), *note(0, 100, 0, 60), *note(150, 180, 0, 61), *note(200, 220, 0, 60), pedal(300, 0)]
-    assert notes_of(track) == [(0, 200, 60, 0), (150, 300, 61, 0), (200, 300, 60, 0)]
+def test_a_type_2_file_is_refused_with_the_way_out() -> None:
+    assert "choose one with --track (1 to 3)" in refusal(sequences())
+    assert "render it with --track 1" in refusal(midi_bytes(note(0, 480, 0, 60), kind=2))
 
 
-def test_at_one_time_the_pedal_moves_before_notes_end_and_down_before_up() -> None:
-    assert notes_of([pedal(100, 127), *note(0, 100, 0, 60), pedal(300, 0)])[0][1] == 300  # down, then the note-off
-    assert notes_of([pedal(0, 127), *note(0, 100, 0, 60), pedal(100, 0), pedal(300, 127)])[0][1] == 100
-    both = [pedal(100, 0), pedal(100, 127)]  # whatever their order in the file, the pedal is up afterwards
-    assert notes_of([pedal(0, 127), *note(0, 90, 0, 60), *both, *note(110, 120, 0, 62), pedal(200, 0)]) == [
-        (0, 100, 60, 0),
-        (110, 120, 62, 0),
+def test_one_track_of_a_type_1_file_keeps_the_files_tempo_volume_and_program_of_its_own() -> None:
+    conductor = [tempo(0, 1_000_000), control(0, 1, 7, 50)]
+    piano, cello = note(0, 480, 0, 60), [program(0, 1, 42), *note(0, 480, 1, 48), note(600, 0, 1, 50)[0]]
+    data = midi_bytes(conductor, piano, cello, end_tick=960)
+    song = parse_midi(data, "x.mid", track=3)
+    assert [(found.pitch, found.program, found.end_s, found.level) for found in song.notes] == [
+        (48, 42, 1.0, 0.5),
+        (50, 42, 2.0, 0.5),
     ]
+    assert (song.n_unclosed_notes, song.track, len(song.tracks)) == (1, 3, 3)
+    assert parse_midi(data, "x.mid", track=2).n_unclosed_notes == 0
+    together = parse_midi(data, "x.mid").notes
+    assert [found for track in (2, 3) for found in parse_midi(data, "x.mid", track=track).notes] == together
 
 
-def test_notes_still_held_at_the_end_last_until_the_last_event_of_any_instrument() -> None:
-    held = [pedal(0, 127), *note(0, 100, 0, 60)]
-    assert notes_of(held)[0][1] == 100
-    assert notes_of(held, note(0, 900, 1, 40))[0][1] == 900
-    assert notes_of([*held, pedal(950, 127)], note(0, 900, 1, 40))[0][1] == 950
-    assert notes_of(held, note(0, 900, 9, 40))[0][1] == 100  # drums have no ends to wait for
+def test_limits_are_those_of_the_track_that_is_read() -> None:
+    data = midi_bytes(note(0, 480, 0, 60), note(0, 100 * TICKS_PER_S, 0, 60))
+    assert parse_midi(data, "x.mid", track=1, max_duration_s=10.0).end_s == pytest.approx(0.5)
+    assert "100 s" in refusal(data, track=2, max_duration_s=10.0)
 
 
-def test_pedal_acts_on_its_own_channel_and_track_only() -> None:
-    tracks = [pedal(0, 127), *note(0, 100, 0, 60), *note(0, 100, 1, 61)], [*note(0, 100, 0, 62), *note(0, 500, 2, 9)]
-    assert [found[1] for found in notes_of(*tracks)] == [500, 100, 100, 500]
-
-
-def test_drums_are_not_held() -> None:
-    assert notes_of([pedal(0, 127, 9), *note(0, 100, 9, 36), *note(0, 500, 0, 60), pedal(500, 0, 9)])[0][1] == 100
-
-
-def test_pedal_pressed_before_a_program_change_still_holds() -> None:
-    # Moves before an instrument's first closed note are shared by all programs of that track and channel.
-    track = [pedal(0, 127), program(10, 0, 40), *note(20, 100, 0, 60), pedal(300, 0)]
-    assert notes_of(track) == [(20, 300, 60, 40)]
-
-
-def test_pedal_of_one_program_does_not_hold_the_next() -> None:
-    track = [*note(0, 50, 0, 60), pedal(60, 127), program(70, 0, 40), *note(80, 100, 0, 60), *note(200, 300, 0, 61)]
-    assert notes_of(track) == [(0, 50, 60, 0), (80, 100, 60, 40), (200, 300, 61, 40)]
-
-
-def test_of_two_onsets_of_one_pitch_at_one_time_one_stays() -> None:
-    (on, off), (on_again, _) = note(0, 100, 0, 60, 10), note(0, 100, 0, 60, 20)
-    song = song_of([pedal(0, 127), on, on_again, off, pedal(300, 0)])
-    assert [(found.velocity, round(found.end_s * TICKS_PER_S)) for found in song.notes] == [(20, 300)]
-
-
-Moves = list[tuple[float, bool]]
-
-
-def is_down(moves: Moves, time_s: float) -> bool:
-    """Whether the pedal is down once everything up to and including ``time_s`` has happened; up wins a tie."""
-    past = [(at, not down) for at, down in moves if at <= time_s]
-    return bool(past) and not max(past)[1]
-
-
-def held_by_the_rules(instruments: list[tuple[list[Note], Moves]]) -> list[Note]:
-    """The pedal rules read note by note, in quadratic time: where does this note end?"""
-    last_event_s = max(
-        [note.end_s for notes, _ in instruments for note in notes if not note.is_drum]
-        + [at for _, moves in instruments for at, _ in moves],
-        default=0.0,
-    )
-    result = []
-    for notes, moves in instruments:
-        for index, this in enumerate(notes):
-            if this.is_drum:
-                result.append(this)
-                continue
-            released_s = this.end_s
-            if is_down(moves, this.end_s):
-                released_s = min((at for at, down in moves if not down and at > this.end_s), default=last_event_s)
-            onsets_s = [
-                other.start_s
-                for other_index, other in enumerate(notes)
-                if other.pitch == this.pitch
-                and (other.start_s, other_index) > (this.start_s, index)
-                and other.start_s <= released_s
-                and is_down(moves, other.start_s)
-            ]
-            end_s = min([released_s, *onsets_s])
-            if end_s > this.start_s:
-                result.append(Note(this.start_s, end_s, this.pitch, this.velocity, this.program, this.is_drum))
-    return result
-
-
-TIMES = st.integers(0, 12).map(lambda step: step / 4)
-NOTES = st.builds(
-    lambda start_s, length, pitch, velocity: Note(start_s, start_s + length / 4, pitch, velocity, 0, False),
-    TIMES,
-    st.integers(1, 6),
-    st.integers(60, 61),
-    st.integers(1, 127),
+@pytest.mark.parametrize(
+    ("track", "expected"),
+    [
+        (0, "has tracks 1 to 3, there is no --track 0"),
+        (-1, "there is no --track -1"),
+        (4, "has tracks 1 to 3, there is no --track 4"),
+        (3, "track 3 holds no notes; notes are on tracks 1, 2"),
+    ],
 )
-MOVES = st.lists(st.tuples(TIMES, st.booleans()), max_size=8)
+def test_tracks_that_are_not_there(track: int, expected: str) -> None:
+    data = midi_bytes(note(0, 480, 0, 60), note(0, 480, 0, 62), [tempo(0, 500_000)])
+    assert expected in refusal(data, track=track)
 
 
-@given(st.lists(st.tuples(st.lists(NOTES, min_size=1, max_size=8), MOVES, st.booleans()), min_size=1, max_size=3))
-def test_linear_pedal_equals_the_rules_read_one_by_one(drawn: list[tuple[list[Note], Moves, bool]]) -> None:
-    instruments = []
-    for notes, moves, are_drums in drawn:
-        for note_ in notes:
-            note_.is_drum = are_drums
-        instruments.append((notes, moves))
-    expected = held_by_the_rules(instruments)
-    assert _apply_sustain([_Instrument(notes, moves) for notes, moves in instruments]) == expected
-
-
-def test_notes_carry_their_channels_level() -> None:
-    song = parse_midi(midi_bytes([control(0, 0, 7, 50), *note(0, 480, 0, 60)]), "test")
-    assert [found.level for found in song.notes] == [0.5]
+def test_a_single_track_has_no_other() -> None:
+    assert "has 1 track, there is no --track 2" in refusal(midi_bytes(note(0, 480, 0, 60), kind=0), track=2)
+    assert "has no tracks" in refusal(midi_header(1, 0, 96), track=1)
+    many = midi_bytes([], *[note(0, 480, 0, 60)] * 12)
+    assert "notes are on tracks 2, 3, 4, 5, 6, 7, 8, 9 ..." in refusal(many, track=1)

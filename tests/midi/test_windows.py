@@ -3,6 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -361,6 +362,70 @@ def test_windows_are_made_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch)
 def test_carried_notes_do_not_pile_up() -> None:
     notes = [tone(0.5 * index, 0.5 * index + 0.4, 60 + index % 12) for index in range(2000)]
     assert max(len(window.layout) for window in tokenize(notes)) < 20
+
+
+# --- windows that overlap --------------------------------------------------------------------------------------------
+
+
+@given(NOTES, st.sampled_from([1, 64, 100, 192, 255, 256]))
+def test_an_overlapping_window_is_what_its_own_span_says(notes: list[Note], hop_frames: int) -> None:
+    table = EventTable.from_notes(notes, Vocabulary())
+    rows = list(table.rows(0, table.count))
+    total_s = max((note.end_s for note in notes), default=0.0)
+    windows = list(tokenize(notes, hop_frames=hop_frames))
+    assert len(windows) == count_windows(total_s, hop_frames)
+    assert sum(window.n_frames == 256 for window in windows) >= len(windows) - 1
+    covered = windows[-1].index * hop_frames + windows[-1].n_frames
+    assert covered == count_frames(total_s)
+    for window in windows:
+        assert window.start_s == pytest.approx(window.index * hop_frames / 50)
+        first_step = window.index * hop_frames * 2  # 10 ms steps, frames of 20 ms
+        sounding: set[tuple[int, int]] = set()
+        for program_, pitch_, velocity, is_drum, step in rows:
+            if step < first_step and not is_drum:
+                (sounding.add if velocity else sounding.discard)((program_, pitch_))
+        ties, events = decode(window)
+        assert ties == sorted(sounding)
+        is_last = window is windows[-1]
+        expected = [
+            (0 if is_drum else program_, pitch_, velocity, is_drum, step - first_step + window.index * 512)
+            for program_, pitch_, velocity, is_drum, step in rows
+            if first_step <= step and (is_last or step < first_step + 512)
+        ]
+        assert events == expected
+
+
+@given(NOTES)
+def test_windows_that_start_together_are_the_same_whatever_the_hop(notes: list[Note]) -> None:
+    plain = list(tokenize(notes))
+    halves = list(tokenize(notes, hop_frames=128))
+    for one, other in zip(plain[:-1], halves[::2], strict=False):
+        assert one.tokens.tolist() == other.tokens.tolist()
+        assert np.array_equal(one.layout, other.layout)
+        assert one.n_frames == other.n_frames == 256
+        assert one.start_s == other.start_s
+
+
+@given(NOTES, st.sampled_from([32, 200]))
+def test_overlapping_layouts_hold_what_sounds_or_releases(notes: list[Note], hop_frames: int) -> None:
+    # A millisecond later than drawn: then no time falls exactly on the edge of a frame.
+    notes = [replace(note, start_s=note.start_s + 0.001, end_s=note.end_s + 0.001) for note in notes]
+    for window in tokenize(notes, hop_frames=hop_frames):
+        start_s = window.index * hop_frames / 50
+        expected = sorted(
+            (note.start_s - start_s, note.pitch)
+            for note in notes
+            if note.start_s < start_s + 5.14 and (note.start_s + 3.0 if note.is_drum else note.end_s) > start_s - 1.0
+        )
+        found = sorted((row[3], row[0] - (drum(0) if row[1] == 0 else pitch(0))) for row in window.layout)
+        assert [item[1] for item in found] == [item[1] for item in expected]
+        assert [item[0] for item in found] == pytest.approx([item[0] for item in expected])
+
+
+@pytest.mark.parametrize("hop_frames", [0, -1, 257])
+def test_hops_that_leave_gaps_or_stand_still_are_refused(hop_frames: int) -> None:
+    with pytest.raises(ValueError, match="hop"):
+        next(tokenize([tone(0, 1)], hop_frames=hop_frames))
 
 
 # --- the reference system's own ids ----------------------------------------------------------------------------------

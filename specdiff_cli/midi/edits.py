@@ -1,0 +1,294 @@
+"""Re-orchestration and sections of a song: what the options of ``render`` ask for, done to its notes."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.midi.instruments import Instrument, Part, find_instrument, name_parts
+from specdiff_cli.midi.notes import MidiSong, Note
+from specdiff_cli.midi.programs import GM_NAMES
+from specdiff_cli.midi.sections import Moment, change_tempo, check_section, cut_section, parse_moment
+
+MAX_TRANSPOSE = 127
+MIN_TEMPO_SCALE, MAX_TEMPO_SCALE = 0.1, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What is asked to be changed about a song, as the user typed it.
+
+    Attributes:
+        swaps: ``piano=cello``: what plays either plays the other.
+        programs: ``piano:trumpet``, ``0:56``, ``ch1:trumpet``: an instrument (name or program) or a channel, and what
+            is to play instead.
+        only: instruments or channels; the rest is left out.
+        mute: instruments or channels that are left out.
+        transpose: semitones; drums stay.
+        tempo_scale: 2 is twice as fast.
+        start: where the section begins, in the file's own time: ``12.5``, ``1:30``, ``bar:17``.
+        end: where it ends. The song is then as long as the section, even where its last notes are over before.
+
+    An item of the first four may name several, parted by commas.
+    """
+
+    swaps: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    mute: tuple[str, ...] = ()
+    transpose: int = 0
+    tempo_scale: float = 1.0
+    start: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A mapping of ``--swap`` or ``--program``; ``option`` is how the user gave it."""
+
+    option: str
+    left: Instrument
+    right: Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """An item of ``--only`` or ``--mute``."""
+
+    option: str
+    instrument: Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Edits, understood."""
+
+    swaps: list[_Pair] = field(default_factory=list)
+    programs: list[_Pair] = field(default_factory=list)
+    only: list[_Choice] = field(default_factory=list)
+    mute: list[_Choice] = field(default_factory=list)
+    start: Moment | None = None
+    end: Moment | None = None
+
+
+def check_edits(edits: Edits) -> None:
+    """Refuse what no file could satisfy.
+
+    Raises:
+        UsageError: an instrument that does not exist, a number out of range, an end before the start, and so on; the
+            message names the option.
+    """
+    _understand(edits)
+
+
+def apply_edits(song: MidiSong, edits: Edits, name: str) -> tuple[MidiSong, list[str]]:
+    """Do what is asked for; the song that is given stays as it is.
+
+    Names mean the instruments that the file has, before any change: ``--only`` and ``--mute`` choose among them, swaps
+    and programs happen at once. Where several options give one note a program, that of a channel counts before that of
+    an instrument, and that before a swap. Times are those of the file, before the tempo is changed.
+
+    Args:
+        song: as it was read.
+        edits: what to change.
+        name: of the file, for error messages.
+
+    Returns:
+        The edited song, its notes in the same order, and one line for the user for each change.
+
+    Raises:
+        UsageError: as :func:`check_edits`.
+        MidiError: the file has no such instrument or channel, no such bars, or no notes are left.
+    """
+    plan = _understand(edits)
+    messages: list[str] = []
+    in_file = _count_parts(song.notes)
+    if plan.start or plan.end:
+        song, told = cut_section(song, plan.start, plan.end, name)
+        messages += told
+    if plan.swaps or plan.programs or plan.only or plan.mute:
+        programs = _reassign(in_file, plan, name)
+        kept = _choose(in_file, plan, name, messages)
+        messages += _describe(_count_parts(song.notes), kept, programs)
+        song = replace(song, notes=_orchestrate(song.notes, kept, programs))
+        if not song.notes:
+            raise MidiError(f"{name}: what is left to play has no notes in this section")
+    if edits.transpose:
+        notes = _transpose(song.notes, edits.transpose)
+        n_lost = len(song.notes) - len(notes)
+        if not notes:
+            raise MidiError(f"{name}: --transpose {edits.transpose} leaves no note within MIDI's range")
+        if n_lost:
+            messages.append(f"{_count(n_lost, 'note')} left out: transposed beyond MIDI's range of pitches")
+        song = replace(song, notes=notes)
+    if edits.tempo_scale != 1:
+        song = change_tempo(song, edits.tempo_scale)
+    if plan.end is None:  # only now: until here the length is that of the file, which sections are measured by
+        song = replace(song, end_s=max(note.end_s for note in song.notes))
+    return song, messages
+
+
+# --- what the options say --------------------------------------------------------------------------------------------
+
+
+def _understand(edits: Edits) -> _Plan:
+    if not (isinstance(edits.transpose, int) and abs(edits.transpose) <= MAX_TRANSPOSE):
+        raise UsageError(f"--transpose {edits.transpose}: must be -{MAX_TRANSPOSE} to {MAX_TRANSPOSE} semitones")
+    if not (math.isfinite(edits.tempo_scale) and MIN_TEMPO_SCALE <= edits.tempo_scale <= MAX_TEMPO_SCALE):
+        limits = f"{MIN_TEMPO_SCALE:g} to {MAX_TEMPO_SCALE:g}"
+        raise UsageError(f"--tempo-scale {edits.tempo_scale:g}: must be {limits} (2 is twice as fast)")
+    swaps = [_pair("--swap", item, "=", "piano=cello") for item in _items("--swap", edits.swaps)]
+    _check_swaps(swaps)
+    plan = _Plan(
+        swaps=swaps,
+        programs=[_pair("--program", item, ":", "piano:cello") for item in _items("--program", edits.programs)],
+        only=[_choice("--only", item) for item in _items("--only", edits.only)],
+        mute=[_choice("--mute", item) for item in _items("--mute", edits.mute)],
+        start=None if edits.start is None else parse_moment("--start", edits.start),
+        end=None if edits.end is None else parse_moment("--end", edits.end),
+    )
+    check_section(plan.start, plan.end)
+    return plan
+
+
+def _items(option: str, given: Sequence[str]) -> list[str]:
+    """Each item of an option that may be repeated, and may hold several parted by commas."""
+    items = [item.strip() for text in given for item in text.split(",")]
+    if "" in items:
+        raise UsageError(f"{option}: names nothing")
+    return items
+
+
+def _pair(option: str, item: str, sign: str, example: str) -> _Pair:
+    sides = [side.strip() for side in item.split(sign)]
+    option = f"{option} {item}"
+    if len(sides) != 2 or "" in sides:
+        raise UsageError(f"{option}: write two instruments with {sign!r} between them, such as {example}")
+    left, right = _named(option, sides[0]), _named(option, sides[1])
+    if left.is_drums or right.is_drums:
+        raise UsageError(f"{option}: drums stay drums; --mute drums leaves them out")
+    if right.channel is not None or sign == "=" and left.channel is not None:
+        raise UsageError(f"{option}: takes instruments; --program ch1:cello gives a channel another one")
+    return _Pair(option, left, right)
+
+
+def _choice(option: str, item: str) -> _Choice:
+    option = f"{option} {item}"
+    return _Choice(option, _named(option, item))
+
+
+def _named(option: str, text: str) -> Instrument:
+    try:
+        return find_instrument(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _check_swaps(swaps: Sequence[_Pair]) -> None:
+    """A program on two sides would have two places to go."""
+    sides = [(pair.option, side) for pair in swaps for side in (pair.left, pair.right)]
+    for index, (option, side) in enumerate(sides):
+        for other_option, other in sides[:index]:
+            if common := side.programs & other.programs:
+                where = "both sides" if option == other_option else f"{other_option}, too,"
+                raise UsageError(f"{option}: {where} named {GM_NAMES[min(common)]}; be more precise")
+
+
+# --- what the file makes of it ---------------------------------------------------------------------------------------
+
+
+def _count_parts(notes: Sequence[Note]) -> Counter[Part]:
+    return Counter(Part(note.program, note.channel, note.is_drum) for note in notes)
+
+
+def _choose(counts: Counter[Part], plan: _Plan, name: str, messages: list[str]) -> set[Part]:
+    """The parts that are to sound."""
+    for choice in plan.only:
+        _require(counts, choice.instrument, choice.option, name)
+    muted: set[Part] = set()
+    for choice in plan.mute:
+        picked = {part for part in counts if choice.instrument.picks(part)}
+        if not picked:
+            messages.append(f"{choice.option}: there is none in this file")
+        muted |= picked
+    kept = {
+        part
+        for part in counts
+        if part not in muted and (not plan.only or any(choice.instrument.picks(part) for choice in plan.only))
+    }
+    if not kept:
+        options = ", ".join(choice.option for choice in [*plan.only, *plan.mute])
+        raise MidiError(f"{name}: nothing is left to play ({options}); this file has {name_parts(counts)}")
+    return kept
+
+
+def _require(
+    counts: Counter[Part], instrument: Instrument, option: str, name: str, other: Instrument | None = None
+) -> list[Part]:
+    """The parts that an instrument or channel means. Raises MidiError if the file has none; ``other``: swapped with."""
+    if found := [part for part in counts if instrument.picks(part)]:
+        return found
+    if instrument.channel is not None:
+        channels = ", ".join(str(channel + 1) for channel in sorted({part.channel for part in counts}))
+        raise MidiError(f"{name}: has no notes on channel {instrument.channel + 1} ({option}), only on {channels}")
+    called = f"called {instrument.text!r}" if not instrument.text.isdigit() else f"of program {instrument.text}"
+    hint = "" if other is None else f"; --program {other.text}:{instrument.text} does not need it"
+    raise MidiError(f"{name}: no instrument {called} ({option}); this file has {name_parts(counts)}{hint}")
+
+
+def _reassign(counts: Counter[Part], plan: _Plan, name: str) -> dict[Part, int]:
+    """The new program of each part that gets one."""
+    programs: dict[Part, int] = {}
+    for pair in plan.swaps:
+        left = _require(counts, pair.left, pair.option, name, other=pair.right)
+        right = _require(counts, pair.right, pair.option, name, other=pair.left)
+        for parts, others in ((left, right), (right, left)):
+            # what the file itself plays of the other side: "strings" may be a viola here
+            programs.update(dict.fromkeys(parts, max(others, key=lambda part: counts[part]).program))
+    for pair in sorted(plan.programs, key=lambda pair: pair.left.channel is not None):
+        parts = [part for part in _require(counts, pair.left, pair.option, name) if not part.is_drum]
+        if not parts:
+            raise MidiError(f"{name}: {pair.option}: this channel plays drums, which stay drums")
+        programs.update(dict.fromkeys(parts, pair.right.program))
+    return {part: program for part, program in programs.items() if program != part.program}
+
+
+def _describe(counts: Counter[Part], kept: set[Part], programs: dict[Part, int]) -> list[str]:
+    """What happens to the notes of the section, whose parts are counted here."""
+    lines = []
+    if others := [part for part in counts if part not in kept]:
+        n_notes = sum(counts[part] for part in others)
+        lines.append(f"{_count(n_notes, 'note')} left out: {name_parts(others)}")
+    moved: Counter[tuple[str, str]] = Counter()
+    for part in counts:
+        if part in kept and part in programs:
+            moved[part.name, GM_NAMES[programs[part]]] += counts[part]
+    lines += [f"{_count(n_notes, 'note')} of {old} played on {new}" for (old, new), n_notes in moved.items()]
+    return lines
+
+
+# --- what becomes of the notes ---------------------------------------------------------------------------------------
+
+
+def _orchestrate(notes: Sequence[Note], kept: set[Part], programs: dict[Part, int]) -> list[Note]:
+    result = []
+    for note in notes:
+        part = Part(note.program, note.channel, note.is_drum)
+        if part in programs and part in kept:
+            result.append(replace(note, program=programs[part]))
+        elif part in kept:
+            result.append(note)
+    return result
+
+
+def _transpose(notes: Sequence[Note], semitones: int) -> list[Note]:
+    return [
+        note if note.is_drum else replace(note, pitch=note.pitch + semitones)
+        for note in notes
+        if note.is_drum or 0 <= note.pitch + semitones <= 127
+    ]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"1 {noun}" if n == 1 else f"{n} {noun}s"

@@ -1,0 +1,144 @@
+"""A part of a song, between two moments given in seconds or bars."""
+
+import re
+from dataclasses import dataclass, replace
+
+from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.midi.notes import MidiSong, Note
+
+# A drum struck this shortly before a section belongs to it: players are early, and a drum has no rest to be played.
+EARLY_HIT_S = 0.05
+_SHORTEST_S = 1e-6  # what is left of a note by the rounding of times is no note
+
+_BAR = re.compile(r"bar ?:? ?(\d{1,9})", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d*)?|\.\d+)(?: ?s)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time in a song: seconds, or where a bar (from 1) begins. ``option`` is how the user gave it."""
+
+    option: str
+    time_s: float = 0.0
+    bar: int | None = None
+
+    def seconds(self, song: MidiSong, name: str) -> float:
+        """Seconds from the start of the song. Raises MidiError for bars of a song that has none."""
+        if self.bar is None:
+            return self.time_s
+        if song.bars is None:
+            raise MidiError(f"{name}: runs by the SMPTE clock and has no bars; give {self.option} in seconds")
+        return song.bars.start_s(self.bar)
+
+
+def parse_moment(option: str, text: str) -> Moment:
+    """The moment that ``--start`` or ``--end`` (``option``) names: 12.5, 1:30, 1:02:03, bar 17, bar:17.
+
+    Raises:
+        UsageError: it names none.
+    """
+    text = text.strip()
+    given = f"{option} {text!r}"
+    if match := _BAR.fullmatch(text):
+        bar = int(match[1])
+        if bar == 0:
+            raise UsageError(f"{given}: bars are counted from 1")
+        return Moment(f"{option} {text}", bar=bar)
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{given}: is no time; write seconds (12.5), minutes and seconds (1:30), or bar:17")
+    hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
+    if match[2] and seconds >= 60 or match[1] and minutes >= 60:
+        raise UsageError(f"{given}: has 60 or more seconds or minutes behind a colon")
+    return Moment(f"{option} {text}", time_s=hours * 3600 + minutes * 60 + seconds)
+
+
+def check_section(start: Moment | None, end: Moment | None) -> None:
+    """Raise UsageError where no song could have such a section."""
+    if end is not None and (end.bar == 1 or end.bar is None and end.time_s == 0):
+        raise UsageError(f"{end.option}: nothing comes before it")
+    if start is None or end is None:
+        return
+    is_same_kind = (start.bar is None) == (end.bar is None)
+    if is_same_kind and (start.bar or start.time_s) >= (end.bar or end.time_s):
+        raise UsageError(f"{end.option} does not come after {start.option}")
+
+
+def cut_section(song: MidiSong, start: Moment | None, end: Moment | None, name: str) -> tuple[MidiSong, list[str]]:
+    """The song between two moments, and lines for the user. The section begins at 0 s.
+
+    Pitched notes that sound when it begins start there, those that sound when it ends stop there. Drum hits before it
+    are left out, whatever their note-offs say.
+
+    Raises:
+        MidiError: the section lies past the end, is empty, or holds no notes; the song has no bars.
+    """
+    start_s = 0.0 if start is None else start.seconds(song, name)
+    end_s = song.end_s if end is None else end.seconds(song, name)
+    if start is not None and start_s >= song.end_s:
+        raise MidiError(f"{name}: {start.option} is past its end ({_length(song)})")
+    if end is not None and end_s <= start_s:
+        begin = "the start" if start is None else f"{start.option} ({start_s:.2f} s)"
+        raise MidiError(f"{name}: {end.option} ({end_s:.2f} s) does not come after {begin}")
+    messages = []
+    if end is not None and end_s > song.end_s and not _is_last_bar_line(end, song):
+        messages.append(f"{end.option} is past the end ({_length(song)}): played to the end")
+    is_open = end is None or end_s >= song.end_s
+    notes = [cut for note in song.notes if (cut := _cut_note(note, start_s, end_s, is_open)) is not None]
+    if not notes:
+        where = " to ".join(moment.option for moment in (start, end) if moment is not None)
+        raise MidiError(f"{name}: holds no notes in this section ({where})")
+    return _moved(song, notes, start_s, end_s), messages
+
+
+def _cut_note(note: Note, start_s: float, end_s: float, is_open: bool) -> Note | None:
+    """What of a note is in the section; None: nothing. ``is_open``: nothing of the song comes behind the section."""
+    first_s = max(note.start_s, start_s)
+    if note.is_drum:
+        if note.start_s < start_s - EARLY_HIT_S or not is_open and note.start_s >= end_s - EARLY_HIT_S:
+            return None
+        last_s = min(first_s + note.end_s - note.start_s, end_s)
+    else:
+        last_s = min(note.end_s, end_s)
+    if last_s - first_s < _SHORTEST_S:
+        return None
+    return replace(note, start_s=first_s - start_s, end_s=last_s - start_s)
+
+
+def _is_last_bar_line(moment: Moment, song: MidiSong) -> bool:
+    """Is it the bar line that closes the song? Last notes often end a little before it."""
+    return moment.bar is not None and song.bars is not None and moment.bar == song.bars.count(song.end_s) + 1
+
+
+def _moved(song: MidiSong, notes: list[Note], start_s: float, end_s: float) -> MidiSong:
+    """The song with the notes of a section and a time line that begins there."""
+    before = [bpm for time_s, bpm in song.tempo_changes if time_s <= start_s]
+    changes = [(0.0, before[-1])] if before else []
+    changes += [(time_s - start_s, bpm) for time_s, bpm in song.tempo_changes if start_s < time_s < end_s]
+    return replace(
+        song,
+        notes=notes,
+        end_s=min(end_s, song.end_s) - start_s,
+        tempo_changes=changes,
+        bars=None if song.bars is None else song.bars.retimed(start_s=start_s),
+    )
+
+
+def change_tempo(song: MidiSong, speed: float) -> MidiSong:
+    """The song ``speed`` times as fast."""
+    return replace(
+        song,
+        notes=[replace(note, start_s=note.start_s / speed, end_s=note.end_s / speed) for note in song.notes],
+        end_s=song.end_s / speed,
+        tempo_changes=[(time_s / speed, bpm * speed) for time_s, bpm in song.tempo_changes],
+        bars=None if song.bars is None else song.bars.retimed(speed=speed),
+    )
+
+
+def _length(song: MidiSong) -> str:
+    minutes, seconds = divmod(song.end_s, 60)
+    length = f"{int(minutes)}:{seconds:05.2f}"
+    if song.bars is None:
+        return length
+    n_bars = song.bars.count(song.end_s)
+    return f"{length}, {n_bars} bar{'s' * (n_bars > 1)}"
