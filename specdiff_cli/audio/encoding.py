@@ -58,34 +58,60 @@ def check_format(file_format: str, subtype: str) -> tuple[Format, Subtype]:
     return Format(file_format), Subtype(subtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How samples lie in a file. A frame is one sample of every channel."""
+
+    subtype: Subtype
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    n_channels: int = 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of every channel."""
+        return self.subtype.n_bytes * self.n_channels
+
+
 @dataclass
 class Levels:
     """What went through a writer, for the summary line."""
 
     n_samples: int = 0
+    """Samples of one channel."""
     peak: float = 0.0
     """Largest absolute value before any clipping."""
     n_clipped: int = 0
-    """Samples beyond +-1 that an integer format had to cut. Float files keep them: always 0 there."""
+    """Samples (of all channels) beyond +-1 that an integer format had to cut. Float files keep them: always 0 there."""
     n_not_finite: int = 0
     """NaN and infinite samples, written as silence."""
 
-    def prepare(self, samples: npt.ArrayLike, subtype: Subtype) -> npt.NDArray[np.float32]:
-        """Count, and return the samples as they are to be encoded: (n,) float32, finite, clipped where need be."""
-        audio = np.asarray(samples, dtype=np.float32)
-        if audio.ndim != 1:
-            raise ValueError(f"expected mono samples of shape (n,), not {audio.shape}")
+    def prepare(self, samples: npt.ArrayLike, layout: Layout) -> npt.NDArray[np.float32]:
+        """Count, and return the samples as they are to be encoded: float32, finite, clipped where need be.
+
+        Samples are (n,) in mono, else (n, n_channels). Raises ValueError for another shape.
+        """
+        audio = check_samples(samples, layout.n_channels)
         finite = np.isfinite(audio)
         if not finite.all():
             self.n_not_finite += int(audio.size - np.count_nonzero(finite))
             audio = np.where(finite, audio, np.float32(0.0))
-        self.n_samples += audio.size
+        self.n_samples += len(audio)
         if audio.size:
             self.peak = max(self.peak, float(np.abs(audio).max()))
-        if subtype is not Subtype.FLOAT:
+        if layout.subtype is not Subtype.FLOAT:
             self.n_clipped += int(np.count_nonzero(np.abs(audio) > 1.0))
             audio = np.clip(audio, -1.0, 1.0)
         return audio
+
+
+def check_samples(samples: npt.ArrayLike, n_channels: int) -> npt.NDArray[np.float32]:
+    """Samples as float32, (n,) in mono, else (n, n_channels). Raises ValueError for another shape."""
+    audio = np.asarray(samples, dtype=np.float32)
+    if n_channels == 1 and audio.ndim != 1:
+        raise ValueError(f"expected mono samples of shape (n,), not {audio.shape}")
+    if n_channels > 1 and (audio.ndim != 2 or audio.shape[1] != n_channels):
+        raise ValueError(f"expected samples of shape (n, {n_channels}), not {audio.shape}")
+    return audio
 
 
 def to_integers(samples: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.int32]:
@@ -96,7 +122,7 @@ def to_integers(samples: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.i
 
 
 def encode(samples: npt.NDArray[np.float32], subtype: Subtype) -> bytes:
-    """Little-endian bytes of prepared samples (n,), as they stand in a WAV file."""
+    """Little-endian bytes of prepared samples, as they stand in a WAV file: channels interleaved."""
     if subtype is Subtype.FLOAT:
         return samples.astype("<f4").tobytes()
     if subtype is Subtype.PCM16:
@@ -118,14 +144,15 @@ def _widest_record(record: Mapping[str, Any]) -> str:
     return record_text(record, UNKNOWN_LENGTH, "0" * hashlib.sha256().digest_size * 2)
 
 
-def wav_header(subtype: Subtype, n_samples: int | None, comment: str | None = None) -> bytes:
-    """RIFF header of a mono file up to the samples. ``None``: length unknown, for pipes.
+def wav_header(layout: Layout, n_samples: int | None, comment: str | None = None) -> bytes:
+    """RIFF header up to the samples, of which there are ``n_samples`` per channel. ``None``: unknown, for pipes.
 
     ``comment`` (ASCII) becomes a LIST/INFO chunk before the samples, where readers that stop at them see it, too.
     """
-    n_bytes = subtype.n_bytes
-    code = _IEEE_FLOAT if subtype is Subtype.FLOAT else _PCM
-    fmt = struct.pack("<HHIIHH", code, 1, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * n_bytes, n_bytes, 8 * n_bytes)
+    code = _IEEE_FLOAT if layout.subtype is Subtype.FLOAT else _PCM
+    rate_hz, frame_bytes = layout.sample_rate_hz, layout.frame_bytes
+    bits = 8 * layout.subtype.n_bytes
+    fmt = struct.pack("<HHIIHH", code, layout.n_channels, rate_hz, rate_hz * frame_bytes, frame_bytes, bits)
     fact = b""
     if code == _IEEE_FLOAT:  # formats other than PCM need an (empty) extension and the number of samples
         fmt += struct.pack("<H", 0)
@@ -134,7 +161,7 @@ def wav_header(subtype: Subtype, n_samples: int | None, comment: str | None = No
     chunks = b"WAVE" + _chunk(b"fmt ", fmt) + fact + info + b"data"
     if n_samples is None:
         return b"RIFF" + struct.pack("<I", UNKNOWN_LENGTH) + chunks + struct.pack("<I", UNKNOWN_LENGTH)
-    data_bytes = n_samples * n_bytes
+    data_bytes = n_samples * frame_bytes
     riff_bytes = len(chunks) + 4 + data_bytes + data_bytes % 2
     return b"RIFF" + struct.pack("<I", riff_bytes) + chunks + struct.pack("<I", data_bytes)
 
@@ -143,17 +170,17 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def max_wav_samples(subtype: Subtype, record: Mapping[str, Any] | None = None) -> int:
-    """The longest WAV file, in samples (pcm16: 37 hours)."""
-    header_bytes = len(wav_header(subtype, 0, None if record is None else _widest_record(record)))
-    return (MAX_RIFF_BYTES + 8 - header_bytes - 1) // subtype.n_bytes
+def max_wav_samples(layout: Layout, record: Mapping[str, Any] | None = None) -> int:
+    """The longest WAV file, in samples per channel (pcm16, mono, 16 kHz: 37 hours)."""
+    header_bytes = len(wav_header(layout, 0, None if record is None else _widest_record(record)))
+    return (MAX_RIFF_BYTES + 8 - header_bytes - 1) // layout.frame_bytes
 
 
 class Body(Protocol):
     """An audio file being written into an open, seekable binary file. Raises OSError as the file does."""
 
     def write(self, samples: npt.NDArray[np.float32]) -> None:
-        """Append prepared samples (n,)."""
+        """Append prepared samples."""
         ...
 
     def finish(self) -> None:
@@ -168,41 +195,41 @@ class Body(Protocol):
 class WavBody:
     """A WAV file whose header, with the record of where the audio comes from, is completed at the end."""
 
-    def __init__(self, file: BinaryIO, subtype: Subtype, target: str, record: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout, target: str, record: Mapping[str, Any] | None = None) -> None:
         self._file = file
-        self._subtype = subtype
+        self._layout = layout
         self._target = target
         self._record = record
         self._place = None if record is None else _widest_record(record)
         self._digest = hashlib.sha256()
         self._n_samples = 0
-        file.write(wav_header(subtype, 0, self._place))
+        file.write(wav_header(layout, 0, self._place))
 
     def write(self, samples: npt.NDArray[np.float32]) -> None:
-        check_wav_length(self._n_samples + samples.size, self._subtype, self._target, self._record)
-        data = encode(samples, self._subtype)
+        check_wav_length(self._n_samples + len(samples), self._layout, self._target, self._record)
+        data = encode(samples, self._layout.subtype)
         self._digest.update(data)
         self._file.write(data)
-        self._n_samples += samples.size
+        self._n_samples += len(samples)
 
     def finish(self) -> None:
-        if self._n_samples * self._subtype.n_bytes % 2:
+        if self._n_samples * self._layout.frame_bytes % 2:
             self._file.write(b"\0")  # chunks have even lengths
         self._file.seek(0)
         comment = None
         if self._record is not None and self._place is not None:
             comment = record_text(self._record, self._n_samples, self._digest.hexdigest()).ljust(len(self._place))
-        self._file.write(wav_header(self._subtype, self._n_samples, comment))
+        self._file.write(wav_header(self._layout, self._n_samples, comment))
 
     def abandon(self) -> None:
         pass
 
 
-def check_wav_length(n_samples: int, subtype: Subtype, target: str, record: Mapping[str, Any] | None = None) -> None:
+def check_wav_length(n_samples: int, layout: Layout, target: str, record: Mapping[str, Any] | None = None) -> None:
     """Raise OutputError when a WAV file of that length cannot state its own size."""
-    if n_samples > max_wav_samples(subtype, record):
-        hours = n_samples / SAMPLE_RATE_HZ / 3600
-        raise OutputError(f"{target}: {hours:.0f} hours of audio exceed the 4 GB of a WAV file: use --format flac")
+    if n_samples > max_wav_samples(layout, record):
+        hours = n_samples / layout.sample_rate_hz / 3600
+        raise OutputError(f"{target}: {hours:.1f} hours of audio exceed the 4 GB of a WAV file: use --format flac")
 
 
 class _FileForSoundfile:
@@ -242,13 +269,18 @@ class _FileForSoundfile:
 class FlacBody:
     """A FLAC file written by libsndfile; the integers are those of a WAV file with the same subtype."""
 
-    def __init__(self, file: BinaryIO, subtype: Subtype, comment: str | None = None) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout, comment: str | None = None) -> None:
         import soundfile
 
         self._file = _FileForSoundfile(file)
-        self._bits = 8 * subtype.n_bytes
+        self._bits = 8 * layout.subtype.n_bytes
         self._soundfile: Any = soundfile.SoundFile(
-            self._file, "w", SAMPLE_RATE_HZ, 1, subtype=f"PCM_{self._bits}", format="FLAC"
+            self._file,
+            "w",
+            layout.sample_rate_hz,
+            layout.n_channels,
+            subtype=f"PCM_{self._bits}",
+            format="FLAC",
         )
         self._library_error: type[Exception] = soundfile.LibsndfileError
         if comment is not None:

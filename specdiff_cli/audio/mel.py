@@ -104,13 +104,19 @@ def log_mel(audio: torch.Tensor) -> torch.Tensor:
         return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
 
 
-def to_model_range(features: Array) -> Array:
+#: The log-mel values that -1 and +1 stand for in a network.
+FEATURE_RANGE = (LOG_MEL_MIN, LOG_MEL_MAX)
+
+
+def to_model_range(features: Array, feature_range: tuple[float, float] = FEATURE_RANGE) -> Array:
     """Map feature range to the network's range: ln(1e-5) to -1 and 4.0 to +1, clipped to [-1, 1]. Any shape."""
-    unit = (features.clip(LOG_MEL_MIN, LOG_MEL_MAX) - LOG_MEL_MIN) / (LOG_MEL_MAX - LOG_MEL_MIN)
+    low, high = feature_range
+    unit = (features.clip(low, high) - low) / (high - low)
     return unit * 2.0 - 1.0
 
 
-def from_model_range(values: Array) -> Array:
+def from_model_range(values: Array, feature_range: tuple[float, float] = FEATURE_RANGE) -> Array:
     """Map the network's range back to feature range. Not clipped: values beyond +-1 stay beyond the feature range."""
+    low, high = feature_range
     unit = (values + 1.0) / 2.0
-    return unit * (LOG_MEL_MAX - LOG_MEL_MIN) + LOG_MEL_MIN
+    return unit * (high - low) + low

@@ -5,19 +5,33 @@ Nothing here imports numpy or torch.
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
+import platform
+import re
 import secrets
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from specdiff_cli.errors import OutputError
 
-# Errors of os.link on file systems without hard links (FAT, some network mounts, containers).
+if sys.platform != "win32":
+    import fcntl
+
+# Errors of os.link on file systems without hard links (FAT, some network mounts, containers), and on full ones, where a
+# second name may need room that renaming does not.
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV}
+_NO_HARD_LINKS |= {errno.ENOSPC, errno.EDQUOT}
 
 #: Temporary files of this process; what leaves without unwinding its stack (a second Ctrl-C) removes them first.
 _TEMPORARY: set[Path] = set()
+
+# Temporary files carry the name of their machine: a lock of another one need not be seen here (network mounts).
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_OWN_NAME = re.compile(rf"\.specdiff-{_HOST}-[0-9a-f]{{12}}\.tmp")
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -59,17 +73,36 @@ class PendingFile:
     def __init__(self, target: Path, overwrite: bool) -> None:
         self._target = target
         self._overwrite = overwrite
-        # a short name of its own: one made from the target's could be too long
-        self._temporary: Path = target.with_name(f".specdiff-{secrets.token_hex(6)}.tmp")
+        self._temporary = _temporary_name(target)
         self._file: BinaryIO | None = None
+        self._lock: int | None = None
 
     def open(self) -> BinaryIO:
-        """Create the file; it stays this object's to close."""
-        _TEMPORARY.add(self._temporary)
+        """Create the file; it stays this object's to close. Removes what killed processes left beside it."""
+        sweep(self._target.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        # mode 666 lessened by the umask, as any program's output; a private temporary file would keep 600
-        self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
+        while self._file is None:
+            _TEMPORARY.add(self._temporary)
+            # mode 666 lessened by the umask, as any program's output; a private temporary file would keep 600
+            self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
+            if not self._hold():  # a sweeper came between
+                self.discard()
+                self._temporary = _temporary_name(self._target)
         return self._file
+
+    def _hold(self) -> bool:
+        """Lock the new file, so that no sweeper takes it for a dead one; False if one just did."""
+        if sys.platform == "win32" or self._file is None:
+            return True
+        # A descriptor of its own: the file is in use until it has its name, long after its content is closed.
+        self._lock = os.dup(self._file.fileno())
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: nobody can sweep there either
+            return True
+        return self._temporary.exists()
 
     def settle(self) -> None:
         """Bring the content to the disk and close the file: after this only the name can fail."""
@@ -86,6 +119,7 @@ class PendingFile:
         else:
             _move_without_clobbering(self._temporary, self._target)
         _TEMPORARY.discard(self._temporary)
+        self._unlock()
         _sync_folder(self._target.parent)
 
     def discard(self) -> None:
@@ -98,6 +132,17 @@ class PendingFile:
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
         _TEMPORARY.discard(self._temporary)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _temporary_name(target: Path) -> Path:
+    # a short name of its own: one made from the target's could be too long
+    return target.with_name(f".specdiff-{_HOST}-{secrets.token_hex(6)}.tmp")
 
 
 def discard_all() -> None:
@@ -105,6 +150,34 @@ def discard_all() -> None:
     for path in list(_TEMPORARY):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+@functools.cache
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of processes of this machine and user that were killed; once per folder.
+
+    Whoever writes such a file holds a lock on it, which the system drops with the process.
+    """
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if _OWN_NAME.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):
+                _remove_unless_in_use(folder / name)
+
+
+def _remove_unless_in_use(path: Path) -> None:
+    """Raises OSError where the file is in use, gone, or cannot be removed."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def output_error(shown: str, error: OSError) -> OutputError:
@@ -125,7 +198,7 @@ def _move_without_clobbering(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # without hard links the best there is: a very short moment between looking and renaming
+        # without a second name the best there is: a very short moment between looking and renaming
         if target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         os.rename(source, target)

@@ -7,6 +7,7 @@ a WAV, a Vorbis comment in a FLAC. Nothing here imports torch.
 import contextlib
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,13 @@ class AudioFile:
     sample_rate_hz: int
     n_channels: int
     n_samples: int
+    """Samples of one channel."""
     peak: float
+    """Largest absolute sample that is a finite number."""
+    loudness_lufs: float | None
+    """Integrated loudness (ITU-R BS.1770); None for silence, more than two channels, or less than 8 kHz."""
+    n_not_finite: int
+    """Samples, of all channels, that are NaN or infinite."""
     record: dict[str, Any] | None
     problem: str | None
 
@@ -75,10 +82,7 @@ def inspect_audio(path: Path) -> AudioFile:
     try:
         record = read_record(path)
         with path.open("rb") as stream, soundfile.SoundFile(stream) as audio:
-            n_samples, peak = 0, 0.0
-            for block in _blocks(audio, "float64"):
-                n_samples += len(block)
-                peak = max(peak, float(abs(block).max()))
+            n_samples, peak, loudness_lufs, n_not_finite = _measure(audio)
             problem = find_problem(path, record) if record is not None else None
             if problem is None and n_samples != audio.frames:
                 problem = _too_short(n_samples, audio.frames)
@@ -89,6 +93,8 @@ def inspect_audio(path: Path) -> AudioFile:
                 n_channels=audio.channels,
                 n_samples=n_samples,
                 peak=peak,
+                loudness_lufs=loudness_lufs,
+                n_not_finite=n_not_finite,
                 record=record,
                 problem=problem,
             )
@@ -96,6 +102,26 @@ def inspect_audio(path: Path) -> AudioFile:
         raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
     except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a NUL character in the name
         raise unreadable(path, error) from None
+
+
+def _measure(audio: Any) -> tuple[int, float, float | None, int]:
+    """Samples per channel, peak, loudness and samples that are no numbers of an opened file."""
+    import numpy as np
+
+    from specdiff_cli.audio.loudness import LOWEST_RATE_HZ, MAX_CHANNELS, LoudnessMeter
+
+    n_samples, n_not_finite, peak = 0, 0, 0.0
+    can_meter = audio.channels <= MAX_CHANNELS and audio.samplerate >= LOWEST_RATE_HZ
+    meter = LoudnessMeter(audio.samplerate, audio.channels) if can_meter else None
+    for block in _blocks(audio, "float64"):
+        n_samples += len(block)
+        n_not_finite += int(block.size - np.count_nonzero(np.isfinite(block)))
+        finite = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+        peak = max(peak, float(np.abs(finite).max()))
+        if meter is not None:
+            meter.push(finite.clip(-1e9, 1e9))  # which it takes as float32
+    loudness_lufs = -math.inf if meter is None else meter.finish()
+    return n_samples, peak, loudness_lufs if math.isfinite(loudness_lufs) else None, n_not_finite
 
 
 def unreadable(path: Path, error: Exception) -> AudioFileError:

@@ -1,12 +1,12 @@
 """Where audio ends up: a file that exists only when it is complete, or a pipe.
 
-Nothing here imports torch; samples may come as anything that numpy takes for a one-dimensional array.
+Nothing here imports torch; samples may come as anything that numpy takes for an array.
 """
 
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy.typing as npt
 
@@ -14,6 +14,7 @@ from specdiff_cli.audio.encoding import (
     Body,
     FlacBody,
     Format,
+    Layout,
     Levels,
     Subtype,
     WavBody,
@@ -24,6 +25,7 @@ from specdiff_cli.audio.encoding import (
     wav_header,
 )
 from specdiff_cli.audio.pending import PendingFile, check_target, output_error, reason, shown_path
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
 
 
@@ -33,6 +35,27 @@ class ReaderGone(BrokenPipeError):
     The command line should end quietly: point file descriptor 1 at ``os.devnull`` (or the interpreter complains when
     it flushes standard output at exit) and leave with the code that shells expect, without a message.
     """
+
+
+class Writer(Protocol):
+    """What every writer of audio offers; it is used in a ``with`` block."""
+
+    layout: Layout
+    levels: Levels
+
+    def __enter__(self) -> Self: ...
+
+    def write(self, samples: npt.ArrayLike) -> None:
+        """Append samples: (n,) in mono, else (n, n_channels)."""
+        ...
+
+    def settle(self) -> None:
+        """Bring all of it to its place, save for the name of a file. No more writing."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class AtomicWriter:
@@ -48,9 +71,12 @@ class AtomicWriter:
         subtype: ``pcm16``, ``pcm24`` or ``float`` (WAV only). Integers are rounded plainly, without dither.
         overwrite: replace an existing file. Without it an existing file is an error, also one that appears while
             we work.
-        expected_samples: length of the audio where it is known: lets a WAV beyond 4 GB fail at once.
+        expected_samples: length of the audio where it is known, per channel at the file's rate: lets a WAV beyond 4 GB
+            fail at once.
         record: where the audio comes from, kept as JSON inside the file; :mod:`specdiff_cli.audio.record` reads it
             back. The number of samples is added to it, in a WAV also their sha256 (FLAC has its own checksum).
+        sample_rate_hz: what the header says; samples are written as they come.
+        n_channels: with more than one, samples come as (n, n_channels).
 
     Raises (from the constructor, ``with``, ``write`` and the end of the block): OutputError with one line for the
     user, UsageError for formats that do not exist.
@@ -65,14 +91,17 @@ class AtomicWriter:
         overwrite: bool = False,
         expected_samples: int | None = None,
         record: Mapping[str, Any] | None = None,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        n_channels: int = 1,
     ) -> None:
-        self._format, self._subtype = check_format(file_format, subtype)
+        self._format, checked_subtype = check_format(file_format, subtype)
+        self.layout = Layout(checked_subtype, sample_rate_hz, n_channels)
         self._shown = shown_path(path)
         self._expected_samples = expected_samples
         self._record = record
         self._pending = PendingFile(check_target(path, overwrite), overwrite)
         if expected_samples is not None and self._format is Format.WAV:
-            check_wav_length(expected_samples, self._subtype, self._shown, record)
+            check_wav_length(expected_samples, self.layout, self._shown, record)
         self._body: Body | None = None
         self.levels = Levels()
 
@@ -88,15 +117,15 @@ class AtomicWriter:
 
     def _start(self, file: BinaryIO) -> Body:
         if self._format is Format.WAV:
-            return WavBody(file, self._subtype, self._shown, self._record)
+            return WavBody(file, self.layout, self._shown, self._record)
         comment = None if self._record is None else record_text(self._record, self._expected_samples)
-        return FlacBody(file, self._subtype, comment)
+        return FlacBody(file, self.layout, comment)
 
     def write(self, samples: npt.ArrayLike) -> None:
-        """Append mono samples (n,), nominally within +-1. Integer formats clip what is beyond; ``levels`` counts it."""
+        """Append samples, nominally within +-1. Integer formats clip what is beyond; ``levels`` counts it."""
         if self._body is None:
             raise ValueError("write() outside the with block")
-        audio = self.levels.prepare(samples, self._subtype)
+        audio = self.levels.prepare(samples, self.layout)
         if not audio.size:
             return
         try:
@@ -146,29 +175,41 @@ class StreamWriter:
     ``write`` raises ReaderGone when nobody reads any more, OutputError for other failures. The stream is not closed.
     """
 
-    def __init__(self, stream: BinaryIO, *, file_format: str = Format.WAV, subtype: str = Subtype.PCM16) -> None:
-        file_format, self._subtype = check_format(file_format, subtype)
+    def __init__(
+        self,
+        stream: BinaryIO,
+        *,
+        file_format: str = Format.WAV,
+        subtype: str = Subtype.PCM16,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        n_channels: int = 1,
+    ) -> None:
+        file_format, checked_subtype = check_format(file_format, subtype)
         if file_format is not Format.WAV:
             raise UsageError("only WAV can be streamed to a pipe: choose --format wav, or give a file name with -o")
         if stream.isatty():
             raise UsageError("'-o -' would print audio to the terminal: redirect it or pipe it into a program")
         self._stream = stream
+        self.layout = Layout(checked_subtype, sample_rate_hz, n_channels)
         self.levels = Levels()
 
     def __enter__(self) -> Self:
-        self._send(wav_header(self._subtype, None))
+        self._send(wav_header(self.layout, None))
         return self
 
     def write(self, samples: npt.ArrayLike) -> None:
-        """Append mono samples (n,); clipping as in ``AtomicWriter.write``."""
-        audio = self.levels.prepare(samples, self._subtype)
+        """Append samples; clipping as in ``AtomicWriter.write``."""
+        audio = self.levels.prepare(samples, self.layout)
         if audio.size:
-            self._send(encode(audio, self._subtype))
+            self._send(encode(audio, self.layout.subtype))
+
+    def settle(self) -> None:
+        """Nothing to do: every chunk was flushed when it was written."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to complete: every chunk was flushed when it was written."""
+        """Nothing to complete."""
 
     def _send(self, data: bytes) -> None:
         try:

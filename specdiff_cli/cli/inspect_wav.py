@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import clock, fail, one_line, print_tables, say
+from specdiff_cli.cli.console import clock, count, fail, one_line, print_tables, say
 from specdiff_cli.cli.inputs import named
 from specdiff_cli.errors import ExitCode, SpecdiffError
 
@@ -76,6 +76,7 @@ def describe(path: Path, audio: "AudioFile") -> dict[str, Any]:
     return {
         "file": str(path),
         **{key: value for key, value in facts.items() if key not in ("record", "problem")},
+        "loudness_lufs": None if audio.loudness_lufs is None else round(audio.loudness_lufs, 2),
         "duration_s": round(audio.n_samples / audio.sample_rate_hz, 6),
         # Only a record says how much there should be.
         "complete": None if audio.record is None and audio.problem is None else audio.problem is None,
@@ -97,13 +98,17 @@ def _print_audio(path: Path, audio: "AudioFile") -> None:
 
 
 def _rows(audio: "AudioFile") -> list[tuple[str, str]]:
-    channels = "mono" if audio.n_channels == 1 else f"{audio.n_channels} channels"
+    channels = {1: "mono", 2: "stereo"}.get(audio.n_channels, f"{audio.n_channels} channels")
     level = f"{20 * math.log10(audio.peak):.1f} dBFS" if audio.peak > 0 else "silence"
     rows = [
         ("Length", f"{clock(audio.n_samples / audio.sample_rate_hz)} ({audio.n_samples} samples)"),
         ("Format", f"{audio.file_format} {audio.subtype}, {audio.sample_rate_hz} Hz, {channels}"),
         ("Peak", f"{audio.peak:.4f} ({level})"),
     ]
+    if audio.loudness_lufs is not None:
+        rows.append(("Loudness", f"{audio.loudness_lufs:.1f} LUFS"))
+    if audio.n_not_finite:
+        rows.append(("Damaged", f"{count(audio.n_not_finite, 'sample')} no finite number"))
     if audio.record is None:
         return [*rows, ("Made by", "unknown: it holds no record of specdiff")]
     rows.append(("Complete", "yes" if audio.problem is None else f"no: {audio.problem}"))

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import clock, one_line, say, stderr_console, working
+from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli.console import can_draw, clock, one_line, say, stderr_console, working
 from specdiff_cli.cli.options import check_threads
+from specdiff_cli.cli.plan import STDOUT, format_of
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
     import torch
 
     from specdiff_cli.audio.mel_stream import MelDistance
+    from specdiff_cli.audio.resample import Resampler
     from specdiff_cli.audio.source import AudioSource
     from specdiff_cli.audio.vocoder import Vocoder
-    from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
+    from specdiff_cli.audio.wav import AtomicWriter, StreamWriter, Writer
 
-STDOUT = "-"
 MEL_SUFFIX = ".npy"
 MEL_BLOCK_FRAMES = 128
 
@@ -45,17 +48,32 @@ def vocode(
             show_default=False,
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="The voice whose vocoder to use.")] = "tiny",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="The voice whose vocoder to use.", autocompletion=complete.models),
+    ] = "tiny",
     vocoder: Annotated[
-        str | None, typer.Option(help="melgan, soundstream or griffin-lim.", show_default="the voice's")
+        str | None,
+        typer.Option(
+            help="melgan, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
     ] = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="wav or flac.", show_default="by the output's suffix, else wav")
+        str | None,
+        typer.Option(
+            "--format",
+            help="wav or flac.",
+            show_default="by the output's suffix, else wav",
+            autocompletion=complete.formats,
+        ),
     ] = None,
-    subtype: Annotated[str, typer.Option(help="pcm16, pcm24 or float.")] = "pcm16",
+    subtype: Annotated[str, typer.Option(help="pcm16, pcm24 or float.", autocompletion=complete.subtypes)] = "pcm16",
+    sample_rate: Annotated[
+        int, typer.Option(metavar="HZ", help="16000, 44100 or 48000.", autocompletion=complete.sample_rates)
+    ] = SAMPLE_RATE_HZ,
     max_duration: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse audio longer than this.")] = 3 * 3600.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing output file.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
@@ -64,9 +82,10 @@ def vocode(
     """Pass audio through a vocoder alone: to log-mel and back.
 
     What comes out is the best that a voice with this vocoder can sound.
-    Audio of any rate is read as 16 kHz mono. The summary says how far the
-    output's log-mel is from the input's: 0 is alike, 1 dB is a mean
-    difference of 1 dB in each of the 128 bands.
+    Audio of any rate is read as 16 kHz mono, stereo as the mean of both
+    sides. The summary says how far the output's log-mel is from the
+    input's: 0 is alike, 1 dB is a mean difference of 1 dB in each of the
+    128 bands.
 
     \b
     Examples:
@@ -83,23 +102,27 @@ def vocode(
         raise UsageError(f"--max-duration {max_duration:g}: must be above 0 seconds")
     check_threads(threads)
     target = None if output == STDOUT else _target(source, output)
-    chosen_format = file_format or ("flac" if output.lower().endswith(".flac") else "wav")
+    chosen_format = file_format or format_of(output, None)
+    from specdiff_cli.audio.resample import Resampler, check_rate
+
+    resampler = Resampler(check_rate(sample_rate))
     _check_output(target, chosen_format, subtype, overwrite)
     with _open_source(source, max_duration) as opened:  # a bad file is reported before anything heavy is loaded
         with working(f"loading {model}", quiet):
             voice_name, loaded = _load(model, vocoder, threads)
         start_s = time.perf_counter()
         with (
-            _open_writer(target, chosen_format, subtype, overwrite, opened.n_samples) as writer,
+            _open_writer(target, chosen_format, subtype, overwrite, resampler, opened.n_samples) as writer,
             _display(source.name, opened.n_samples, quiet) as show,
         ):
-            distance = _pass_through(opened, loaded, writer, show)
+            distance = _pass_through(opened, loaded, resampler, writer, show)
         elapsed_s = time.perf_counter() - start_s
     if quiet:
         return
     if writer.levels.n_clipped:
         say(f"{source.name}: {writer.levels.n_clipped} samples were clipped; --subtype float keeps them")
-    say(_summary(output, writer.levels.n_samples, elapsed_s, f"{voice_name} + {loaded.name}", distance))
+    duration_s = writer.levels.n_samples / sample_rate
+    say(_summary(output, duration_s, elapsed_s, f"{voice_name} + {loaded.name}", distance))
 
 
 class MelSource:
@@ -168,18 +191,29 @@ def _check_output(target: Path | None, file_format: str, subtype: str, overwrite
     elif sys.stdout is None:
         raise OutputError("-o -: standard output is closed; give a file name")
     else:
-        _open_writer(None, file_format, subtype, overwrite, 0)
+        _open_stream(file_format, subtype, SAMPLE_RATE_HZ)
+
+
+def _open_stream(file_format: str, subtype: str, rate_hz: int) -> "StreamWriter":
+    from specdiff_cli.audio.wav import StreamWriter
+
+    return StreamWriter(sys.stdout.buffer, file_format=file_format, subtype=subtype, sample_rate_hz=rate_hz)
 
 
 def _open_writer(
-    target: Path | None, file_format: str, subtype: str, overwrite: bool, n_samples: int
+    target: Path | None, file_format: str, subtype: str, overwrite: bool, resampler: "Resampler", n_samples: int
 ) -> "AtomicWriter | StreamWriter":
-    from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
+    from specdiff_cli.audio.wav import AtomicWriter
 
     if target is None:
-        return StreamWriter(sys.stdout.buffer, file_format=file_format, subtype=subtype)
+        return _open_stream(file_format, subtype, resampler.rate_hz)
     return AtomicWriter(
-        target, file_format=file_format, subtype=subtype, overwrite=overwrite, expected_samples=n_samples
+        target,
+        file_format=file_format,
+        subtype=subtype,
+        overwrite=overwrite,
+        expected_samples=resampler.count_samples(n_samples),
+        sample_rate_hz=resampler.rate_hz,
     )
 
 
@@ -194,21 +228,20 @@ def _open_source(path: Path, max_duration_s: float) -> Any:
 
 def _load(model: str, vocoder_name: str | None, threads: int | None) -> "tuple[str, Vocoder]":
     """The voice's name, and the vocoder."""
-    import torch
-
+    from specdiff_cli.devices import set_threads
     from specdiff_cli.vocoders import load_vocoder
     from specdiff_cli.weights.load import load_voice
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    n_threads = set_threads(threads)
     voice = load_voice(model)
-    return voice.name, load_vocoder(voice, vocoder_name, n_threads=torch.get_num_threads())
+    return voice.name, load_vocoder(voice, vocoder_name, n_threads=n_threads)
 
 
 def _pass_through(
     source: "AudioSource | MelSource",
     vocoder: "Vocoder",
-    writer: "AtomicWriter | StreamWriter",
+    resampler: "Resampler",
+    writer: "Writer",
     on_progress: Callable[[int], None],
 ) -> "MelDistance":
     """Write the source as the vocoder makes it, exactly as long; returns how far it is from the source's log-mel.
@@ -224,7 +257,7 @@ def _pass_through(
     def write(audio: "torch.Tensor") -> None:
         nonlocal n_written
         audio = audio[: n_samples - n_written]  # the last frame may reach beyond the end
-        writer.write(audio.numpy())
+        writer.write(resampler.push(audio.numpy()))
         n_written += len(audio)
         distance.push(second=heard.push(audio))
         on_progress(n_written)
@@ -235,6 +268,7 @@ def _pass_through(
         for audio in streaming.push_blocks(mel):
             write(audio)
     write(streaming.flush())
+    writer.write(resampler.flush())
     distance.push(second=heard.flush())
     return distance
 
@@ -260,7 +294,7 @@ def _log_mel_of(source: "AudioSource | MelSource") -> "Iterator[tuple[torch.Tens
 @contextmanager
 def _display(label: str, n_samples: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere; it is given the number of samples that are done."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not can_draw():
         yield lambda n_done: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -273,11 +307,9 @@ def _display(label: str, n_samples: int, quiet: bool) -> Iterator[Callable[[int]
         yield lambda n_done: progress.update(task, completed=n_done)
 
 
-def _summary(output: str, n_samples: int, elapsed_s: float, described: str, distance: "MelDistance") -> str:
+def _summary(output: str, duration_s: float, elapsed_s: float, described: str, distance: "MelDistance") -> str:
     from specdiff_cli.audio.mel_stream import DECIBELS_PER_NEPER
-    from specdiff_cli.constants import SAMPLE_RATE_HZ
 
-    duration_s = n_samples / SAMPLE_RATE_HZ
     return (
         f"{'stdout' if output == STDOUT else output}: {clock(duration_s)} of audio in {elapsed_s:.1f} s, "
         f"{duration_s / elapsed_s:.1f} × realtime · {described} · "

@@ -11,6 +11,7 @@ import sys
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +126,48 @@ def test_samples_that_are_no_numbers_become_silence(tmp_path: Path, subtype: str
     np.testing.assert_allclose(read, [0.5, 0, 0, 0, 0.25], atol=1e-4)
 
 
-def test_takes_torch_tensors_and_refuses_stereo(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file_format", "subtype"), COMBINATIONS)
+@pytest.mark.parametrize("rate_hz", [44_100, 48_000])
+def test_stereo_at_other_rates_reads_back(tmp_path: Path, file_format: str, subtype: str, rate_hz: int) -> None:
+    path = tmp_path / f"out.{file_format}"
+    audio = np.stack([tone(), 0.5 * tone()[::-1]], axis=1)
+    levels = write(
+        path, audio[:10], audio[10:], file_format=file_format, subtype=subtype, sample_rate_hz=rate_hz, n_channels=2
+    ).levels
+    assert (levels.n_samples, levels.peak) == (1001, np.abs(audio).max())
+    info = soundfile.info(path)
+    assert (info.samplerate, info.channels, info.frames) == (rate_hz, 2, 1001)
+    read = soundfile.read(path, dtype="float64")[0]
+    if subtype != "float":
+        read = read * FULL_SCALE[subtype] * STEP[subtype]
+    np.testing.assert_allclose(read, audio, atol=STEP[subtype] * 0.501)
+
+
+def test_exact_bytes_of_a_stereo_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write(path, np.array([[0.0, 1.0], [-1.0, 0.5]]), sample_rate_hz=44_100, n_channels=2)
+    assert path.read_bytes() == (
+        b"RIFF" + struct.pack("<I", 36 + 8) + b"WAVE"
+        b"fmt " + struct.pack("<IHHIIHH", 16, 1, 2, 44100, 4 * 44100, 4, 16) +
+        b"data" + struct.pack("<I", 8) +
+        struct.pack("<4h", 0, 32767, -32767, 16384)
+    )  # fmt: skip
+    stream = io.BytesIO()
+    with StreamWriter(stream, sample_rate_hz=44_100, n_channels=2) as writer:
+        writer.write(np.array([[0.0, 1.0], [-1.0, 0.5]]))
+        writer.settle()
+    assert stream.getvalue()[8:40] == path.read_bytes()[8:40]
+    assert stream.getvalue()[44:] == path.read_bytes()[44:]
+
+
+def test_takes_torch_tensors_and_refuses_other_shapes(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     write(tmp_path / "a.wav", torch.zeros(10))
     with pytest.raises(ValueError, match="mono"):
         write(tmp_path / "b.wav", np.zeros((10, 2)))
+    for wrong in (np.zeros(10), np.zeros((10, 3))):
+        with pytest.raises(ValueError, match=r"\(n, 2\)"):
+            write(tmp_path / "b.wav", wrong, n_channels=2)
     assert listing(tmp_path) == ["a.wav"]
 
 
@@ -336,7 +374,9 @@ def test_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_more_than_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    longest = encoding.max_wav_samples(encoding.Subtype.PCM16)
+    layout = encoding.Layout(encoding.Subtype.PCM16)
+    longest = encoding.max_wav_samples(layout)
+    assert encoding.max_wav_samples(replace(layout, n_channels=2)) == longest // 2
     assert 2**32 - 8 < 8 + 36 + 2 * longest < 2**32 + 6  # sizes in a RIFF header leave out its first 8 bytes
     with pytest.raises(OutputError, match="4 GB.*flac"):
         AtomicWriter(tmp_path / "a.wav", expected_samples=2**31)

@@ -34,6 +34,7 @@ def test_shows_how_a_file_was_made(tmp_path: Path, suffix: str) -> None:
         "Length 0:02 (32000 samples)",
         f"Format {suffix.upper()} PCM_16, 16000 Hz, mono",
         "Peak 0.5000 (-6.0 dBFS)",
+        "Loudness -6.1 LUFS",  # -9.03 dB of a sine of 0.5, +3.66 dB at 2.5 kHz, the standard's -0.69
         "Complete yes",
         "Input name a\\n.mid",  # a name cannot write to the terminal
         "Options seed 3",
@@ -59,9 +60,30 @@ def test_files_of_others(tmp_path: Path) -> None:
     soundfile.write(path, np.zeros((100, 2)), 44_100)
     result = run(path)
     assert result.exit_code == 0
-    assert "44100 Hz, 2 channels" in result.stdout
+    assert "44100 Hz, stereo" in result.stdout
     assert "unknown: it holds no record" in result.stdout
     assert json.loads(run(path, "--json").stdout)["complete"] is None
+
+
+def test_stereo_files_of_ours_are_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with AtomicWriter(path, record=RECORD, sample_rate_hz=48_000, n_channels=2) as writer:
+        writer.write(np.zeros((48_000, 2)))
+    told = json.loads(run(path, "--json").stdout)
+    assert (told["n_samples"], told["n_channels"], told["duration_s"], told["complete"]) == (48_000, 2, 1.0, True)
+    assert (told["peak"], told["loudness_lufs"], told["n_not_finite"]) == (0.0, None, 0)
+
+
+def test_samples_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    audio = np.full((100, 3), 0.25)
+    audio[3, 1], audio[7, 2], audio[8, 2] = np.nan, np.inf, -np.inf
+    soundfile.write(path, audio, 16_000, subtype="FLOAT")
+    words = " ".join(run(path).stdout.split())
+    assert "Damaged 3 samples no finite number" in words
+    assert "Peak 0.2500" in words
+    told = json.loads(run(path, "--json").stdout)
+    assert (told["n_not_finite"], told["peak"]) == (3, 0.25)
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"text", "is not an audio file")])

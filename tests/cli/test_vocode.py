@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.melgan import MelGanConfig, make_network
+from specdiff_cli.audio.resample import Resampler
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.vocode import _pass_through
 from specdiff_cli.constants import LOG_MEL_MIN
@@ -92,6 +93,19 @@ def test_a_saved_spectrogram_goes_through_the_vocoder_alone(folder: Path, voice:
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+def test_stereo_of_our_own_making_goes_through_at_the_rate_asked_for(folder: Path, voice: str) -> None:
+    both = np.stack([chord(0.5, 48000), chord(0.5, 48000)], axis=1)
+    soundfile.write("in.wav", both, 48000)
+    assert run("in.wav", "-o", "low.wav", "-m", voice, "--subtype", "float").exit_code == 0
+    result = run("in.wav", "-o", "high.wav", "-m", voice, "--subtype", "float", "--sample-rate", "48000")
+    assert result.exit_code == 0, result.stderr
+    assert "0:01 of audio" in only_line(result)  # rounded up from half a second
+    low, high = soundfile.read("low.wav")[0], soundfile.read("high.wav")[0]
+    assert (low.shape, high.shape) == ((8000,), (24000,))
+    assert soundfile.info("high.wav").samplerate == 48000
+    np.testing.assert_allclose(high[600:-600:3], low[200:-200], atol=2e-3)
+
+
 def test_other_vocoders_and_standard_output(folder: Path) -> None:
     soundfile.write("in.wav", chord(0.2), 16000)
     result = run("in.wav", "-o", "-", "--vocoder", "griffin-lim", "--quiet")
@@ -135,7 +149,7 @@ class LongSource:
 
 def test_memory_does_not_grow_with_the_length() -> None:
     vocoder, writer = Recorder(), Counter()
-    _pass_through(LongSource(), vocoder, writer, lambda n_done: None)  # type: ignore[arg-type]
+    _pass_through(LongSource(), vocoder, Resampler(16_000), writer, lambda n_done: None)  # type: ignore[arg-type]
     assert writer.n_samples == LongSource.n_samples
     assert vocoder.most_frames <= 128 + 2 * 3
     assert writer.most_samples <= 2 * 128 * 320
@@ -193,6 +207,8 @@ def test_bad_input_is_told_in_one_line(folder: Path, voice: str, kind: str, word
         (["-o", "there.wav"], 5, "there.wav exists already: use --overwrite"),
         (["-o", "nowhere/out.wav"], 5, "does not exist"),
         (["-o", "out.wav", "--format", "mp3"], 2, "unknown format"),
+        (["-o", "out.mp3"], 2, ".mp3 cannot be written; use .wav or .flac"),
+        (["-o", "out.wav", "--sample-rate", "22050"], 2, "--sample-rate 22050: is not one of 16000, 44100, 48000"),
         (["-o", "out.flac", "--subtype", "float"], 2, "FLAC cannot hold float"),
         (["-o", "out.wav", "--max-duration", "0"], 2, "must be above 0"),
         (["-o", "out.wav", "--threads", "0"], 2, "must be between 1 and 1024"),
