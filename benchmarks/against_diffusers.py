@@ -47,30 +47,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "SCRIPT"), required=True, help="the peer and its Python")
     parser.add_argument("--size", default="base", choices=["small", "base"])
-    parser.add_argument("--dtype", default="bfloat16", help="ours; the peer computes in float32")
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"], help="ours; the peer computes in float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="steps per measurement")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     theirs: list[dict[str, float]] = []
-    mine: list[dict[str, Any]] = []
+    mine: dict[str, list[dict[str, Any]]] = {dtype: [] for dtype in args.dtypes}
     for number in range(args.rounds):
         theirs.append(peer(args.peer[0], args.peer[1], args.size, args.steps, args.threads))
-        mine.append(ours(args.size, args.dtype, args.steps, args.threads))
-        print(f"round {number + 1}: {theirs[-1]['step']:.3f} s and {mine[-1]['step_s']:.3f} s a step", file=sys.stderr)
+        said = [f"{theirs[-1]['step']:.3f} s"]
+        for dtype, reports in mine.items():
+            reports.append(ours(args.size, dtype, args.steps, args.threads))
+            said.append(f"{reports[-1]['step_s']:.3f} s")
+        print(f"round {number + 1}: {', '.join(said)} a step", file=sys.stderr)
+    reports = next(iter(mine.values()))
+    print(f"\n{args.size}, {args.threads} threads, medians of {args.rounds}, {reports[0]['n_keys']:.0f} keys\n")
+    print(f"| | Diffusers float32 | {' | '.join(f'specdiff {dtype}' for dtype in mine)} |")
+    print(f"|---|---|{'---|' * len(mine)}")
+    their_step_s, their_encoders_s = (statistics.median(r[key] for r in theirs) for key in ("step", "encoders"))
+    our_steps_s = [statistics.median(r["step_s"] for r in reports) for reports in mine.values()]
+    our_encoders_s = [statistics.median(r["encoders"] for r in reports) for reports in mine.values()]
+    row("one decoder step", their_step_s, our_steps_s)
+    row("encoders of a window", their_encoders_s, our_encoders_s)
+    whole_s = [encoders_s + 100 * step_s for encoders_s, step_s in zip(our_encoders_s, our_steps_s, strict=True)]
+    row("a window of 100 steps", their_encoders_s + 100 * their_step_s, whole_s)
+    print()
+    for dtype, reports in mine.items():
+        speed = statistics.median(r["flops_per_s"] / r["matmul_flops_per_s"] for r in reports)
+        print(f"our decoder in {dtype}: {100 * speed:.0f} % of a plain matrix product's speed in the same run")
 
-    def row(name: str, their_s: float, our_s: float) -> None:
-        print(f"| {name} | {their_s:.3f} s | {our_s:.3f} s | {their_s / our_s:.1f} × |")
 
-    step = (statistics.median(r["step"] for r in theirs), statistics.median(r["step_s"] for r in mine))
-    encoders = (statistics.median(r["encoders"] for r in theirs), statistics.median(r["encoders"] for r in mine))
-    print(f"\n{args.size}, {args.threads} threads, medians of {args.rounds}, {mine[0]['n_keys']:.0f} keys\n")
-    print(f"| | Diffusers float32 | specdiff {args.dtype} | ratio |\n|---|---|---|---|")
-    row("one decoder step", *step)
-    row("encoders of a window", *encoders)
-    row("a window of 100 steps", encoders[0] + 100 * step[0], encoders[1] + 100 * step[1])
-    speed = statistics.median(r["flops_per_s"] / r["matmul_flops_per_s"] for r in mine)
-    print(f"\nour decoder: {100 * speed:.0f} % of a plain matrix product's speed in the same run")
+def row(name: str, their_s: float, our_s: list[float]) -> None:
+    """One line of the table."""
+    print(f"| {name} | {their_s:.3f} s | {' | '.join(f'{s:.3f} s, {their_s / s:.1f} ×' for s in our_s)} |")
 
 
 if __name__ == "__main__":

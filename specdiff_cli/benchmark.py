@@ -23,12 +23,15 @@ from specdiff_cli.errors import UsageError
 from specdiff_cli.lockstep import Sampling
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
+from specdiff_cli.model.autoregressive import AutoregressiveNetwork
+from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive, Decoding
 from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.model.precision import floating
 from specdiff_cli.synthesizer import Song, Synthesizer
 from specdiff_cli.weights.load import Voice, load_voice
-from specdiff_cli.weights.voice_file import SamplingDefaults, VocoderSpec
+from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING, SamplingDefaults, VocoderSpec
 
 NOTES_PER_SECOND = 20  # about 600 tokens in a window of 5.12 s, a dense piece
 MATMUL_S = 0.2  # how long each reference product is repeated
@@ -71,25 +74,30 @@ class Report:
         return asdict(self)
 
 
-def decoder_flops(config: ModelConfig, n_keys: float | None, n_frames: int = WINDOW_FRAMES) -> float:
+def decoder_flops(
+    config: ModelConfig, n_keys: float | None, n_frames: int = WINDOW_FRAMES, n_past: float | None = None
+) -> float:
     """Operations of one evaluation of one window: two per multiplication in every matrix product.
 
-    With F frames, K keys, width D, attention width I (heads x d_kv), hidden width H, M bands and N layers::
+    With F frames that see P frames each (F where ``n_past`` is None), K keys, width D, attention width I (heads x
+    d_kv), hidden width H, M bands and N layers::
 
-        2FMD + N (2F D 3I + 4F F I + 2F I D  +  2F D I + 4F K I + 2F I D  +  3 2F D H) + 2F D M
+        2FMD + N (2F D 3I + 4F P I + 2F I D  +  2F D I + 4F K I + 2F I D  +  3 2F D H) + 2F D M
 
     that is N layers of self-attention, cross-attention (its keys and values are kept; none at all where ``n_keys`` is
     None) and gated MLP between the two projections. Norms, softmax and FiLM are left out: they are below 2 %.
     """
     f, d, h, i = n_frames, config.d_model, config.d_ff, config.n_heads * config.d_kv
-    self_attention = 2 * f * d * 3 * i + 4 * f * f * i + 2 * f * i * d
+    self_attention = 2 * f * d * 3 * i + 4 * f * (f if n_past is None else n_past) * i + 2 * f * i * d
     cross_attention = 0.0 if n_keys is None else 2 * f * d * i + 4 * f * n_keys * i + 2 * f * i * d
     mlp = 3 * 2 * f * d * h
     return config.n_decoder_layers * (self_attention + cross_attention + mlp) + 2 * 2 * f * N_MELS * d
 
 
 def flops_of_step(config: ModelConfig, n_keys: float, guidance: float) -> float:
-    """Operations of one step of one window: one evaluation, or two with guidance."""
+    """Operations of one step of one window: one evaluation, or two with guidance. An autoregressive step is a frame."""
+    if config.is_autoregressive:
+        return decoder_flops(config, n_keys, 1, (WINDOW_FRAMES + 1) / 2)
     if guidance == 1.0:
         return decoder_flops(config, n_keys)
     blind = decoder_flops(config, None)
@@ -113,11 +121,15 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
     else:
         known = ", ".join(["tiny", *REFERENCE_CONFIGS])
         raise UsageError(f"--random-weights --model {name}: the known sizes are {known}")
-    with torch.device("meta"):
-        network = SpectrogramDiffusion(config)
-    # Made in the precision that is asked for: base in float32 would need 1.6 GB before anything begins.
-    network = network.to(dtype_of(prefers_bfloat16)).to_empty(device="cpu").eval()
-    _fill_randomly(network)
+    network: SpectrogramDiffusion | AutoregressiveNetwork
+    if config.is_autoregressive:
+        network, sampling = AutoregressiveNetwork(config), AUTOREGRESSIVE_SAMPLING
+    else:
+        with torch.device("meta"):
+            network = SpectrogramDiffusion(config)
+        # Made in the precision that is asked for: base in float32 would need 1.6 GB before anything begins.
+        network = network.to(floating(dtype_of(prefers_bfloat16))).to_empty(device="cpu")
+    _fill_randomly(network.eval())
     return Voice(
         name=f"{name} (random weights)",
         folder=Path(),
@@ -128,11 +140,13 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
     )
 
 
-def _fill_randomly(network: SpectrogramDiffusion) -> None:
+def _fill_randomly(network: SpectrogramDiffusion | AutoregressiveNetwork) -> None:
     """Normal values of each layer's proper size. One block of them is repeated: 400 million draws take long."""
     block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))  # a prime: no two rows are alike
-    for parameter in network.parameters():
-        scale = 1.0 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5
+    for name, parameter in network.named_parameters():
+        scale = parameter.shape[-1] ** -0.5
+        if name.endswith("attention.q.weight"):
+            scale *= network.config.d_kv**-0.5  # as in trained ones, since attention itself does not scale
         for piece in torch.split(parameter.data.view(-1), len(block)):
             piece.copy_(torch.ones(len(piece)) if parameter.ndim == 1 else scale * block[: len(piece)])
 
@@ -199,6 +213,29 @@ class TimedNetwork(CompiledNetwork):
         return timed
 
 
+class TimedAutoregressive(CompiledAutoregressive):
+    """The same compiled parts, watched; a step is a frame."""
+
+    def __init__(self, watched: CompiledAutoregressive, watch: Stopwatch) -> None:
+        self.__dict__.update(watched.__dict__)
+        self._watch = watch
+        self.key_counts: list[int] = []
+
+    def begin(self, tokens: Sequence[Tensor]) -> Decoding:
+        """As in the class above; counted as encoders."""
+        with self._watch.measure("encoders"):
+            window = super().begin(tokens)
+        self.key_counts.append(window.keys[0].shape[2])
+        return window
+
+    def advance(self, window: Decoding, n_frames: int) -> None:
+        """As in the class above."""
+        n_before = window.n_done
+        with self._watch.measure("decoder"):
+            super().advance(window, n_frames)
+        self._watch.calls["decoder"] += window.n_done - n_before - 1
+
+
 class TimedVocoder:
     """A vocoder, watched."""
 
@@ -219,6 +256,7 @@ def measure(
     read: Callable[[], Sequence[Note]],
     duration_s: float,
     batch: int = 1,
+    on_note: Callable[[str], None] | None = None,
 ) -> Report:
     """Load a voice, render ``batch`` copies of a piece in lockstep, and report.
 
@@ -227,6 +265,7 @@ def measure(
         read: makes the notes of the piece, as :func:`dense_notes` or a MIDI file does.
         duration_s: of the piece.
         batch: how many copies advance together.
+        on_note: called with a line for the user when so many do not fit into memory.
     """
     start_s = time.perf_counter()
     synthesizer, sampling = load()
@@ -235,7 +274,7 @@ def measure(
     next(iter(synthesizer.stream(notes, duration_s, sampling)))
     first_sound_s = time.perf_counter() - start_s
     songs = [Song(index, notes, duration_s, seed=index) for index in range(batch)]
-    _warm_up(synthesizer, songs, sampling)
+    _warm_up(synthesizer, songs, sampling, on_note)
     plain_s = None
     if synthesizer.overlap:  # what runs side by side can be watched only one after the other, below
         plain_s = _render(songs, synthesizer, sampling, Stopwatch(synthesizer.device))
@@ -259,8 +298,8 @@ def measure(
         n_threads=torch.get_num_threads(),
         batch=batch,
         steps=sampling.steps,
-        sampler=sampling.sampler,
-        schedule=sampling.schedule,
+        sampler=str(sampling.sampler),
+        schedule=str(sampling.schedule),
         guidance=sampling.guidance,
         audio_s=batch * duration_s,
         render_s=render_s,
@@ -279,19 +318,32 @@ def measure(
     )
 
 
-def _warm_up(synthesizer: Synthesizer, songs: Sequence[Song[int]], sampling: Sampling) -> None:
+def _warm_up(
+    synthesizer: Synthesizer,
+    songs: Sequence[Song[int]],
+    sampling: Sampling,
+    on_note: Callable[[str], None] | None,
+) -> None:
     """Compiled code specialises in its first calls with a batch of this shape."""
-    few = replace(sampling, steps=min(sampling.steps, 3))
+    few = sampling if synthesizer.config.is_autoregressive else replace(sampling, steps=min(sampling.steps, 3))
     starts = [replace(song, duration_s=min(song.duration_s, 2 * WINDOW_S)) for song in songs]
-    _render(starts, synthesizer, few, Stopwatch(synthesizer.device))
+    _render(starts, synthesizer, few, Stopwatch(synthesizer.device), on_note)
 
 
-def _render(songs: Sequence[Song[int]], synthesizer: Synthesizer, sampling: Sampling, watch: Stopwatch) -> float:
+def _render(
+    songs: Sequence[Song[int]],
+    synthesizer: Synthesizer,
+    sampling: Sampling,
+    watch: Stopwatch,
+    on_note: Callable[[str], None] | None = None,
+) -> float:
     """Render songs in lockstep to files in a temporary folder; returns the seconds it took."""
     start_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as open_files:
         writers = [open_files.enter_context(AtomicWriter(Path(folder) / f"{song.key}.wav")) for song in songs]
-        for piece in synthesizer.stream_many(songs, sampling, batch=len(songs)):
+        for piece in synthesizer.stream_many(songs, sampling, batch=len(songs), on_note=on_note):
+            if piece.error is not None:
+                raise piece.error
             with watch.measure("disk"):
                 writers[piece.key].write(piece.audio)
         with watch.measure("disk"):
@@ -300,10 +352,14 @@ def _render(songs: Sequence[Song[int]], synthesizer: Synthesizer, sampling: Samp
 
 
 @contextmanager
-def _watched(synthesizer: Synthesizer, watch: Stopwatch) -> Iterator[TimedNetwork]:
+def _watched(synthesizer: Synthesizer, watch: Stopwatch) -> Iterator[TimedNetwork | TimedAutoregressive]:
     """Put timers around the parts of a synthesizer, which then work one after the other."""
     network, vocoder, overlap = synthesizer.network, synthesizer.vocoder, synthesizer.overlap
-    timed = TimedNetwork(network, watch)
+    timed: TimedNetwork | TimedAutoregressive
+    if isinstance(network, CompiledNetwork):
+        timed = TimedNetwork(network, watch)
+    else:
+        timed = TimedAutoregressive(network, watch)
     synthesizer.network, synthesizer.vocoder, synthesizer.overlap = timed, TimedVocoder(vocoder, watch), False
     try:
         yield timed
@@ -313,7 +369,7 @@ def _watched(synthesizer: Synthesizer, watch: Stopwatch) -> Iterator[TimedNetwor
 
 def matmul_flops_per_s(config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of plain matrix products of the shapes that the decoder's layers have."""
-    rows, width = batch * WINDOW_FRAMES, config.n_heads * config.d_kv
+    rows, width = batch * (1 if config.is_autoregressive else WINDOW_FRAMES), config.n_heads * config.d_kv
     shapes = [(config.d_model, 3 * width), (width, config.d_model), (config.d_model, 2 * config.d_ff)]
     shapes.append((config.d_ff, config.d_model))
     flops = seconds = 0.0
@@ -321,7 +377,10 @@ def matmul_flops_per_s(config: ModelConfig, batch: int, device: torch.device, dt
         for n_inputs, n_outputs in shapes:
             x = torch.ones(rows, n_inputs, device=device, dtype=dtype)
             weight = torch.ones(n_outputs, n_inputs, device=device, dtype=dtype)
-            once_s = _seconds_of(partial(functional.linear, x, weight), device)
+            if dtype == torch.int8:
+                once_s = _seconds_of(partial(torch._int_mm, x, weight.t()), device)
+            else:
+                once_s = _seconds_of(partial(functional.linear, x, weight), device)
             flops += 2.0 * rows * n_inputs * n_outputs
             seconds += once_s
     return flops / seconds

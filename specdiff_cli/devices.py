@@ -3,8 +3,6 @@
 import math
 import os
 import re
-import time
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ from specdiff_cli.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
-DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16", "int8")
 _DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
@@ -54,6 +52,7 @@ def resolve_dtype(name: str, device: "torch.device", *, prefers_bfloat16: bool) 
     """The precision of the network's weights and activations; sampler state is always float32.
 
     ``auto`` is float32, save for voices that say they were trained for bfloat16 on hardware that is faster in it.
+    ``int8`` is for CPUs: see :mod:`specdiff_cli.model.quantised`.
 
     Raises:
         UsageError: not the name of a precision.
@@ -63,47 +62,37 @@ def resolve_dtype(name: str, device: "torch.device", *, prefers_bfloat16: bool) 
 
     if name not in DTYPE_NAMES:
         raise UsageError(f"--dtype {name}: is not one of {', '.join(DTYPE_NAMES)}")
+    if name == "auto":
+        return torch.bfloat16 if prefers_bfloat16 and _computes_in_bfloat16(device) else torch.float32
     if name == "float16" and device.type == "cpu":
         raise DeviceError("--dtype float16: is not supported on the CPU; use bfloat16 or float32")
     if name == "bfloat16" and device.type == "mps":
         raise DeviceError("--dtype bfloat16: is not supported on MPS; use float16 or float32")
-    if name == "auto":
-        return torch.bfloat16 if prefers_bfloat16 and _computes_in_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if name == "int8":
+        _check_int8(device)
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _check_int8(device: "torch.device") -> None:
+    from specdiff_cli.model.precision import has_8_bit_products
+
+    if device.type != "cpu":
+        alternative = "float16" if device.type == "mps" else "bfloat16"
+        raise DeviceError(f"--dtype int8: is for CPUs; use {alternative} on {device.type}, or --device cpu")
+    if not has_8_bit_products():
+        raise DeviceError("--dtype int8: this processor has no fast 8-bit products; use float32")
 
 
 def _computes_in_bfloat16(device: "torch.device") -> bool:
     import torch
 
+    from specdiff_cli.model.precision import has_bfloat16_instructions, is_faster_in_bfloat16
+
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        # Emulated bfloat16 is slower than float32, so it must be in the instruction set, or be seen to be fast.
-        return _has_bfloat16_instructions() or _is_faster_in_bfloat16()
-    return False
-
-
-def _has_bfloat16_instructions() -> bool:
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-@lru_cache(maxsize=1)
-def _is_faster_in_bfloat16() -> bool:
-    """Compare one matrix product of a decoder's size in both precisions; takes some milliseconds."""
-    import torch
-
-    def best_s(dtype: "torch.dtype") -> float:
-        a, b = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-        times_s = []
-        for _ in range(4):
-            start_s = time.perf_counter()
-            torch.mm(a, b)
-            times_s.append(time.perf_counter() - start_s)
-        return min(times_s)
-
-    return best_s(torch.bfloat16) < 0.8 * best_s(torch.float32)
+    # Emulated bfloat16 is slower than float32, so it must be in the instruction set, or be seen to be fast.
+    return device.type == "cpu" and (has_bfloat16_instructions() or is_faster_in_bfloat16())
 
 
 def set_threads(asked: int | None = None) -> int:

@@ -79,6 +79,14 @@ def test_operations_agree_with_a_count_of_the_products() -> None:
     assert counter.get_total_flops() == decoder_flops(REFERENCE_LIKE, 20)
 
 
+def test_operations_of_an_autoregressive_frame() -> None:
+    """A frame of the window sees itself and those before it: 128.5 in the mean."""
+    config = ModelConfig(4, 1, 2, 5, 1, 0, 1, kind="autoregressive")
+    windows = sum(decoder_flops(config, 3, n_frames=1, n_past=n) for n in range(1, 257))
+    assert 256 * flops_of_step(config, 3, 1.0) == windows
+    assert decoder_flops(config, 3, 2, n_past=2) == decoder_flops(config, 3, 2)
+
+
 def test_the_dense_piece_is_as_dense_as_it_says() -> None:
     counts = [len(window.tokens) for window in tokenize(dense_notes(20.48), total_s=20.48)][:4]
     assert all(550 <= count <= 700 for count in counts), counts

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ def test_float16_on_a_cpu_names_the_alternative() -> None:
     with pytest.raises(DeviceError, match="use bfloat16 or float32"):
         resolve_dtype("float16", CPU, prefers_bfloat16=False)
     with pytest.raises(UsageError, match="not one of auto, float32"):
-        resolve_dtype("int8", CPU, prefers_bfloat16=False)
+        resolve_dtype("int4", CPU, prefers_bfloat16=False)
 
 
 @pytest.mark.parametrize("is_faster", [True, False])
@@ -46,21 +45,22 @@ def test_float16_on_a_cpu_names_the_alternative() -> None:
 def test_auto_takes_bfloat16_only_where_it_is_wanted_and_fast(
     monkeypatch: pytest.MonkeyPatch, prefers: bool, has_instructions: bool, is_faster: bool
 ) -> None:
-    monkeypatch.setattr("specdiff_cli.devices._has_bfloat16_instructions", lambda: has_instructions)
-    monkeypatch.setattr("specdiff_cli.devices._is_faster_in_bfloat16", lambda: is_faster)
+    monkeypatch.setattr("specdiff_cli.model.precision.has_bfloat16_instructions", lambda: has_instructions)
+    monkeypatch.setattr("specdiff_cli.model.precision.is_faster_in_bfloat16", lambda: is_faster)
     expected = torch.bfloat16 if prefers and (has_instructions or is_faster) else torch.float32
     assert resolve_dtype("auto", CPU, prefers_bfloat16=prefers) == expected
     assert resolve_dtype("bfloat16", CPU, prefers_bfloat16=False) == torch.bfloat16
 
 
-def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_mm(a: torch.Tensor, _b: torch.Tensor) -> None:
-        time.sleep(0.02 if a.dtype == torch.bfloat16 else 0.001)
-
-    monkeypatch.setattr(torch, "mm", slow_mm)
-    devices._is_faster_in_bfloat16.cache_clear()
-    assert not devices._is_faster_in_bfloat16()
-    devices._is_faster_in_bfloat16.cache_clear()
+def test_int8_is_for_cpus_that_are_fast_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: True)
+    assert resolve_dtype("int8", CPU, prefers_bfloat16=False) == torch.int8
+    for name, alternative in (("cuda", "use bfloat16"), ("mps", "use float16")):
+        with pytest.raises(DeviceError, match=alternative):
+            resolve_dtype("int8", torch.device(name), prefers_bfloat16=True)
+    monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: False)
+    with pytest.raises(DeviceError, match="no fast 8-bit products; use float32"):
+        resolve_dtype("int8", CPU, prefers_bfloat16=True)
 
 
 @pytest.mark.parametrize(

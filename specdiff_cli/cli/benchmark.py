@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specdiff_cli.cli.console import working
+from specdiff_cli.cli.console import say, working
 from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
@@ -37,7 +37,7 @@ def benchmark(
     guidance: Annotated[float | None, typer.Option(metavar="WEIGHT", help="1 is off.")] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Songs rendered side by side.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per usable core")
     ] = None,
@@ -75,7 +75,7 @@ def benchmark(
     from specdiff_cli.benchmark import measure
 
     with working(f"measuring {model}", quiet=as_json):
-        report = measure(load, read, duration_s, batch)
+        report = measure(load, read, duration_s, batch, on_note=say)
     if as_json:
         import json
 
@@ -137,13 +137,14 @@ def _load(
         return resolve_dtype(dtype_name, device, prefers_bfloat16=prefers_bfloat16)
 
     n_threads = set_threads(threads)
-    voice = random_voice(model, dtype_of) if random_weights else load_voice(model)
-    chosen = voice.sampling if preset is None else find_preset(preset)
+    voice = random_voice(model, dtype_of) if random_weights else load_voice(model, dtype_of)
+    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets)
     sampling = Sampling(
         steps=steps or chosen.steps,
         sampler=sampler or chosen.sampler,
         schedule=chosen.schedule,
         guidance=chosen.guidance if guidance is None else guidance,
+        guidance_interval=chosen.guidance_interval,
     )
     # Random weights come without a vocoder: the bundled voice's stands in.
     heard = load_voice("tiny") if random_weights else voice
@@ -168,18 +169,22 @@ def rows(report: "Report") -> list[tuple[str, str]]:
     threads = f", {report.n_threads} thread{'s' if report.n_threads > 1 else ''}"
     guidance = "" if report.guidance == 1 else f", guidance {report.guidance:g}"
     songs = "1 song" if report.batch == 1 else f"{report.batch} songs side by side"
+    if report.schedule == "none":  # an autoregressive voice's
+        sampling, step = "frame by frame", "a frame"
+    else:
+        sampling, step = f"{report.steps} {report.sampler} steps, {report.schedule}{guidance}", "a step"
     lines = [
         ("voice", f"{report.voice} + {report.vocoder}"),
         ("machine", f"{report.device} {report.dtype}{threads}"),
-        ("sampling", f"{report.steps} {report.sampler} steps, {report.schedule}{guidance} · {songs}"),
+        ("sampling", f"{sampling} · {songs}"),
         ("audio", f"{report.audio_s:.1f} s in {report.render_s:.2f} s, {report.times_realtime:.2f} × realtime"),
-        ("a step", f"{1000 * report.step_s:.1f} ms"),
+        (step, f"{1000 * report.step_s:.1f} ms"),
         ("a window of 5.12 s", f"{report.window_s:.2f} s"),
         ("first sound", f"{report.first_sound_s:.2f} s, of which {report.load_s:.2f} s loading"),
         *((f"  {name}", f"{100 * share:.1f} %") for name, share in report.share.items()),
         (
             "decoder speed",
-            f"{report.step_flops / 1e9:.1f} GFLOP a step at {report.flops_per_s / 1e9:.0f} GFLOP/s, "
+            f"{report.step_flops / 1e9:.1f} GFLOP {step} at {report.flops_per_s / 1e9:.0f} GFLOP/s, "
             f"{100 * report.flops_per_s / report.matmul_flops_per_s:.0f} % of a matrix product's "
             f"{report.matmul_flops_per_s / 1e9:.0f}",
         ),

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,14 @@ from specdiff_cli.model.cuda_graphs import StepGraph
 from specdiff_cli.model.fused import fused
 from specdiff_cli.model.layers import MASKED, mask_bias
 from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.model.precision import floating
+from specdiff_cli.model.quantised import quantised
 from specdiff_cli.model.templates import RESIDUAL_SCALE
 
 FILM_CHUNK_STEPS = 128  # FiLM tables are computed this many steps at a time, to bound the intermediate memory
 LAYOUT_MULTIPLE = 64  # rows of notes
 MASKED_FLOAT16 = -3e4  # the largest that float16 can hold is 65504
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,23 @@ class Memory:
 
 
 class CompiledNetwork:
-    """The parts of a network, compiled; the plain modules compute the same (see the tests)."""
+    """The parts of a network, compiled; the plain modules compute the same (see the tests).
+
+    ``dtype`` int8 is for CPUs: the decoder's inner blocks multiply in 8 bits, all else in :func:`floating` of it.
+    """
 
     def __init__(self, network: SpectrogramDiffusion, device: torch.device, dtype: torch.dtype) -> None:
         # In float32 in every precision: powers that differ by orders of magnitude are added up.
         templates = None if network.note_templates is None else copy.deepcopy(network.note_templates).float()
-        network = network.to(device=device, dtype=dtype).eval().requires_grad_(False)
         self.device = device
         self.dtype = dtype
+        self._floating = floating(dtype)
+        self._recorded: set[torch.Size] = set()  # shapes of steps, on CUDA
+        network = network.to(device=device, dtype=self._floating).eval().requires_grad_(False)
         self._note_encoder = compiled(network.note_encoder)
         self._context_encoder = None if network.context_encoder is None else compiled(network.context_encoder)
-        self._decoder = compiled(network.decoder, "film", "memory")
+        twin_of = quantised if dtype == torch.int8 else fused
+        self._decoder = compiled(network.decoder, "film", "memory", twin_of=twin_of)
         self._note_layout = None if network.note_layout is None else compiled(network.note_layout)
         self._templates = None if templates is None else compiled(templates.to(device).eval().requires_grad_(False))
         self._template_projection = network.template_projection
@@ -86,8 +95,8 @@ class CompiledNetwork:
             mask = torch.cat([mask, seen[:, None].expand(-1, encoded.shape[1])], dim=1)
         bias = None
         if not mask.all():
-            masked = MASKED_FLOAT16 if self.dtype == torch.float16 else MASKED
-            bias = self._sent(mask_bias(mask, self.dtype, masked))
+            masked = MASKED_FLOAT16 if self._floating == torch.float16 else MASKED
+            bias = self._sent(mask_bias(mask, self._floating, masked))
         keys, values = self._decoder.memory(encodings)
         return Memory(keys, values, bias, *self._lay_out(layouts))
 
@@ -108,7 +117,9 @@ class CompiledNetwork:
         self, evaluate: Callable[[Tensor, Tensor], Tensor], n_times: int
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The same function of (x, film), made ready to be called ``n_times`` with equal shapes."""
-        return StepGraph(evaluate) if self.device.type == "cuda" and StepGraph.pays(n_times) else evaluate
+        return (
+            StepGraph(evaluate, self._recorded) if self.device.type == "cuda" and StepGraph.pays(n_times) else evaluate
+        )
 
     def _encode_notes(self, tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Encodings (B, K, D), and on the CPU which of them stand for a token, (B, K) bool."""
@@ -130,7 +141,7 @@ class CompiledNetwork:
         if self._templates is None or self._template_projection is None:
             return laid, None
         base: Tensor = self._templates(ids, times)
-        projected = self._template_projection(base.to(self.dtype))
+        projected = self._template_projection(base.to(self._floating))
         return projected if laid is None else laid + projected, base
 
     def _sent(self, x: Tensor) -> Tensor:
@@ -144,12 +155,12 @@ def sent(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device)
 
 
-def compiled(module: nn.Module, *methods: str) -> Any:
+def compiled(module: Module, *methods: str, twin_of: Callable[[Module], nn.Module] = fused) -> Any:
     """Fuse, script and freeze a module; ``methods`` stay callable beside ``forward``."""
     with warnings.catch_warnings():
         # TorchScript is what the renderer is built on; its deprecation notice is not for users to act on.
         warnings.simplefilter("ignore")
         for method in methods:
             torch.jit.export(getattr(type(module), method))
-        scripted = torch.jit.script(fused(module))
+        scripted = torch.jit.script(twin_of(module))
         return torch.jit.freeze(scripted, preserved_attrs=list(methods))

@@ -16,11 +16,13 @@ class StepGraph:
     """A function of (x, film) whose other inputs never change, e.g. the decoder within one window.
 
     The first calls are plain ones, which let the compiled code specialise; then one is recorded. Where that fails,
-    every call stays plain. All calls must have the same shapes.
+    every call stays plain. All calls must have the same shapes. ``seen`` is shared by the recordings of one network:
+    the shapes that its code is specialised for, of which one plain call is enough.
     """
 
-    def __init__(self, evaluate: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, evaluate: Callable[[Tensor, Tensor], Tensor], seen: set[torch.Size]) -> None:
         self._evaluate = evaluate
+        self._seen = seen
         self._n_calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, Tensor] | None = None
@@ -33,8 +35,9 @@ class StepGraph:
 
     def __call__(self, x: Tensor, film: Tensor) -> Tensor:
         self._n_calls += 1
-        if self._n_calls == N_PLAIN_CALLS + 1:
+        if self._n_calls == (1 if x.shape in self._seen else N_PLAIN_CALLS) + 1:
             self._record(x, film)
+            self._seen.add(x.shape)
         if self._graph is None or self._inputs is None or self._output is None:
             return self._evaluate(x, film)
         for kept, given in zip(self._inputs, (x, film), strict=True):
@@ -46,7 +49,8 @@ class StepGraph:
         inputs = (x.clone(), film.clone())
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # Only what this thread does is recorded: others may use the GPU meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 output = self._evaluate(*inputs)
         except torch.OutOfMemoryError:
             raise

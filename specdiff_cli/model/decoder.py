@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES
 from specdiff_cli.model.config import ModelConfig
-from specdiff_cli.model.layers import Attention, GatedGelu, RMSNorm
+from specdiff_cli.model.layers import Attention, mlp_of, norm_of
 
 MAX_NOISE_TIME = 20_000.0
 
@@ -22,14 +22,14 @@ class DecoderBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         d_model = config.d_model
-        self.attention_norm = RMSNorm(d_model)
-        self.attention_film = nn.Linear(4 * d_model, 2 * d_model, bias=False)
+        self.attention_norm = norm_of(config)
+        self.attention_film = nn.Linear(4 * d_model, 2 * d_model, bias=config.is_lightning)
         self.attention = Attention(d_model, config.n_heads, config.d_kv)
-        self.cross_norm = RMSNorm(d_model)
+        self.cross_norm = norm_of(config)
         self.cross_attention = Attention(d_model, config.n_heads, config.d_kv)
-        self.mlp_norm = RMSNorm(d_model)
-        self.mlp_film = nn.Linear(4 * d_model, 2 * d_model, bias=False)
-        self.mlp = GatedGelu(d_model, config.d_ff)
+        self.mlp_norm = norm_of(config)
+        self.mlp_film = nn.Linear(4 * d_model, 2 * d_model, bias=config.is_lightning)
+        self.mlp = mlp_of(config)
 
     def film(self, condition: Tensor) -> Tensor:
         """(S, 4D) time conditions -> (S, 2, 2D): [scale | shift] of the attention and of the MLP."""
@@ -67,7 +67,21 @@ def modulate(x: Tensor, film: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
-class SpectrogramDecoder(nn.Module):
+class Decoder(nn.Module):
+    """What the decoders of both kinds of network share: ``blocks`` with cross-attention to the same encodings."""
+
+    def memory(self, encodings: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Encodings (B, K, D) of what a window is made from -> each layer's cross-attention keys and values."""
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for block in self.blocks:
+            k, v = block.cross_attention.keys_values(encodings)
+            keys.append(k)
+            values.append(v)
+        return keys, values
+
+
+class SpectrogramDecoder(Decoder):
     """Predicts the noise (or v) in a noisy spectrogram window, given time, notes and context."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -75,13 +89,14 @@ class SpectrogramDecoder(nn.Module):
         d_model = config.d_model
         self.d_model = d_model
         self.max_noise_time = MAX_NOISE_TIME
-        self.time_in = nn.Linear(d_model, 4 * d_model, bias=False)
-        self.time_out = nn.Linear(4 * d_model, 4 * d_model, bias=False)
-        self.input_projection = nn.Linear(N_MELS, d_model, bias=False)
+        bias = config.is_lightning
+        self.time_in = nn.Linear(d_model, 4 * d_model, bias=bias)
+        self.time_out = nn.Linear(4 * d_model, 4 * d_model, bias=bias)
+        self.input_projection = nn.Linear(N_MELS, d_model, bias=bias)
         self.positions = nn.Embedding(WINDOW_FRAMES, d_model)
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.n_decoder_layers))
-        self.norm = RMSNorm(d_model)
-        self.output_projection = nn.Linear(d_model, N_MELS, bias=False)
+        self.norm = norm_of(config)
+        self.output_projection = nn.Linear(d_model, N_MELS, bias=bias)
 
     def film(self, times: Tensor) -> Tensor:
         """Diffusion times (S,) in [0, 1], float32 -> FiLM tables (S, layers, 2, 2D)."""
@@ -96,16 +111,6 @@ class SpectrogramDecoder(nn.Module):
         for block in self.blocks:
             tables.append(block.film(condition))
         return torch.stack(tables, dim=1)
-
-    def memory(self, encodings: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Encodings (B, K, D) of notes and context -> each layer's cross-attention keys and values."""
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        for block in self.blocks:
-            k, v = block.cross_attention.keys_values(encodings)
-            keys.append(k)
-            values.append(v)
-        return keys, values
 
     def forward(
         self,

@@ -1,28 +1,33 @@
-"""Encoders of the note tokens and of the previous window's spectrogram."""
+"""Encoders of the note tokens and of the previous window's spectrogram, and the positions that all parts add."""
+
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.model.config import ModelConfig
-from specdiff_cli.model.layers import EncoderBlock, RMSNorm, mask_bias
+from specdiff_cli.model.layers import EncoderBlock, mask_bias, norm_of
 
 
 def _blocks(config: ModelConfig, n_layers: int) -> nn.ModuleList:
-    return nn.ModuleList(
-        EncoderBlock(config.d_model, config.n_heads, config.d_kv, config.d_ff) for _ in range(n_layers)
-    )
+    return nn.ModuleList(EncoderBlock(config) for _ in range(n_layers))
 
 
 class NoteEncoder(nn.Module):
-    """Token ids (B, K) -> encodings (B, K, d_model). Positions come from a stored table of 2048 rows."""
+    """Token ids (B, K) -> encodings (B, K, d_model). Positions come from a table of 2048 rows.
+
+    The table is stored with the weights, save in autoregressive models, whose positions are :class:`PlainPositions`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.n_vocabulary_rows, config.d_model)
-        self.positions = nn.Embedding(MAX_TOKENS, config.d_model)
+        table = PlainPositions if config.is_autoregressive else nn.Embedding
+        self.positions = table(MAX_TOKENS, config.d_model)
         self.blocks = _blocks(config, config.n_note_layers)
-        self.norm = RMSNorm(config.d_model)
+        self.norm = norm_of(config)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """``mask`` (B, K) is true at real tokens; leave it out where nothing is padded."""
@@ -43,10 +48,10 @@ class ContextEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input_projection = nn.Linear(N_MELS, config.d_model, bias=False)
+        self.input_projection = nn.Linear(N_MELS, config.d_model, bias=config.is_lightning)
         self.positions = nn.Embedding(WINDOW_FRAMES, config.d_model)
         self.blocks = _blocks(config, config.n_context_layers)
-        self.norm = RMSNorm(config.d_model)
+        self.norm = norm_of(config)
 
     def forward(self, context: Tensor) -> Tensor:
         n_frames = context.shape[1]
@@ -58,6 +63,23 @@ class ContextEncoder(nn.Module):
         return self.norm(x)  # type: ignore[no-any-return]
 
 
+class PlainPositions(nn.Module):
+    """The sinusoids of the original transformer, [sin | cos], in ``weight`` (n_rows, d_model).
+
+    Computed and not stored: no checkpoint holds them. Made on the CPU even where the network around them is made
+    without storage. Source: ``FixedEmbed`` in the reference's ``layers.py``.
+    """
+
+    weight: Tensor
+
+    def __init__(self, n_rows: int, d_model: int) -> None:
+        super().__init__()
+        half = d_model // 2
+        rates = torch.exp(torch.arange(half, dtype=torch.float64, device="cpu") * (-math.log(10_000.0) / (half - 1)))
+        angles = torch.arange(n_rows, dtype=torch.float64, device="cpu")[:, None] * rates
+        self.register_buffer("weight", torch.cat([angles.sin(), angles.cos()], dim=1).float(), persistent=False)
+
+
 def sinusoid_table(n_rows: int, d_model: int, generator: torch.Generator) -> Tensor:
     """Sinusoids (n_rows, d_model) with permuted channels and random phases, as new voices start from."""
     half = (d_model + 1) // 2
@@ -66,3 +88,21 @@ def sinusoid_table(n_rows: int, d_model: int, generator: torch.Generator) -> Ten
     phases = torch.rand(d_model, generator=generator) * 2 * torch.pi
     order = torch.randperm(d_model, generator=generator)
     return torch.sin(angles + phases)[:, order]
+
+
+def draw_weights(parameters: Iterable[tuple[str, nn.Parameter]], d_kv: int, generator: torch.Generator) -> None:
+    """Fill named parameters with the weights that a new network starts from, in their order."""
+    for name, parameter in parameters:
+        if parameter.ndim == 1:
+            nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+        elif "positions" in name:
+            parameter.data.copy_(sinusoid_table(parameter.shape[0], parameter.shape[1], generator))
+        elif "embedding" in name:
+            nn.init.normal_(parameter, std=1.0, generator=generator)
+        elif name.endswith(("_film.weight", "output_projection.weight")):
+            nn.init.zeros_(parameter)
+        elif name.endswith("attention.q.weight"):
+            # No attention scaling: the 1/sqrt(d_kv) of other transformers sits in the initial queries.
+            nn.init.normal_(parameter, std=(parameter.shape[1] * d_kv) ** -0.5, generator=generator)
+        else:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)

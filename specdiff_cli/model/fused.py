@@ -5,6 +5,7 @@ another summation order. Stored weights, names and training know nothing of this
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +14,33 @@ from torch import Tensor, nn
 from specdiff_cli.model.layers import Attention, GatedGelu, attention
 
 
+class Product(nn.Module):
+    """x (..., K) times a weight (N, K), transposed -> (..., N)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+#: Makes a weight (N, K) into what multiplies with it.
+Multiplier = Callable[[Tensor], nn.Module]
+
+
 class FusedAttention(nn.Module):
     """:class:`Attention` whose self-attention takes one product for queries, keys and values."""
 
-    def __init__(self, plain: Attention) -> None:
+    def __init__(self, plain: Attention, multiplier: Multiplier = Product) -> None:
         super().__init__()
         self.n_heads = plain.n_heads
         self.d_kv = plain.d_kv
-        self.qkv = _lay_together([plain.q, plain.k, plain.v])  # (3 H E, D)
-        self.o = plain.o
+        qkv = _lay_together([plain.q, plain.k, plain.v])  # (3 H E, D)
+        n_queries = self.n_heads * self.d_kv
+        self.qkv, self.q = multiplier(qkv), multiplier(qkv[:n_queries])
+        self.kv = Product(qkv[n_queries:])  # of what is seen: once per window
+        self.o = multiplier(plain.o.weight.data)
 
     def _split(self, x: Tensor, n_parts: int) -> Tensor:
         parts = x.view(x.shape[0], x.shape[1], n_parts, self.n_heads, self.d_kv)
@@ -29,17 +48,17 @@ class FusedAttention(nn.Module):
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`Attention.keys_values`."""
-        parts = self._split(F.linear(memory, self.qkv[self.n_heads * self.d_kv :]), 2).contiguous()
+        parts = self._split(self.kv(memory), 2).contiguous()
         return parts[0], parts[1]
 
     def attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """As :meth:`Attention.attend`."""
-        q = self._split(F.linear(x, self.qkv[: self.n_heads * self.d_kv]), 1)[0]
+        q = self._split(self.q(x), 1)[0]
         return self._merge(attention(q, keys, values, bias, False))
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """As :meth:`Attention.forward`."""
-        parts = self._split(F.linear(x, self.qkv), 3)
+        parts = self._split(self.qkv(x), 3)
         return self._merge(attention(parts[0], parts[1], parts[2], bias, False))
 
     def _merge(self, out: Tensor) -> Tensor:
@@ -50,24 +69,28 @@ class FusedAttention(nn.Module):
 class FusedGatedGelu(nn.Module):
     """:class:`GatedGelu` with one product for both of its inputs."""
 
-    def __init__(self, plain: GatedGelu) -> None:
+    def __init__(self, plain: GatedGelu, multiplier: Multiplier = Product) -> None:
         super().__init__()
-        self.wi = _lay_together([plain.wi_0, plain.wi_1])  # (2 d_ff, D)
-        self.wo = plain.wo
+        self.wi = multiplier(_lay_together([plain.wi_0, plain.wi_1]))  # (2 d_ff, D)
+        self.wo = multiplier(plain.wo.weight.data)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = F.linear(x, self.wi).chunk(2, dim=-1)
+        gate, up = self.wi(x).chunk(2, dim=-1)
         return self.wo(F.gelu(gate, approximate="tanh") * up)  # type: ignore[no-any-return]
 
 
-def fused(module: nn.Module) -> nn.Module:
-    """A twin of a module that computes the same from the same memory, with its projections fused."""
+def fused(module: nn.Module, multiplier: Multiplier = Product) -> nn.Module:
+    """A twin of a module that computes the same from the same memory, with its projections fused.
+
+    ``multiplier`` does the products of attention and MLP with what changes in each step.
+    """
     if isinstance(module, Attention):
-        return FusedAttention(module)
+        return FusedAttention(module, multiplier)
     if isinstance(module, GatedGelu):
-        return FusedGatedGelu(module)
+        return FusedGatedGelu(module, multiplier)
     twin = copy.copy(module)
-    twin._modules = {name: None if child is None else fused(child) for name, child in module._modules.items()}
+    children = module._modules.items()
+    twin._modules = {name: None if child is None else fused(child, multiplier) for name, child in children}
     return twin
 
 

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specdiff_cli.model.config import ModelConfig
+
 NORM_EPS = 1e-6
+LAYER_NORM_EPS = 1e-5  # of the lightning dialect
 # Large enough to vanish in a softmax and finite, so that a fully masked row stays free of NaN.
 MASKED = -1e9
 
@@ -38,6 +41,29 @@ class GatedGelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.wo(F.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x))  # type: ignore[no-any-return]
+
+
+class BiasedGatedGelu(nn.Module):
+    """The same of the lightning dialect: with biases, and the exact form of GELU."""
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.wi_0 = nn.Linear(d_model, d_ff)
+        self.wi_1 = nn.Linear(d_model, d_ff)
+        self.wo = nn.Linear(d_ff, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wo(F.gelu(self.wi_0(x)) * self.wi_1(x))  # type: ignore[no-any-return]
+
+
+def norm_of(config: ModelConfig) -> nn.Module:
+    """The norm of a model's dialect."""
+    return nn.LayerNorm(config.d_model, LAYER_NORM_EPS) if config.is_lightning else RMSNorm(config.d_model)
+
+
+def mlp_of(config: ModelConfig) -> nn.Module:
+    """The gated MLP of a model's dialect."""
+    return (BiasedGatedGelu if config.is_lightning else GatedGelu)(config.d_model, config.d_ff)
 
 
 def attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, training: bool) -> Tensor:
@@ -95,12 +121,12 @@ def mask_bias(mask: Tensor, dtype: torch.dtype, masked: float = MASKED) -> Tenso
 class EncoderBlock(nn.Module):
     """Self-attention and gated MLP, each behind a norm, each added to its input."""
 
-    def __init__(self, d_model: int, n_heads: int, d_kv: int, d_ff: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(d_model)
-        self.attention = Attention(d_model, n_heads, d_kv)
-        self.mlp_norm = RMSNorm(d_model)
-        self.mlp = GatedGelu(d_model, d_ff)
+        self.attention_norm = norm_of(config)
+        self.attention = Attention(config.d_model, config.n_heads, config.d_kv)
+        self.mlp_norm = norm_of(config)
+        self.mlp = mlp_of(config)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         x = x + self.attention(self.attention_norm(x), bias)

@@ -1,12 +1,16 @@
-"""The whole network of a voice: two encoders, the decoder and, in our own voices, note layout and note templates."""
+"""The whole network of a voice: two encoders, the decoder and, in our own voices, note layout and note templates.
+
+The other kind of network, which predicts frame by frame, is in :mod:`specdiff_cli.model.autoregressive`.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from specdiff_cli.constants import N_MELS
+from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.decoder import SpectrogramDecoder
-from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, sinusoid_table
+from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, draw_weights
 from specdiff_cli.model.layers import mask_bias
 from specdiff_cli.model.layout import NoteLayout
 from specdiff_cli.model.templates import NoteTemplates
@@ -16,6 +20,8 @@ class SpectrogramDiffusion(nn.Module):
     """All parts of one voice. Rendering compiles the parts one by one; training runs :meth:`forward`."""
 
     def __init__(self, config: ModelConfig) -> None:
+        if config.is_autoregressive:
+            raise ValueError("an autoregressive model is no diffusion model; see build_network")
         super().__init__()
         self.config = config
         self.note_encoder = NoteEncoder(config)
@@ -79,20 +85,13 @@ class SpectrogramDiffusion(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         if self.note_templates is not None:
             self.note_templates.initialise(generator)
-        for name, parameter in self.named_parameters():
-            if name.startswith("note_templates."):
-                continue
-            if parameter.ndim == 1:
-                nn.init.ones_(parameter)
-            elif "positions" in name:
-                parameter.data.copy_(sinusoid_table(parameter.shape[0], parameter.shape[1], generator))
-            elif "embedding" in name:
-                nn.init.normal_(parameter, std=1.0, generator=generator)
-            elif name.endswith(("_film.weight", "output_projection.weight")):
-                nn.init.zeros_(parameter)
-            elif name.endswith(("attention.q.weight",)):
-                # No attention scaling: the 1/sqrt(d_kv) of other transformers sits in the initial queries.
-                d_kv = self.config.d_kv
-                nn.init.normal_(parameter, std=(parameter.shape[1] * d_kv) ** -0.5, generator=generator)
-            else:
-                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)
+        own = (item for item in self.named_parameters() if not item[0].startswith("note_templates."))
+        draw_weights(own, self.config.d_kv, generator)
+
+
+Network = SpectrogramDiffusion | AutoregressiveNetwork
+
+
+def build_network(config: ModelConfig) -> Network:
+    """The network of a configuration, with arbitrary weights."""
+    return AutoregressiveNetwork(config) if config.is_autoregressive else SpectrogramDiffusion(config)

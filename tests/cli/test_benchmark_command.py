@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,25 @@ def test_the_table_names_the_machine_and_the_speed(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     for text in ("cpu float32", "× realtime", "10 dpm++2m steps", "2 songs side by side", "vocoder", "peak memory"):
         assert text in result.stdout
+
+
+def test_8_bits_and_an_autoregressive_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"d_model": 32, "n_heads": 2, "d_kv": 16, "d_ff": 48, "n_note_layers": 1, "n_decoder_layers": 3}
+    for name in ("small", "small-autoregressive"):
+        config = replace(benchmark.REFERENCE_CONFIGS[name], **few)
+        monkeypatch.setitem(benchmark.REFERENCE_CONFIGS, name, config)
+    words = ["benchmark", "--random-weights", "--seconds", "1", "--vocoder", "griffin-lim", "--model"]
+    monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: True)
+    result = CliRunner().invoke(app, [*words, "small", "--dtype", "int8", "--steps", "1"])
+    assert result.exit_code == 0, result.stderr
+    assert "cpu int8" in result.stdout
+    result = CliRunner().invoke(app, [*words, "small-autoregressive"])
+    assert result.exit_code == 0, result.stderr
+    assert "frame by frame · 1 song" in result.stdout
+    assert "a frame" in result.stdout
+    result = CliRunner().invoke(app, [*words, "small-autoregressive", "--steps", "5"])
+    assert result.exit_code == 2
+    assert "has no diffusion steps" in result.stderr
 
 
 @pytest.mark.parametrize(

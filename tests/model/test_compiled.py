@@ -50,7 +50,7 @@ def test_fused_modules_equal_plain_ones_and_share_their_memory() -> None:
     assert list(attention_module.state_dict()) == list(names)
     for name, before in names.items():
         assert torch.equal(attention_module.state_dict()[name], before)
-    assert attention_module.k.weight.untyped_storage().data_ptr() == twin.qkv.untyped_storage().data_ptr()
+    assert attention_module.k.weight.untyped_storage().data_ptr() == twin.qkv.weight.untyped_storage().data_ptr()
 
 
 @CONFIGS
@@ -120,7 +120,7 @@ class FakeGraph:
 
 
 @contextlib.contextmanager
-def fake_recording(graph: FakeGraph) -> Iterator[None]:
+def fake_recording(graph: FakeGraph, capture_error_mode: str) -> Iterator[None]:
     yield
     if FakeGraph.fails:
         raise RuntimeError("operation not permitted when stream is capturing")
@@ -137,7 +137,8 @@ def test_a_step_is_recorded_after_some_plain_calls(monkeypatch: pytest.MonkeyPat
         plain.append(1)
         return x + film
 
-    step = StepGraph(evaluate)
+    seen: set[torch.Size] = set()
+    step = StepGraph(evaluate, seen)
     for i in range(6):
         x, film = torch.full((2,), float(i)), torch.ones(2)
         out = step(x, film)
@@ -149,6 +150,13 @@ def test_a_step_is_recorded_after_some_plain_calls(monkeypatch: pytest.MonkeyPat
             assert torch.equal(out, torch.full((2,), float(N_PLAIN_CALLS + 1)))
     # A failed recording is not tried again.
     assert len(plain) == (7 if fails else N_PLAIN_CALLS + 1)
+    # The next window's step is of a shape that is known: one plain call, then the recording.
+    step = StepGraph(evaluate, seen)
+    x = torch.zeros(2)
+    step(x, x)
+    assert step._graph is None
+    step(x, x)
+    assert (step._graph is None) == fails
 
 
 @pytest.mark.gpu

@@ -1,0 +1,56 @@
+"""What this machine computes fast in, and what goes with 8-bit weights."""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+
+
+def floating(dtype: torch.dtype) -> torch.dtype:
+    """The type of all that floats in a precision: the dtype itself; beside 8-bit weights, the faster one here."""
+    if dtype != torch.int8:
+        return dtype
+    return torch.bfloat16 if has_bfloat16_instructions() else torch.float32
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it is emulated, it is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@lru_cache(maxsize=1)
+def is_faster_in_bfloat16() -> bool:
+    """Compare one matrix product of a decoder's size in both precisions; takes some milliseconds."""
+    return _product_s(torch.bfloat16) < 0.8 * _product_s(torch.float32)
+
+
+@lru_cache(maxsize=1)
+def has_8_bit_products() -> bool:
+    """Whether 8-bit matrix products are exact on this processor, and known or seen to be faster than float32."""
+    return _are_8_bit_products_exact() and (torch.cpu._is_vnni_supported() or _is_faster_in_int8())
+
+
+def _are_8_bit_products_exact() -> bool:
+    """Old instructions add pairs of products in 16 bits, which the largest values overflow."""
+    least, most = torch.full((32, 64), -127, dtype=torch.int8), torch.full((32, 64), 127, dtype=torch.int8)
+    square = 64 * 127**2
+    products = (torch._int_mm(least, most.t()) == -square), (torch._int_mm(most, most.t()) == square)
+    return all(bool(product.all()) for product in products)
+
+
+def _is_faster_in_int8() -> bool:
+    return _product_s(torch.int8) < _product_s(torch.float32)
+
+
+def _product_s(dtype: torch.dtype) -> float:
+    """Seconds of one matrix product, the best of four."""
+    a, b = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    multiply = torch._int_mm if dtype == torch.int8 else torch.mm
+    times_s = []
+    for _ in range(4):
+        start_s = time.perf_counter()
+        multiply(a, b)
+        times_s.append(time.perf_counter() - start_s)
+    return min(times_s)

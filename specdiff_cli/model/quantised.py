@@ -1,0 +1,50 @@
+"""Matrix products in 8-bit integers, for CPUs: about twice as fast as bfloat16, four times as fast as float32.
+
+Weights are rounded once, with one scale per output. What they are multiplied with is rounded as it comes, with one
+scale per row, so that a window's result does not depend on the windows beside it.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from specdiff_cli.model.decoder import SpectrogramDecoder
+from specdiff_cli.model.fused import Product, fused
+
+LARGEST = 127.0  # symmetric: -128 is not used
+SMALLEST_SCALE = 1e-12  # of rows that are zero
+
+
+class QuantisedProduct(nn.Module):
+    """x (..., K) times a weight (N, K), transposed -> (..., N), as :class:`specdiff_cli.model.fused.Product`."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        wide = weight.float()
+        self.scale = (wide.abs().amax(1) / LARGEST).clamp(min=SMALLEST_SCALE)  # (N,)
+        self.weight = torch.round(wide / self.scale[:, None]).to(torch.int8)  # (N, K)
+        self.largest, self.smallest = LARGEST, SMALLEST_SCALE  # TorchScript sees attributes, not module constants
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        scale = (rows.abs().amax(1, keepdim=True).float() / self.largest).clamp(min=self.smallest)
+        whole = (rows.float() / scale).round_().to(torch.int8)
+        out = torch._int_mm(whole, self.weight.t()).float().mul_(scale).mul_(self.scale)
+        return out.to(x.dtype).view(x.shape[0], x.shape[1], -1)
+
+
+def quantised(decoder: SpectrogramDecoder) -> nn.Module:
+    """A twin of the decoder, fused, that computes in 8 bits where that was measured to be harmless.
+
+    Those are the blocks between the first and the last. The first block's MLP alone makes four times the error of all
+    others together. Products per song and per window (FiLM, cross-attention's keys and values) and both ends keep their
+    precision: they cost little.
+    """
+    last = len(decoder.blocks) - 1
+    twin = copy.copy(decoder)
+    twin._modules = dict(decoder._modules)
+    twin.blocks = nn.ModuleList(
+        fused(block, QuantisedProduct if 0 < i < last else Product) for i, block in enumerate(decoder.blocks)
+    )
+    return twin

@@ -1,0 +1,77 @@
+"""What is said to be fast here."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from specdiff_cli.model import precision
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew() -> Iterator[None]:
+    for measured in (precision.is_faster_in_bfloat16, precision.has_8_bit_products):
+        measured.cache_clear()
+    yield
+    for measured in (precision.is_faster_in_bfloat16, precision.has_8_bit_products):
+        measured.cache_clear()
+
+
+def slow(dtype: torch.dtype) -> object:
+    """A matrix product that takes long in one precision."""
+
+    def multiply(a: torch.Tensor, _b: torch.Tensor) -> None:
+        time.sleep(0.02 if a.dtype == dtype else 0.001)
+
+    return multiply
+
+
+def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "mm", slow(torch.bfloat16))
+    assert not precision.is_faster_in_bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("is_exact", "has_vnni", "is_faster", "expected"),
+    [(True, True, False, True), (True, False, True, True), (True, False, False, False), (False, True, True, False)],
+)
+def test_8_bits_where_they_are_exact_and_fast(
+    monkeypatch: pytest.MonkeyPatch, is_exact: bool, has_vnni: bool, is_faster: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(precision, "_are_8_bit_products_exact", lambda: is_exact)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: has_vnni)
+    monkeypatch.setattr(precision, "_is_faster_in_int8", lambda: is_faster)
+    assert precision.has_8_bit_products() == expected
+
+
+def test_slow_8_bits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_int_mm", slow(torch.int8))
+    monkeypatch.setattr(torch, "mm", slow(torch.int8))
+    assert not precision._is_faster_in_int8()
+
+
+def test_sums_that_overflow_16_bits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert precision._are_8_bit_products_exact()
+
+    def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        pairs = a.int()[:, :, None] * b.int()[None]  # (M, K, N)
+        pairs = pairs[:, 0::2] + pairs[:, 1::2]
+        return pairs.clamp(-(2**15), 2**15 - 1).sum(1)
+
+    exact = torch._int_mm
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: exact(a, b))
+    assert precision._are_8_bit_products_exact()
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    # 127 * 127 * 2 = 32258 fits; unsigned bytes, into which old instructions shift one factor, do not.
+    assert precision._are_8_bit_products_exact()
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: saturating(a.int() + 128, b) - 128 * b.int().sum(0))
+    assert not precision._are_8_bit_products_exact()
+
+
+def test_the_type_beside_8_bit_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert precision.floating(dtype) == dtype
+    for has_instructions, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda has=has_instructions: has)
+        assert precision.floating(torch.int8) == expected

@@ -1,0 +1,98 @@
+"""Products in 8 bits: what they compute, how near they are to the plain ones, and which are left alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from random_voices import OURS, REFERENCE_LIKE, random_network
+from torch import nn
+
+from specdiff_cli.constants import WINDOW_FRAMES
+from specdiff_cli.model import precision
+from specdiff_cli.model.compiled import CompiledNetwork
+from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.model.fused import Product
+from specdiff_cli.model.precision import floating
+from specdiff_cli.model.quantised import QuantisedProduct, quantised
+
+CPU = torch.device("cpu")
+DEEP = [replace(config, n_decoder_layers=4) for config in (REFERENCE_LIKE, OURS)]
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_product_is_that_of_whole_numbers_and_two_scales() -> None:
+    x, weight = normal(1, 5, 16), normal(7, 16, seed=1)
+    rows, columns = x[0].double().numpy(), weight.double().numpy()
+    of_rows = np.abs(rows).max(1, keepdims=True) / 127
+    of_columns = np.abs(columns).max(1, keepdims=True) / 127
+    expected = (np.rint(rows / of_rows) @ np.rint(columns / of_columns).T) * of_rows * of_columns.T
+    np.testing.assert_allclose(QuantisedProduct(weight)(x)[0].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_is_near_the_plain_one() -> None:
+    x, weight = normal(2, 50, 96), normal(64, 96, seed=1)
+    exact, before = Product(weight)(x), x.clone()
+    for dtype, limit in ((torch.float32, 0.012), (torch.bfloat16, 0.013)):
+        out = QuantisedProduct(weight.to(dtype))(x.to(dtype))
+        assert (out.dtype, out.shape) == (dtype, exact.shape)
+        assert float((out.float() - exact).norm() / exact.norm()) < limit
+    assert torch.equal(x, before)
+
+
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    product, x = QuantisedProduct(normal(24, 32)), normal(3, 8, 32, seed=1)
+    loud = torch.cat([x, 1000 * normal(1, 8, 32, seed=2)])
+    assert torch.equal(product(loud)[:3], product(x))
+
+
+def test_rows_and_outputs_of_zeros_stay_zeros() -> None:
+    weight, x = normal(6, 8), normal(1, 4, 8, seed=1)
+    weight[2] = 0.0
+    x[0, 1] = 0.0
+    out = QuantisedProduct(weight)(x)
+    assert not out[0, 1].any()
+    assert not out[..., 2].any()
+    assert bool(out.isfinite().all())
+
+
+def test_the_first_and_the_last_block_and_what_is_computed_once_are_left_alone() -> None:
+    decoder = random_network(DEEP[0]).decoder
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    twin = quantised(decoder)
+    products = {
+        name: type(module) for name, module in twin.named_modules() if isinstance(module, Product | QuantisedProduct)
+    }
+    eight_bits = {name for name, kind in products.items() if kind is QuantisedProduct}
+    names = ("attention.qkv", "attention.q", "attention.o", "mlp.wi", "mlp.wo")
+    names += ("cross_attention.qkv", "cross_attention.q", "cross_attention.o")
+    assert eight_bits == {f"blocks.{i}.{name}" for i in (1, 2) for name in names}
+    assert "blocks.1.cross_attention.kv" in products
+    linear = {name for name, module in twin.named_modules() if isinstance(module, nn.Linear)}
+    assert {"input_projection", "output_projection", "blocks.1.mlp_film"} <= linear
+    assert all(torch.equal(value, before[name]) for name, value in decoder.state_dict().items())
+
+
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+@pytest.mark.parametrize("config", DEEP, ids=["reference", "ours"])
+def test_a_decoder_in_8_bits_is_near_the_one_in_float32(
+    monkeypatch: pytest.MonkeyPatch, config: ModelConfig, has_bfloat16: bool
+) -> None:
+    """Within 6 % of the output's size: the attention of random weights is sharp, and bfloat16 alone makes 3 % of it."""
+    monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: has_bfloat16)
+    outs = []
+    for dtype in (torch.float32, torch.int8):
+        network = CompiledNetwork(random_network(config), CPU, dtype)
+        assert network.dtype == dtype
+        with torch.inference_mode():
+            tokens = [torch.arange(3, 40), torch.arange(50, 60)]  # of two lengths: padding is masked
+            layouts = [torch.tensor([[60, 2, 30, 0.5, 1.0]]).double()] * 2
+            memory = network.remember(tokens, [normal(1, WINDOW_FRAMES, 128), None], layouts)
+            assert memory.keys[0].dtype == floating(dtype)
+            outs.append(network.decode(normal(3, WINDOW_FRAMES, 128), network.film([0.4]), memory))
+    assert outs[1].dtype == torch.float32
+    distance = float((outs[1] - outs[0]).norm() / outs[0].norm())
+    assert 1e-5 < distance < 0.06, distance
