@@ -5,19 +5,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from specdiff_cli.midi.notes import read_midi
-    from specdiff_cli.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.errors import SpecdiffError
+    from specdiff_cli.midi.notes import Note, read_midi
+    from specdiff_cli.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, StepState, Synthesizer
     from specdiff_cli.vocoders import load_vocoder
-    from specdiff_cli.weights.load import load_voice
+    from specdiff_cli.weights.load import Voice, load_voice
 
 _HOMES = {
+    "FinishedWindow": "specdiff_cli.synthesizer",
+    "Note": "specdiff_cli.midi.notes",
+    "Piece": "specdiff_cli.synthesizer",
+    "Progress": "specdiff_cli.synthesizer",
     "Sampling": "specdiff_cli.synthesizer",
+    "Song": "specdiff_cli.synthesizer",
+    "SpecdiffError": "specdiff_cli.errors",
+    "StepState": "specdiff_cli.synthesizer",
     "Synthesizer": "specdiff_cli.synthesizer",
+    "Voice": "specdiff_cli.weights.load",
     "load_vocoder": "specdiff_cli.vocoders",
     "load_voice": "specdiff_cli.weights.load",
     "read_midi": "specdiff_cli.midi.notes",
 }
-__all__ = ["Sampling", "Synthesizer", "__version__", "load_vocoder", "load_voice", "read_midi"]
+__all__ = [
+    "FinishedWindow",
+    "Note",
+    "Piece",
+    "Progress",
+    "Sampling",
+    "Song",
+    "SpecdiffError",
+    "StepState",
+    "Synthesizer",
+    "Voice",
+    "__version__",
+    "load_vocoder",
+    "load_voice",
+    "read_midi",
+]
 
 
 def __getattr__(name: str) -> Any:

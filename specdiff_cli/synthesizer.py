@@ -1,77 +1,155 @@
 """The one loop: windows of notes in, spectrogram out, the previous window as context, audio as it goes."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import copy
+import os
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from threading import Event
 from typing import Generic
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import nn
 
+from specdiff_cli.audio.mel import FEATURE_RANGE
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
+from specdiff_cli.autoregression import AutoregressiveSampler
 from specdiff_cli.background import running_ahead
 from specdiff_cli.constants import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_FRAMES
-from specdiff_cli.lockstep import FinishedWindow, Key, Progress, SampledWindow, Sampling, Track, sample_all
-from specdiff_cli.midi.notes import Note
-from specdiff_cli.midi.windows import TokenWindow, tokenize
+from specdiff_cli.denoising import DiffusionSampler
+from specdiff_cli.devices import resolve_device, resolve_dtype
+from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.lockstep import (
+    FailedSong,
+    FinishedWindow,
+    Key,
+    Progress,
+    SampledWindow,
+    Sampling,
+    StepState,
+    Track,
+    WindowSampler,
+    sample_all,
+)
+from specdiff_cli.midi.adapt import fit_to_voice
+from specdiff_cli.midi.notes import MidiSong, Note, read_midi
+from specdiff_cli.midi.windows import tokenize
+from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
 from specdiff_cli.model.compiled import CompiledNetwork
+from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.vocoders import load_vocoder
 from specdiff_cli.weights.load import Voice
 
-__all__ = ["FinishedWindow", "Piece", "Progress", "Sampling", "Song", "Synthesizer"]
+__all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]
+
+TAIL_S = 1.0  # after the last note, where no duration is given; as `specdiff render`
+AUTOREGRESSIVE = (WINDOW_FRAMES, "autoregressive", "none")  # steps, sampler and schedule of voices without diffusion
+
+#: A MIDI file, a song read from one, or notes as they are to be played.
+Music = str | os.PathLike[str] | MidiSong | Sequence[Note]
+Audio = npt.NDArray[np.float32]
+Mel = npt.NDArray[np.float32]
+ProgressCallback = Callable[[Progress], None]
+StepCallback = Callable[[StepState], None]
+MelCallback = Callable[[Mel], None]
+WindowCallback = Callable[[FinishedWindow], None]
+
+# A network is compiled in place, and once: whoever else renders with it shares the result.
+_COMPILED: WeakKeyDictionary[nn.Module, CompiledNetwork | CompiledAutoregressive] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class Song(Generic[Key]):
-    """One of many songs to render; ``key`` is the caller's own mark, handed back with the audio."""
+    """One of many songs to render; ``key`` is the caller's own mark, handed back with the audio.
+
+    The rest is as in :meth:`Synthesizer.stream`.
+    """
 
     key: Key
     notes: Sequence[Note]
     duration_s: float
     seed: int = 0
+    finished: Iterable[FinishedWindow] = field(default=(), kw_only=True)
+    on_progress: ProgressCallback | None = field(default=None, kw_only=True)
+    on_step: StepCallback | None = field(default=None, kw_only=True)
+    on_mel: MelCallback | None = field(default=None, kw_only=True)
+    on_window: WindowCallback | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece(Generic[Key]):
-    """Audio of one of many songs: the next (n,) samples of the song ``key``; n may be 0."""
+    """Audio of one of many songs: the next (n,) samples of the song ``key``; n may be 0.
+
+    ``error`` is why a song ends before its end; there is no audio with it.
+    """
 
     key: Key
-    audio: npt.NDArray[np.float32]
+    audio: Audio
     is_last: bool
     n_dropped_events: int  # of the song so far
-
-
-ProgressCallback = Callable[[Progress], None]
-MelCallback = Callable[[npt.NDArray[np.float32]], None]
-WindowCallback = Callable[[FinishedWindow], None]
+    error: Exception | None = None
 
 
 class Synthesizer:
     """A voice compiled for one device and precision, able to render any number of songs.
 
-    ``overlap``: sample the next window while the last one is turned into sound and written. The audio is the same. By
-    default where the network does not compute on the CPU, which the vocoder needs.
+    Synthesizers of one :class:`Voice` share its network.
     """
 
     def __init__(
         self,
         voice: Voice,
-        vocoder: Vocoder,
-        device: torch.device,
-        dtype: torch.dtype,
+        vocoder: Vocoder | str | None = None,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | str = "auto",
         *,
         overlap: bool | None = None,
     ) -> None:
+        """
+        Args:
+            voice: from :func:`specdiff_cli.load_voice`.
+            vocoder: an object that follows the protocol :class:`specdiff_cli.audio.vocoder.Vocoder`, or a name; the
+                voice's own by default.
+            device: auto, cpu, cuda, cuda:N or mps.
+            dtype: auto, float32, bfloat16, float16 or int8.
+            overlap: sample the next window while the last one is turned into sound. The audio is the same. By default
+                where the network does not compute on the CPU, which the vocoder needs.
+
+        Raises:
+            UsageError: an unknown name, or the voice is in use on another device or in another precision.
+            DeviceError: the machine has no such device, or not this precision.
+            WeightsError: the voice has no weights for this vocoder.
+        """
         self.voice = voice
-        self.vocoder = vocoder
-        self.device = device
-        self.dtype = dtype
-        self.overlap = device.type != "cpu" if overlap is None else overlap
+        self.device = resolve_device(device) if isinstance(device, str) else device
+        self.dtype = dtype if isinstance(dtype, torch.dtype) else _dtype_for(voice, dtype, self.device)
+        self.vocoder = _vocoder_for(voice, vocoder)
+        self.overlap = self.device.type != "cpu" if overlap is None else overlap
         self.config = voice.network.config
-        self.network = CompiledNetwork(voice.network, device, dtype)
+        self.network = _compiled(voice, self.device, self.dtype)
         self.n_dropped_events = 0  # of the song rendered last
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the voice is sampled by default."""
+        default = self.voice.sampling
+        return Sampling(
+            steps=default.steps,
+            sampler=default.sampler,
+            schedule=default.schedule,
+            guidance=default.guidance,
+            guidance_interval=default.guidance_interval,
+        )
+
+    def with_vocoder(self, vocoder: Vocoder | str) -> "Synthesizer":
+        """The same network with another vocoder; both synthesizers can be used."""
+        other = copy.copy(self)
+        other.vocoder = _vocoder_for(self.voice, vocoder)
+        return other
 
     def describe(self) -> str:
         """Voice, vocoder, device, precision and CPU threads, for a summary line."""
@@ -91,158 +169,273 @@ class Synthesizer:
         return -(-Synthesizer.count_samples(duration_s) // HOP_SAMPLES)
 
     @staticmethod
-    def count_windows(duration_s: float) -> int:
+    def count_windows(duration_s: float, overlap_frames: int = 0) -> int:
         """Windows of such a render."""
-        return -(-Synthesizer.count_frames(duration_s) // WINDOW_FRAMES)
+        n_after_first = max(0, Synthesizer.count_frames(duration_s) - WINDOW_FRAMES)
+        return 1 - (-n_after_first // (WINDOW_FRAMES - overlap_frames))
+
+    def playable(self, notes: Sequence[Note]) -> tuple[list[Note], list[str]]:
+        """Notes as this voice plays them, and one sentence for each kind of change.
+
+        Instruments that it was not trained on are given to others, drums may be left out.
+        """
+        voice = self.voice
+        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+
+    def render(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Audio:
+        """The whole audio at once, (n,) float32 at 16 kHz; arguments as in :meth:`stream`."""
+        return np.concatenate(list(self.stream(music, duration_s, sampling)))
+
+    def spectrogram(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Mel:
+        """What the network paints, (n_frames, 128) float32 log-mel in feature range, 50 frames a second; not clipped.
+
+        Arguments as in :meth:`stream`. :meth:`vocode` makes sound of it.
+        """
+        notes, duration_s = self._heard(music, duration_s)
+        sampling = sampling or self.sampling
+        track = self._track(Song(None, notes, duration_s, sampling.seed), sampling)
+        mels: list[Mel] = []
+        for windows in sample_all([track], self._sampler(sampling, None)):
+            for window in windows:
+                if isinstance(window, FailedSong):
+                    raise window.error
+                self.n_dropped_events = window.n_dropped_events
+                mels.append(window.mel[window.n_known :].numpy())
+        return np.concatenate(mels)[: self.count_frames(duration_s)]
+
+    def vocode(self, mel: Mel) -> Audio:
+        """Sound of a spectrogram, (n_frames, 128) log-mel in feature range: (320 n_frames,) float32 at 16 kHz.
+
+        Raises:
+            ValueError: another shape.
+        """
+        streaming = StreamingVocoder(self.vocoder)
+        with torch.inference_mode():
+            pushed = streaming.push(torch.from_numpy(np.asarray(mel, dtype=np.float32)))
+            audio: Audio = torch.cat([pushed, streaming.flush()]).numpy()
+        return audio
 
     def stream(
         self,
-        notes: Sequence[Note],
-        duration_s: float,
-        sampling: Sampling,
+        music: Music,
+        duration_s: float | None = None,
+        sampling: Sampling | None = None,
         *,
         on_progress: ProgressCallback | None = None,
+        on_step: StepCallback | None = None,
         on_mel: MelCallback | None = None,
         finished: Iterable[FinishedWindow] = (),
         on_window: WindowCallback | None = None,
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """Render notes to audio, chunk by chunk; memory does not grow with the song.
+    ) -> Generator[Audio, None, None]:
+        """Render music to audio, chunk by chunk; memory does not grow with the song.
 
         Args:
-            notes: in the order of :func:`specdiff_cli.midi.notes.read_midi`.
-            duration_s: length of the audio; later notes are cut.
-            sampling: steps, sampler, schedule, guidance and seed. The same seed on the same device gives the same
-                bytes.
+            music: a MIDI file or a song read from one, which is made :meth:`playable`; or notes, in the order of
+                :func:`specdiff_cli.read_midi`, which are played as they are.
+            duration_s: length of the audio; later notes are cut. By default one second more than the notes.
+            sampling: steps, sampler, schedule, guidance, seed and overlap; the voice's own by default. The same seed
+                on the same device gives the same bytes.
             on_progress: called after every denoising step (on another thread where ``overlap`` is on).
-            on_mel: called with each window's spectrogram, (frames, 128) float32 log-mel in feature range.
+            on_step: called with what each window looks like before the first step and after every step (on the same
+                thread as ``on_progress``).
+            on_mel: called with the spectrogram of each window, as far as it is new: (frames, 128) float32 log-mel in
+                feature range.
             finished: the song's first windows, from an earlier run with the same arguments; taken one by one, and not
                 sampled again. The audio is that of an uninterrupted run, from its first sample.
             on_window: called with each window that was sampled now, before its audio is yielded.
 
         Yields:
             (n,) float32 at 16 kHz, nominally within [-1, 1]; ``round(16000 * duration_s)`` samples in all.
+
+        Raises:
+            MidiError: the file cannot be read, or the voice plays nothing of it.
+            UsageError: a sampling that cannot be.
+            DeviceError: not enough memory.
         """
-        track = self._track(Song(None, notes, duration_s, sampling.seed), finished, on_progress)
-        sound = _Sound(self.vocoder, duration_s)
-        sampled = self._sampled([track], sampling)
+        notes, duration_s = self._heard(music, duration_s)
+        sampling = sampling or self.sampling
+        song = Song(
+            None,
+            notes,
+            duration_s,
+            sampling.seed,
+            finished=finished,
+            on_progress=on_progress,
+            on_step=on_step,
+            on_mel=on_mel,
+            on_window=on_window,
+        )
+        pieces = self.stream_many([song], sampling, batch=1)
         try:
-            for (window,) in sampled:
-                self.n_dropped_events = window.n_dropped_events
-                if on_window is not None and window.is_new:
-                    on_window(FinishedWindow(window.mel.numpy(), window.noise_state))
-                chunk = sound.add(window.mel, on_mel)
-                if len(chunk):
-                    yield chunk
+            for piece in pieces:
+                self.n_dropped_events = piece.n_dropped_events
+                if piece.error is not None:
+                    raise piece.error
+                if len(piece.audio):
+                    yield piece.audio
         finally:
-            sampled.close()
+            pieces.close()
 
     def stream_many(
         self,
         songs: Iterable[Song[Key]],
-        sampling: Sampling,
+        sampling: Sampling | None = None,
         *,
         batch: int,
-        on_progress: Callable[[Key, Progress], None] | None = None,
         on_note: Callable[[str], None] | None = None,
-    ) -> Iterator[Piece[Key]]:
+        given_up: Container[Key] = (),
+    ) -> Generator[Piece[Key], None, None]:
         """Render songs side by side: up to ``batch`` of them advance together, window by window.
 
         A song that ends makes room for the next, which is taken from ``songs`` only then. Give the longest ones first:
         those that end last are then short, and the batch stays full. Each song has the noise of its own seed
         (``sampling.seed`` is not used), so it sounds as it does alone, up to the rounding of larger matrix products.
+        What fails in the notes, the finished windows, ``on_mel`` or ``on_window`` of a song ends this song alone.
 
         Args:
             songs: may be a generator; memory depends on ``batch`` and not on how many songs there are.
             sampling: as in :meth:`stream`, the same for all.
-            on_progress: called with the song's key after every denoising step.
             on_note: called with a line for the user when a batch did not fit into memory and is made smaller.
+            given_up: keys of songs that nobody wants any more; asked before each window. They yield nothing more.
 
         Yields:
             Pieces of all songs in turn; the last one of each song says so.
 
         Raises:
+            UsageError: a sampling that cannot be.
             DeviceError: not even one song fits into memory.
         """
-        sounds: dict[Key, _Sound] = {}
+        sampling = sampling or self.sampling
+        sounds: dict[Key, _Sound[Key]] = {}
+        failed: set[Key] = set()
+
+        def has_ended(key: Key) -> bool:
+            return key in failed or key in given_up
 
         def tracks() -> Iterator[Track[Key]]:
             for song in songs:
-                sounds[song.key] = _Sound(self.vocoder, song.duration_s)
-                yield self._track(song, (), _with_key(on_progress, song.key))
+                sounds[song.key] = _Sound(self.vocoder, song)
+                yield self._track(song, sampling)
 
-        sampled = self._sampled(tracks(), sampling, batch, on_note)
+        def sample(stop: Event | None) -> Generator[list[SampledWindow[Key] | FailedSong[Key]], None, None]:
+            sampler = self._sampler(sampling, stop)
+            return sample_all(tracks(), sampler, batch=batch, on_note=on_note, has_ended=has_ended)
+
+        sampled = running_ahead(sample) if self.overlap else sample(None)
         try:
             for windows in sampled:
                 for window in windows:
-                    sound = sounds[window.key]
-                    audio = sound.add(window.mel, None)
-                    if sound.is_complete:
-                        del sounds[window.key]
-                    yield Piece(window.key, audio, sound.is_complete, window.n_dropped_events)
+                    if has_ended(window.key):
+                        sounds.pop(window.key, None)
+                        continue
+                    piece = sounds[window.key].piece(window)
+                    if piece.error is not None:
+                        failed.add(piece.key)
+                    if piece.is_last:
+                        del sounds[piece.key]
+                    yield piece
         finally:
             sampled.close()
 
-    def spectrogram(
-        self,
-        windows: Iterable[TokenWindow],
-        n_windows: int,
-        sampling: Sampling,
-        *,
-        on_progress: ProgressCallback | None = None,
-    ) -> Iterator[Tensor]:
-        """Sample window after window; yields (256, 128) float32 log-mel in feature range on the CPU, un-clipped."""
-        track = Track(None, windows, n_windows, sampling.seed, (), on_progress)
-        for (window,) in sample_all([track], self.network, self.config, sampling):
-            self.n_dropped_events = window.n_dropped_events
-            yield window.mel
+    def _heard(self, music: Music, duration_s: float | None) -> tuple[Sequence[Note], float]:
+        """The notes to play, and for how long."""
+        if isinstance(music, str | os.PathLike):
+            music = read_midi(Path(music))
+        notes: Sequence[Note]
+        if isinstance(music, MidiSong):
+            notes, _ = self.playable(music.notes)
+            if music.notes and not notes:
+                raise MidiError(f"the song holds nothing that the voice {self.voice.name} plays; use another voice")
+        else:
+            notes = music
+        if duration_s is None:
+            duration_s = max((note.end_s for note in notes), default=0.0) + TAIL_S
+        return notes, duration_s
 
-    def _track(
-        self, song: Song[Key], finished: Iterable[FinishedWindow], on_progress: ProgressCallback | None
-    ) -> Track[Key]:
-        windows = tokenize(song.notes, self.config.vocabulary, total_s=song.duration_s)
-        n_windows = self.count_windows(song.duration_s)
-        return Track(song.key, islice(windows, n_windows), n_windows, song.seed, finished, on_progress)
+    def _track(self, song: Song[Key], sampling: Sampling) -> Track[Key]:
+        if song.on_step is not None and self.config.is_autoregressive:
+            raise UsageError(f"the voice {self.voice.name} is autoregressive: it has no diffusion steps to be shown")
+        n_windows = self.count_windows(song.duration_s, sampling.overlap_frames)
+        windows = tokenize(song.notes, self.config.vocabulary, total_s=song.duration_s, hop_frames=sampling.hop_frames)
+        return Track(
+            song.key,
+            islice(windows, n_windows),
+            n_windows,
+            song.seed,
+            overlap_frames=sampling.overlap_frames,
+            finished=song.finished,
+            feature_range=self.config.feature_range or FEATURE_RANGE,
+            on_progress=song.on_progress,
+            on_step=song.on_step,
+        )
 
-    def _sampled(
-        self,
-        tracks: Iterable[Track[Key]],
-        sampling: Sampling,
-        batch: int = 1,
-        on_note: Callable[[str], None] | None = None,
-    ) -> Generator[list[SampledWindow[Key]], None, None]:
-        def sample(stop: Event | None) -> Generator[list[SampledWindow[Key]], None, None]:
-            return sample_all(tracks, self.network, self.config, sampling, batch=batch, on_note=on_note, stop=stop)
+    def _sampler(self, sampling: Sampling, stop: Event | None) -> WindowSampler:
+        if isinstance(self.network, CompiledNetwork):
+            return DiffusionSampler(self.network, self.config, sampling, stop)
+        why = f"the voice {self.voice.name} is autoregressive: it has no diffusion steps"
+        if (sampling.steps, sampling.sampler, sampling.schedule) != AUTOREGRESSIVE:
+            raise UsageError(f"{why}; leave out --steps, --sampler, --schedule and --preset")
+        if sampling.guidance != 1.0:
+            raise UsageError(f"--guidance {sampling.guidance:g}: {why} to be guided; leave it out")
+        if sampling.overlap_frames:
+            raise UsageError(f"--overlap-frames {sampling.overlap_frames}: {why} that could keep frames; use 0")
+        return AutoregressiveSampler(self.network, stop)
 
-        return running_ahead(sample) if self.overlap else sample(None)
 
-
-class _Sound:
+class _Sound(Generic[Key]):
     """A song's spectrogram to its audio, window by window, cut to its length."""
 
-    def __init__(self, vocoder: Vocoder, duration_s: float) -> None:
+    def __init__(self, vocoder: Vocoder, song: Song[Key]) -> None:
+        self._song = song
         self._streaming = StreamingVocoder(vocoder)
-        self._n_frames = Synthesizer.count_frames(duration_s)  # to come
-        self._n_samples = Synthesizer.count_samples(duration_s)  # to come
+        self._n_frames = Synthesizer.count_frames(song.duration_s)  # to come
+        self._n_samples = Synthesizer.count_samples(song.duration_s)  # to come
 
-    @property
-    def is_complete(self) -> bool:
-        return self._n_frames == 0
-
-    def add(self, mel: Tensor, on_mel: MelCallback | None) -> npt.NDArray[np.float32]:
-        """The audio that the next window (256, 128) makes certain, (n,) float32."""
-        kept = mel[: self._n_frames]
-        self._n_frames -= len(kept)
-        if on_mel is not None:
-            on_mel(kept.numpy())
-        audio = self._streaming.push(kept)
-        if self.is_complete:
+    def piece(self, window: SampledWindow[Key] | FailedSong[Key]) -> Piece[Key]:
+        """What the next window makes certain, and who wants to know is told of it."""
+        if isinstance(window, FailedSong):
+            return self._failed(window.error, window.n_dropped_events)
+        new = window.mel[window.n_known :][: self._n_frames]
+        try:
+            if self._song.on_window is not None and window.is_new:
+                self._song.on_window(FinishedWindow(window.mel.numpy(), window.noise_state))
+            if self._song.on_mel is not None:
+                self._song.on_mel(new.numpy())
+        except Exception as error:  # of this song: the others have nothing to do with it
+            return self._failed(error, window.n_dropped_events)
+        self._n_frames -= len(new)
+        is_last = self._n_frames == 0
+        audio = self._streaming.push(new)
+        if is_last:
             audio = torch.cat([audio, self._streaming.flush()])
-        chunk: npt.NDArray[np.float32] = audio[: self._n_samples].numpy()
+        chunk: Audio = audio[: self._n_samples].numpy()
         self._n_samples -= len(chunk)
-        return chunk
+        return Piece(self._song.key, chunk, is_last, window.n_dropped_events)
+
+    def _failed(self, error: Exception, n_dropped_events: int) -> Piece[Key]:
+        return Piece(self._song.key, np.zeros(0, dtype=np.float32), True, n_dropped_events, error)
 
 
-def _with_key(on_progress: Callable[[Key, Progress], None] | None, key: Key) -> ProgressCallback | None:
-    if on_progress is None:
-        return None
-    return lambda at: on_progress(key, at)
+def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> CompiledNetwork | CompiledAutoregressive:
+    compiled = _COMPILED.get(voice.network)
+    if compiled is None:
+        network = voice.network
+        if isinstance(network, SpectrogramDiffusion):
+            compiled = CompiledNetwork(network, device, dtype)
+        else:
+            compiled = CompiledAutoregressive(network, device, dtype)
+        _COMPILED[network] = compiled
+    elif (compiled.device, compiled.dtype) != (device, dtype):
+        in_use = f"{compiled.device} {str(compiled.dtype).removeprefix('torch.')}"
+        raise UsageError(f"the voice {voice.name} is in use as {in_use}; load it once more for another device or dtype")
+    return compiled
+
+
+def _dtype_for(voice: Voice, name: str, device: torch.device) -> torch.dtype:
+    return resolve_dtype(name, device, prefers_bfloat16=voice.prefers_bfloat16)
+
+
+def _vocoder_for(voice: Voice, vocoder: Vocoder | str | None) -> Vocoder:
+    if vocoder is None or isinstance(vocoder, str):
+        return load_vocoder(voice, vocoder, n_threads=torch.get_num_threads())
+    return vocoder

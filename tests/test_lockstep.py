@@ -1,6 +1,7 @@
 """Songs rendered side by side sound as they do alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.errors import DeviceError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.compiled import CompiledNetwork, Memory
-from specdiff_cli.synthesizer import FinishedWindow, Progress, Sampling, Song, Synthesizer
+from specdiff_cli.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, Synthesizer
 from specdiff_cli.weights.load import load_voice
 
 CPU = torch.device("cpu")
@@ -82,13 +83,13 @@ def test_songs_are_taken_when_there_is_room(synthesizer: Synthesizer) -> None:
     assert taken == [0, 1, 2, 3, 4]
 
 
-def test_progress_names_the_song(synthesizer: Synthesizer) -> None:
+def test_each_song_has_its_own_progress(synthesizer: Synthesizer) -> None:
     seen: list[tuple[int, int, int]] = []
 
-    def on_progress(key: int, at: Progress) -> None:
-        seen.append((key, at.window, at.step))
+    def listening(item: Song[int]) -> Song[int]:
+        return replace(item, on_progress=lambda at: seen.append((item.key, at.window, at.step)))
 
-    list(synthesizer.stream_many(SONGS[2:4], TWO_STEPS, batch=2, on_progress=on_progress))
+    list(synthesizer.stream_many(map(listening, SONGS[2:4]), TWO_STEPS, batch=2))
     assert seen == [(2, 0, 1), (3, 0, 1), (2, 0, 2), (3, 0, 2), (3, 1, 1), (3, 1, 2)]
 
 
@@ -181,3 +182,136 @@ def test_sampling_ahead_stops_when_nobody_listens(synthesizer: Synthesizer, monk
     assert n_steps <= 2 * 4  # the window that was heard, one that waited, one begun
     assert next(stream, None) is None
     assert len(steps) == n_steps
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_song_given_up_ends_alone(synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch, ahead: bool) -> None:
+    monkeypatch.setattr(synthesizer, "overlap", ahead)
+    given_up: set[int] = set()
+    audio: dict[int, list[np.ndarray]] = {item.key: [] for item in SONGS}
+    for piece in synthesizer.stream_many(SONGS, TWO_STEPS, batch=2, given_up=given_up):
+        assert piece.key not in given_up
+        audio[piece.key].append(piece.audio)
+        if piece.key == 0:
+            given_up.add(0)
+    assert len(audio.pop(0)) == 1
+    for key, pieces in audio.items():
+        np.testing.assert_allclose(np.concatenate(pieces), alone(synthesizer, SONGS[key], TWO_STEPS), atol=2e-3)
+
+
+class Broken(Exception):
+    pass
+
+
+def broken_notes(item: Song[int]) -> Song[int]:
+    return replace(item, notes=[replace(item.notes[0], pitch=None)])  # type: ignore[type-var,arg-type]
+
+
+def broken_mel(item: Song[int]) -> Song[int]:
+    def on_mel(_mel: np.ndarray) -> None:
+        raise Broken
+
+    return replace(item, on_mel=on_mel)
+
+
+def broken_window(item: Song[int]) -> Song[int]:
+    def on_window(_window: FinishedWindow) -> None:
+        raise Broken
+
+    return replace(item, on_window=on_window)
+
+
+def broken_finished(item: Song[int]) -> Song[int]:
+    def finished() -> Iterator[FinishedWindow]:
+        raise Broken
+        yield
+
+    return replace(item, finished=finished())
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("broken", [broken_notes, broken_mel, broken_window, broken_finished])
+def test_a_song_that_fails_ends_alone(
+    synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch, broken: Callable[[Song[int]], Song[int]], ahead: bool
+) -> None:
+    monkeypatch.setattr(synthesizer, "overlap", ahead)
+    songs = [SONGS[0], broken(SONGS[1]), *SONGS[2:]]
+    pieces: dict[int, list[Piece[int]]] = {item.key: [] for item in songs}
+    for piece in synthesizer.stream_many(songs, TWO_STEPS, batch=2):
+        pieces[piece.key].append(piece)
+    [failed] = pieces.pop(1)
+    assert isinstance(failed.error, TypeError if broken is broken_notes else Broken)
+    assert failed.is_last
+    assert len(failed.audio) == 0
+    for key, good in pieces.items():
+        assert [piece.error for piece in good] == [None] * len(good)
+        audio = np.concatenate([piece.audio for piece in good])
+        np.testing.assert_allclose(audio, alone(synthesizer, SONGS[key], TWO_STEPS), atol=2e-3)
+
+
+def test_what_fails_in_a_single_song_is_raised(synthesizer: Synthesizer) -> None:
+    for broken, error in ((broken_notes, TypeError), (broken_mel, Broken), (broken_finished, Broken)):
+        item = broken(SONGS[1])
+        with pytest.raises(error):
+            list(synthesizer.stream(item.notes, item.duration_s, TWO_STEPS, on_mel=item.on_mel, finished=item.finished))
+
+
+def test_songs_of_a_batch_go_on_where_they_stopped(synthesizer: Synthesizer) -> None:
+    """Each song has its own finished windows and hands over its own new ones; also while memory runs out."""
+    windows: dict[int, list[FinishedWindow]] = {item.key: [] for item in SONGS}
+    whole: dict[int, list[np.ndarray]] = {item.key: [] for item in SONGS}
+    mels: dict[int, list[np.ndarray]] = {item.key: [] for item in SONGS}
+    first = [replace(item, on_window=windows[item.key].append, on_mel=mels[item.key].append) for item in SONGS]
+    for piece in synthesizer.stream_many(first, TWO_STEPS, batch=1):
+        whole[piece.key].append(piece.audio)
+    assert [len(windows[item.key]) for item in SONGS] == [3, 2, 1, 2, 1]
+    assert sum(map(len, mels[0])) == 600
+    rest: dict[int, list[FinishedWindow]] = {item.key: [] for item in SONGS}
+    again: dict[int, list[np.ndarray]] = {item.key: [] for item in SONGS}
+    second = [
+        replace(item, finished=windows[item.key][: 2 - item.key % 2], on_window=rest[item.key].append) for item in SONGS
+    ]
+    for piece in synthesizer.stream_many(second, TWO_STEPS, batch=4):
+        again[piece.key].append(piece.audio)
+    assert [len(rest[item.key]) for item in SONGS] == [1, 1, 0, 1, 0]
+    for key, pieces in again.items():
+        np.testing.assert_allclose(np.concatenate(pieces), np.concatenate(whole[key]), atol=2e-3)
+
+
+def test_stems_stay_together_after_a_batch_was_halved(
+    synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Songs of one length that begin together get their next windows in turn, so that they can be added up."""
+    decode = CompiledNetwork.decode
+
+    def small_memory(self: CompiledNetwork, x: torch.Tensor, film: torch.Tensor, memory: Memory) -> torch.Tensor:
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return decode(self, x, film, memory)
+
+    monkeypatch.setattr(CompiledNetwork, "decode", small_memory)
+    stems = [song(key, 15.0, seed=key) for key in range(5)]
+    order = [piece.key for piece in synthesizer.stream_many(stems, TWO_STEPS, batch=5)]
+    assert order == [0, 1, 2, 3, 4] * 3
+
+
+def test_finished_windows_are_not_lost_when_memory_runs_out(
+    synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows: list[FinishedWindow] = []
+    whole = list(
+        synthesizer.stream(SONGS[0].notes, 12.0, Sampling(2, "ddpm", "discrete", seed=5), on_window=windows.append)
+    )
+    decode = CompiledNetwork.decode
+
+    def small_memory(self: CompiledNetwork, x: torch.Tensor, film: torch.Tensor, memory: Memory) -> torch.Tensor:
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return decode(self, x, film, memory)
+
+    monkeypatch.setattr(CompiledNetwork, "decode", small_memory)
+    resumed = replace(SONGS[0], finished=iter(windows[:1]))
+    audio = [
+        piece.audio for piece in synthesizer.stream_many([resumed, *SONGS[1:3]], TWO_STEPS, batch=3) if piece.key == 0
+    ]
+    assert np.concatenate(audio).tobytes() == np.concatenate(whole).tobytes()

@@ -1,4 +1,3 @@
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,12 @@ import torch
 from random_voices import REFERENCE_LIKE, WITHOUT_CONTEXT, write_diffusers_folder, write_voice_folder
 
 from specdiff_cli.audio.griffin_lim import GriffinLim
-from specdiff_cli.constants import HOP_SAMPLES, WINDOW_FRAMES
+from specdiff_cli.constants import HOP_SAMPLES, WINDOW_FRAMES, WINDOW_S
+from specdiff_cli.denoising import DiffusionSampler
+from specdiff_cli.lockstep import Track, sample_all
 from specdiff_cli.midi.notes import Note
-from specdiff_cli.midi.windows import tokenize
+from specdiff_cli.midi.windows import TokenWindow, tokenize
+from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.synthesizer import Progress, Sampling, Synthesizer
 from specdiff_cli.weights.load import load_voice
 
@@ -49,6 +51,12 @@ def scale(duration_s: float) -> list[Note]:
         notes.append(Note(i / 2, min(i / 2 + 0.7, duration_s), 48 + i % 24, 40 + i % 60, 0, False))
     notes.append(Note(0.0, 0.2, 36, 100, 0, True))
     return notes
+
+
+def mel_of(
+    synthesizer: Synthesizer, notes: list[Note], duration_s: float, sampling: Sampling = TWO_STEPS
+) -> np.ndarray:
+    return synthesizer.spectrogram(notes, duration_s, sampling)
 
 
 def audio_of(synthesizer: Synthesizer, duration_s: float, sampling: Sampling = TWO_STEPS) -> np.ndarray:
@@ -97,8 +105,8 @@ def test_the_previous_window_is_the_context_of_the_next(reference: Synthesizer) 
     """Two songs that differ in their first window only: with a context the second windows differ, too."""
     song = [Note(5.5, 6.0, 60, 80, 0, False)]
     other = [Note(0.5, 1.0, 72, 80, 0, False), *song]
-    mels = [list(reference.spectrogram(tokenize(notes, total_s=8.0), 2, TWO_STEPS)) for notes in (song, other)]
-    assert (mels[0][1] - mels[1][1]).abs().max() > 1e-3
+    mels = [mel_of(reference, notes, 8.0) for notes in (song, other)]
+    assert np.abs(mels[0][256:] - mels[1][256:]).max() > 1e-3
 
 
 def test_without_context_windows_are_independent(tmp_path: Path) -> None:
@@ -106,33 +114,59 @@ def test_without_context_windows_are_independent(tmp_path: Path) -> None:
     synthesizer = Synthesizer(voice, StepVocoder(), CPU, torch.float32)
     song = [Note(5.5, 6.0, 60, 80, 0, False)]
     other = [Note(0.5, 1.0, 72, 80, 0, False), *song]
-    mels = [list(synthesizer.spectrogram(tokenize(notes, total_s=8.0), 2, TWO_STEPS)) for notes in (song, other)]
-    assert (mels[0][0] - mels[1][0]).abs().max() > 1e-3
-    assert torch.equal(mels[0][1], mels[1][1])
+    mels = [mel_of(synthesizer, notes, 8.0) for notes in (song, other)]
+    assert np.abs(mels[0][:256] - mels[1][:256]).max() > 1e-3
+    assert np.array_equal(mels[0][256:], mels[1][256:])
 
 
 def test_guidance_zero_ignores_the_notes_and_two_does_not(ours: Synthesizer) -> None:
-    def mel(notes: list[Note], guidance: float) -> torch.Tensor:
-        windows = tokenize(notes, ours.config.vocabulary, total_s=4.0)
-        return next(iter(ours.spectrogram(windows, 1, Sampling(2, "ddim", "magenta", guidance, 0))))
+    def mel(notes: list[Note], guidance: float) -> np.ndarray:
+        return mel_of(ours, notes, 4.0, Sampling(2, "ddim", "magenta", guidance, 0))
 
     quiet, loud = [Note(1.0, 2.0, 60, 20, 0, False)], [Note(1.0, 2.0, 72, 120, 0, False)]
-    assert torch.equal(mel(quiet, 0.0), mel(loud, 0.0))
-    assert not torch.equal(mel(quiet, 2.0), mel(loud, 2.0))
+    assert np.array_equal(mel(quiet, 0.0), mel(loud, 0.0))
+    assert not np.array_equal(mel(quiet, 2.0), mel(loud, 2.0))
+
+
+def test_guidance_is_applied_in_its_interval_alone(ours: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the times 1, 0.75, 0.5 and 0.25 two lie between 0.5 and 0.75: those steps evaluate twice the rows."""
+    rows: list[int] = []
+    decode = CompiledNetwork.decode
+
+    def counted(self: CompiledNetwork, x: torch.Tensor, film: torch.Tensor, memory: Memory) -> torch.Tensor:
+        rows.append(len(x))
+        return decode(self, x, film, memory)
+
+    monkeypatch.setattr(CompiledNetwork, "decode", counted)
+
+    def mel(guidance: float, interval: tuple[float, float]) -> np.ndarray:
+        rows.clear()
+        return mel_of(ours, scale(4.0), 4.0, Sampling(4, "ddim", "magenta", guidance, 0, interval))
+
+    everywhere = mel(2.0, (0.0, 1.0))
+    assert rows == [2, 2, 2, 2]
+    within = mel(2.0, (0.5, 0.75))
+    assert rows == [1, 2, 2, 1]
+    nowhere = mel(2.0, (0.01, 0.2))
+    assert rows == [1, 1, 1, 1]
+    assert np.array_equal(nowhere, mel(1.0, (0.0, 1.0)))
+    assert not np.array_equal(within, everywhere)
+    assert not np.array_equal(within, nowhere)
 
 
 def test_windows_are_pulled_one_at_a_time(ours: Synthesizer) -> None:
     """Memory cannot grow with the song if the next window is asked for only when the last one is done."""
     pulled: list[int] = []
 
-    def windows() -> Iterator[object]:
+    def windows() -> Iterator[TokenWindow]:
         for window in tokenize(scale(60.0), ours.config.vocabulary):
             pulled.append(window.index)
             yield window
 
-    stream = ours.spectrogram(windows(), 12, TWO_STEPS)  # type: ignore[arg-type]
+    assert isinstance(ours.network, CompiledNetwork)
+    sampled = sample_all([Track(0, windows(), 12, 3)], DiffusionSampler(ours.network, ours.config, TWO_STEPS))
     for count in (1, 2, 3):
-        next(stream)
+        next(sampled)
         assert len(pulled) == count
 
 
@@ -149,9 +183,8 @@ def test_equals_the_diffusers_pipeline(reference: Synthesizer) -> None:
     """Golden values computed once by the Diffusers 0.31 pipeline on the same weights, song and seed (10 steps)."""
     golden = json.loads(GOLDEN.read_text())
     notes = [Note(*note) for note in golden["notes"]]
-    windows = itertools.islice(tokenize(notes), 2)
     sampling = Sampling(steps=10, sampler="ddpm", schedule="discrete", guidance=1.0, seed=0)
-    mel = torch.cat(list(reference.spectrogram(windows, 2, sampling))).numpy()
+    mel = mel_of(reference, notes, 2 * WINDOW_S, sampling)
     assert mel.shape == (2 * WINDOW_FRAMES, 128)
     expected = np.array(golden["mel"], dtype=np.float32)
     stride_frames, stride_bands = golden["strides"]

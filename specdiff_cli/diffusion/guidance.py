@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from specdiff_cli.diffusion.presets import EVERYWHERE
 from specdiff_cli.diffusion.samplers import Denoiser
 from specdiff_cli.diffusion.schedules import Step
 
 #: (noisy x, number of the step) -> the conditional and the unconditional output, from one evaluation of both.
 PairDenoiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-
-EVERYWHERE = (0.0, 1.0)
 
 
 def step_weights(steps: Sequence[Step], weight: float, interval: tuple[float, float] = EVERYWHERE) -> list[float]:

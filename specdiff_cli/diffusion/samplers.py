@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from specdiff_cli.diffusion.schedules import Step
+from specdiff_cli.errors import UsageError
 
 #: (noisy x, number of the step counted from the first) -> the network's output, same shape, float32.
 Denoiser = Callable[[Tensor, int], Tensor]
@@ -138,6 +139,18 @@ def _half_log_snr(alpha2: float, sigma2: float) -> float:
     return 0.5 * math.log(alpha2 / sigma2)
 
 
+#: (denoiser, noise to begin with, steps, source of more noise, objective, callback) -> the spectrogram. The denoiser is
+#: evaluated with steps in order, each value of a spectrogram is treated alone, and the callback is called after each
+#: step.
 Sampler = Callable[[Denoiser, Tensor, Sequence[Step], NoiseSource, Objective, StepCallback | None], Tensor]
 
 SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpm++2m": dpmpp_2m}
+
+
+def find_sampler(sampler: str | Sampler) -> Sampler:
+    """A sampler by its name, or the function itself. Raises UsageError for an unknown name."""
+    if not isinstance(sampler, str):
+        return sampler
+    if sampler not in SAMPLERS:
+        raise UsageError(f"--sampler {sampler}: is not one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[sampler]

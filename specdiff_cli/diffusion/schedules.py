@@ -5,10 +5,13 @@ tensors only meet the finished coefficients.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+
+from specdiff_cli.errors import UsageError
 
 N_TRAINING_STEPS = 1000  # of the discrete schedule
 COSINE_OFFSET = 0.008
@@ -59,12 +62,17 @@ def _sigmoid(x: float) -> float:
 
 def magenta(n_steps: int) -> list[Step]:
     """The paper's schedule: times n/N, (n-1)/N ... in order of sampling."""
+    return magenta_at([i / n_steps for i in range(n_steps, -1, -1)])
+
+
+def magenta_at(times: Sequence[float]) -> list[Step]:
+    """The paper's noise levels at times of one's own, which fall from 1 to 0: a step between each two of them."""
     steps = []
-    for i in range(n_steps - 1, -1, -1):
-        log_snr_t, log_snr_s = magenta_log_snr((i + 1) / n_steps), magenta_log_snr(i / n_steps)
+    for time_t, time_s in pairwise(times):
+        log_snr_t, log_snr_s = magenta_log_snr(time_t), magenta_log_snr(time_s)
         steps.append(
             Step(
-                time=(i + 1) / n_steps,
+                time=time_t,
                 alpha2_t=_sigmoid(log_snr_t),
                 sigma2_t=_sigmoid(-log_snr_t),
                 alpha2_s=_sigmoid(log_snr_s),
@@ -94,10 +102,10 @@ def discrete(n_steps: int) -> list[Step]:
     """The Diffusers port's schedule: "leading" timesteps of the 1000-step table, down to timestep 0.
 
     Raises:
-        ValueError: more than 1000 steps.
+        UsageError: more than 1000 steps.
     """
     if n_steps > N_TRAINING_STEPS:
-        raise ValueError(f"the discrete schedule has {N_TRAINING_STEPS} steps, {n_steps} were asked for")
+        raise UsageError(f"--steps {n_steps}: the discrete schedule has at most {N_TRAINING_STEPS}")
     table = _cosine_alpha2()
     stride = N_TRAINING_STEPS // n_steps
     steps = []
@@ -116,5 +124,16 @@ def discrete(n_steps: int) -> list[Step]:
     return steps
 
 
-#: Name -> function from a number of steps to the steps in order of sampling.
-SCHEDULES: dict[str, Callable[[int], list[Step]]] = {"magenta": magenta, "discrete": discrete}
+#: From a number of steps to the steps in order of sampling.
+Schedule = Callable[[int], Sequence[Step]]
+
+SCHEDULES: dict[str, Schedule] = {"magenta": magenta, "discrete": discrete}
+
+
+def find_schedule(schedule: str | Schedule) -> Schedule:
+    """A schedule by its name, or the function itself. Raises UsageError for an unknown name."""
+    if not isinstance(schedule, str):
+        return schedule
+    if schedule not in SCHEDULES:
+        raise UsageError(f"--schedule {schedule}: is not one of {', '.join(SCHEDULES)}")
+    return SCHEDULES[schedule]

@@ -1,6 +1,6 @@
 import pytest
 
-from specdiff_cli.diffusion.presets import PRESETS, Preset, find_preset
+from specdiff_cli.diffusion.presets import PRESETS, Preset, find_preset, parse_guidance_interval
 from specdiff_cli.diffusion.samplers import SAMPLERS
 from specdiff_cli.diffusion.schedules import N_TRAINING_STEPS, SCHEDULES
 from specdiff_cli.errors import UsageError
@@ -36,3 +36,27 @@ def test_a_voice_may_have_its_own() -> None:
     assert find_preset("paper", own) is PRESETS["paper"]
     with pytest.raises(UsageError, match="--preset fast: is not one of draft, balanced, best, paper, port"):
         find_preset("fast", own)
+
+
+def test_guidance_is_applied_everywhere_unless_a_preset_says_otherwise() -> None:
+    assert {preset.guidance_interval for preset in PRESETS.values()} == {(0.0, 1.0)}
+    assert Preset(2, "ddim", "magenta", 2.0, "some", (0.2, 0.8)).guidance_interval == (0.2, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"), [("0.2-0.8", (0.2, 0.8)), ("0-1", (0.0, 1.0)), (" .25 - 1.0 ", (0.25, 1.0))]
+)
+def test_an_interval_is_read(text: str, interval: tuple[float, float]) -> None:
+    assert parse_guidance_interval(text) == interval
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "0.8,0.9", "a-b", "-0.1-0.5", "nan-1", "0.2-0.8-0.9", "٠-١"])
+def test_what_is_no_interval_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--guidance-interval .*: must be LOW-HIGH, such as 0\.2-0\.8"):
+        parse_guidance_interval(text)
+
+
+@pytest.mark.parametrize("text", ["0.8-0.2", "0.5-0.5", "0-1.5"])
+def test_an_interval_out_of_order_or_range_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--guidance-interval {text}: needs 0 <= LOW < HIGH <= 1"):
+        parse_guidance_interval(text)

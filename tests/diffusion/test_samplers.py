@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from specdiff_cli.diffusion.guidance import guided, step_weights
-from specdiff_cli.diffusion.samplers import SAMPLERS, Objective, ddim, ddpm, predict
+from specdiff_cli.diffusion.samplers import SAMPLERS, Objective, ddim, ddpm, find_sampler, predict
 from specdiff_cli.diffusion.schedules import SCHEDULES, Step, magenta
+from specdiff_cli.errors import UsageError
 
 TARGET = torch.linspace(-1, 1, 12).reshape(1, 3, 4)
 # A noisy middle step with round numbers: alpha_t = 0.6, sigma_t = 0.8.
@@ -198,3 +199,10 @@ def test_one_and_two_steps_of_dpmpp_are_those_of_ddim(n_steps: int, objective: O
         SAMPLERS[name](denoiser, x, magenta(n_steps), never, objective, None) for name in ("dpm++2m", "ddim")
     )
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_a_sampler_is_found_by_name_or_is_ones_own() -> None:
+    assert find_sampler("ddim") is ddim
+    assert find_sampler(ddpm) is ddpm
+    with pytest.raises(UsageError, match=r"--sampler euler: is not one of ddpm, ddim, dpm\+\+2m"):
+        find_sampler("euler")

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from specdiff_cli.diffusion.schedules import SCHEDULES, discrete, magenta, magenta_log_snr
+from specdiff_cli.diffusion.schedules import SCHEDULES, discrete, find_schedule, magenta, magenta_at, magenta_log_snr
+from specdiff_cli.errors import UsageError
 
 
 def test_magenta_runs_from_plus_20_to_minus_20() -> None:
@@ -38,7 +39,7 @@ def test_discrete_table_by_hand() -> None:
 
 
 def test_discrete_refuses_more_steps_than_the_table_has() -> None:
-    with pytest.raises(ValueError, match="1000 steps, 1001"):
+    with pytest.raises(UsageError, match="--steps 1001: the discrete schedule has at most 1000"):
         discrete(1001)
 
 
@@ -53,3 +54,18 @@ def test_every_schedule_keeps_its_promises(name: str, n_steps: int) -> None:
         assert step.alpha2_s > step.alpha2_t
     for before, after in zip(steps, steps[1:], strict=False):
         assert after.alpha2_t == pytest.approx(before.alpha2_s, rel=1e-9)
+
+
+def test_a_schedule_is_found_by_name_or_is_ones_own() -> None:
+    assert find_schedule("magenta") is magenta
+    assert find_schedule(discrete) is discrete
+    with pytest.raises(UsageError, match="--schedule cosine: is not one of magenta, discrete"):
+        find_schedule("cosine")
+
+
+def test_the_papers_noise_levels_at_times_of_ones_own() -> None:
+    first, last = magenta_at([1.0, 0.5, 0.0])
+    assert (first.time, last.time) == (1.0, 0.5)
+    assert last.alpha2_t == pytest.approx(0.5)  # logSNR(0.5) is 0
+    assert (first.alpha2_s, first.sigma2_s) == (last.alpha2_t, last.sigma2_t)
+    assert last.sigma2_s == pytest.approx(math.exp(-20), rel=1e-4)
