@@ -1,26 +1,24 @@
-"""``specdiff download-weights``: fetch, list and verify published weights. Never imports torch."""
+"""``specdiff download-weights``: fetch, list and verify published weights.
+
+PyTorch is loaded only to convert an original checkpoint.
+"""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli.console import can_draw
+from specdiff_cli.cli.models import print_columns, shown_size
 from specdiff_cli.errors import UsageError
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.download import download_model
-from specdiff_cli.weights.lock import (
-    BundledVoice,
-    Lock,
-    LockedModel,
-    bundled_folder,
-    check_bundled_file,
-    endpoint,
-    load_lock,
-    verify_bundled,
-)
+from specdiff_cli.weights.inventory import FileEntry, ModelEntry, list_entries
+from specdiff_cli.weights.lock import Lock, load_lock, verify_bundled
 from specdiff_cli.weights.progress import SILENT, Action, Progress, format_bytes
 from specdiff_cli.weights.transfer import DEFAULT_OPTIONS, TransferOptions
 
@@ -30,14 +28,26 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "base"
 SHORT_SHA256_DIGITS = 12
-LISTING_HEADER = ("MODEL", "FILE", "SIZE", "SHA256", "STATE")
+LISTING_HEADER = ("MODEL", "SOURCE", "FILE", "SIZE", "SHA256", "STATE")
 
 
 def download_weights(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help=f"Which model; see --list.  (default: {DEFAULT_MODEL})", show_default=False
+            metavar="MODEL",
+            help=f"Which model; see --list.  (default: {DEFAULT_MODEL})",
+            show_default=False,
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            autocompletion=complete.one_of("huggingface", "gcs"),
+            help="huggingface or gcs (the reference's own checkpoints, which are converted).",
+            show_default="the model's first",
         ),
     ] = None,
     list_models: Annotated[
@@ -66,11 +76,13 @@ def download_weights(
 
     Every file is checked against its sha256 before it is used. Ctrl-C stops;
     the same command again fetches only the bytes that are still missing.
+    What exists is listed by `specdiff models`, file by file by --list.
 
     \b
     Examples:
       specdiff download-weights --list
       specdiff download-weights base --allow-unpinned
+      specdiff download-weights small --source gcs --allow-unpinned
       specdiff download-weights base --verify
       HF_ENDPOINT=https://hf-mirror.example specdiff download-weights --list
 
@@ -81,15 +93,18 @@ def download_weights(
       HF_HUB_OFFLINE=1  never use the network
       HTTPS_PROXY       a proxy
 
-    Exit code 4: weights missing, incomplete, of wrong content or unavailable.
+    Exit codes: 0 done, 2 usage, 4 weights missing, incomplete, of wrong content
+    or unavailable, 130 interrupted, 143 terminated.
     """
     _require_combination(list_models, verify, force, allow_unpinned, as_json)
     lock = load_lock()
     if list_models:
-        _show_list(lock, model, as_json)
+        _show_list(lock, model, source, as_json)
         return
     name = DEFAULT_MODEL if model is None else model
     if name in lock.bundled:
+        if source is not None:
+            raise UsageError(f"--source {source}: {name} ships with specdiff, there is nothing to download")
         folder = verify_bundled(name, lock=lock)
         if not quiet:
             _say(f"{name}: ships with specdiff, nothing to download; verified in {folder}")
@@ -98,16 +113,22 @@ def download_weights(
     with _listener(quiet) as progress:
         try:
             if verify:
-                folder = cache.verify_model(name, lock=lock, progress=progress)
+                folder = cache.verify_model(name, source=source, lock=lock, progress=progress)
             else:
                 folder = download_model(
-                    name, lock=lock, allow_unpinned=allow_unpinned, force=force, options=options, progress=progress
+                    name,
+                    source=source,
+                    lock=lock,
+                    allow_unpinned=allow_unpinned,
+                    force=force,
+                    options=options,
+                    progress=progress,
                 )
         except KeyboardInterrupt:
             progress.note(f"{name}: interrupted; what has arrived is kept, run the same command again to resume")
             raise
     if not quiet:
-        _say(f"{name}: {len(lock.model(name).files)} files verified in {folder}")
+        _say(f"{name}: verified in {folder}")
 
 
 def _require_combination(list_models: bool, verify: bool, force: bool, allow_unpinned: bool, as_json: bool) -> None:
@@ -128,80 +149,25 @@ def _say(line: str) -> None:
 # --- listing ---------------------------------------------------------------------------------------------------------
 
 
-def _show_list(lock: Lock, only: str | None, as_json: bool) -> None:
+def _show_list(lock: Lock, only: str | None, source: str | None, as_json: bool) -> None:
     if only is not None and only not in lock.bundled:
-        lock.model(only)  # raises for a name that is neither
-    entries = [_model_entry(model) for model in lock.models.values() if only in (None, model.name)]
-    entries += [_voice_entry(voice) for voice in lock.bundled.values() if only in (None, voice.name)]
+        lock.model(only, source)  # raises for a name that is neither
+    entries = [entry for entry in list_entries(lock) if only in (None, entry.model) and source in (None, entry.source)]
     if as_json:
-        typer.echo(json.dumps(entries, indent=2))
+        typer.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
-    rows = [LISTING_HEADER] + [_row(entry, file) for entry in entries for file in entry["files"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(LISTING_HEADER))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(LISTING_HEADER, [_row(entry, file) for entry in entries for file in entry.files])
 
 
-def _model_entry(model: LockedModel) -> dict[str, Any]:
-    folder = cache.model_folder(model)
-    endpoint_url = endpoint()
-    return {
-        "model": model.name,
-        "kind": "download",
-        "description": model.description,
-        "license": model.license,
-        "revision": model.revision,
-        "folder": str(folder),
-        "files": [
-            {
-                "path": file.path,
-                "url": file.resolved_url(endpoint_url),
-                "revision": file.revision,
-                "size_bytes": file.size_bytes,
-                "about_bytes": file.about_bytes,
-                "sha256": file.sha256,
-                "recorded_sha256": None if file.sha256 else cache.expected_sha256(folder, file),
-                "state": str(cache.file_state(folder, file)),
-                "note": file.note,
-            }
-            for file in model.files
-        ],
-    }
-
-
-def _voice_entry(voice: BundledVoice) -> dict[str, Any]:
-    folder = bundled_folder(voice.name)
-    return {
-        "model": voice.name,
-        "kind": "bundled",
-        "description": voice.description,
-        "license": voice.license,
-        "revision": None,
-        "folder": str(folder),
-        "files": [
-            {
-                "path": file.path,
-                "size_bytes": file.size_bytes,
-                "sha256": file.sha256,
-                "state": (check_bundled_file(folder, file) or "verified").partition(":")[0],
-            }
-            for file in voice.files
-        ],
-    }
-
-
-def _row(entry: dict[str, Any], file: dict[str, Any]) -> tuple[str, ...]:
-    if file["size_bytes"] is not None:
-        size = format_bytes(file["size_bytes"])
+def _row(entry: ModelEntry, file: FileEntry) -> tuple[str, ...]:
+    size = shown_size(file.size_bytes or file.about_bytes, is_estimate=file.size_bytes is None)
+    if file.sha256 is not None:
+        sha256 = file.sha256[:SHORT_SHA256_DIGITS] + "…"
     else:
-        size = "?" if file.get("about_bytes") is None else f"about {format_bytes(file['about_bytes'])}"
-    if file["sha256"] is not None:
-        sha256 = file["sha256"][:SHORT_SHA256_DIGITS] + "…"
-    else:
-        recorded = file.get("recorded_sha256")
+        recorded = file.recorded_sha256
         sha256 = "not pinned" if recorded is None else f"recorded {recorded[:SHORT_SHA256_DIGITS]}…"
-    state = file["state"] if entry["kind"] == "download" else f"{file['state']} (bundled)"
-    return (entry["model"], file["path"], size, sha256, state)
+    state = file.state if entry.kind == "download" else f"{file.state} (bundled)"
+    return (entry.model, entry.source, file.path, size, sha256, state)
 
 
 # --- progress on standard error --------------------------------------------------------------------------------------
@@ -212,7 +178,7 @@ def _listener(quiet: bool) -> Iterator[Progress]:
     """A bar on a terminal, plain lines elsewhere, nothing when quiet."""
     if quiet:
         yield SILENT
-    elif not sys.stderr.isatty():
+    elif not can_draw():
         yield _LineProgress()
     else:
         from rich.console import Console
@@ -239,6 +205,9 @@ class _LineProgress:
 
     def start(self, label: str, action: Action, done_bytes: int, total_bytes: int | None) -> None:
         if action is Action.VERIFYING:
+            return
+        if action is Action.CONVERTING:
+            _say(f"{label}: converting to a voice")
             return
         size = "of unknown size" if total_bytes is None else format_bytes(total_bytes)
         already = f" after {format_bytes(done_bytes)}" if done_bytes else ""

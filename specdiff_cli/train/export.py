@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,26 @@ from safetensors.torch import save as safetensors_bytes
 
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.midi.programs import MODEL_CLASSES
+from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
 from specdiff_cli.weights.load import load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import file_sha256
-from specdiff_cli.weights.voice_file import SamplingDefaults
+from specdiff_cli.weights.voice_file import (
+    FEATURES,
+    VOCODER_FILE,
+    VOICE_FILE,
+    WEIGHTS_FILE,
+    SamplingDefaults,
+    VocoderSpec,
+    VoiceFile,
+    vocabulary_table,
+    write_voice_file,
+)
 
 LICENSE = "Apache-2.0"
 NAMED_INSTRUMENTS = 3  # a description that would name more of them counts them
 #: What a voice folder holds; the last one says what the others are.
-VOICE_FILES = ("model.safetensors", "vocoder.safetensors", "voice.toml")
-
-TEMPLATE = """\
-name = {name}
-description = {description}
-license = {license}
-prefers_bfloat16 = {prefers_bfloat16}
-
-[model]
-{model}
-
-[sampling]
-{sampling}
-
-[vocoder]
-{vocoder}
-
-[plays]
-{plays}
-"""
+VOICE_FILES = (WEIGHTS_FILE, VOCODER_FILE, VOICE_FILE)
 
 
 @dataclass(frozen=True)
@@ -82,22 +74,26 @@ def export(
     about = _read_json(run / "config.json", ("model", "train", "plays"))
     played = Plays(tuple(about["plays"]["programs"]), about["plays"]["drums"])
     description = description or played.describe()
-    vocoder: dict[str, Any] = {"name": "griffin-lim"}
-    sources = {"model.safetensors": run / "model.safetensors"}
+    config = _model_config(run / "config.json", about["model"])
+    vocoder = VocoderSpec("griffin-lim")
+    sources = {WEIGHTS_FILE: run / "model.safetensors"}
     if vocoder_run is not None:
-        vocoder = {"name": "melgan", **_read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"]}
-        sources["vocoder.safetensors"] = vocoder_run / "vocoder.safetensors"
+        vocoder = VocoderSpec("melgan", _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
+        sources[VOCODER_FILE] = vocoder_run / "vocoder.safetensors"
     if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
         raise OutputError(f"{voice} exists already: use --overwrite to replace it, or another name")
-    text = TEMPLATE.format(
-        name=json.dumps(voice.resolve().name),
-        description=json.dumps(description, ensure_ascii=False),
-        license=json.dumps(LICENSE),
-        prefers_bfloat16=json.dumps(about["train"].get("precision") == "bfloat16"),
-        model=_toml(about["model"]),
-        sampling=_toml({key: getattr(sampling, key) for key in ("steps", "sampler", "schedule", "guidance")}),
-        vocoder=_toml(vocoder),
-        plays=_toml({"programs": list(played.programs), "drums": played.drums}),
+    described = VoiceFile(
+        name=voice.resolve().name,
+        description=description,
+        license=LICENSE,
+        model=config,
+        sampling=sampling,
+        vocoder=vocoder,
+        programs=played.programs,
+        plays_drums=played.drums,
+        prefers_bfloat16=about["train"].get("precision") == "bfloat16",
+        features=FEATURES,
+        vocabulary=vocabulary_table(config),
     )
     try:
         voice.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +102,8 @@ def export(
             made.mkdir()
             for target, source in sources.items():
                 _save_half(source, made / target)
-            write_text_atomically(made / "voice.toml", text)
+            hashes = {target: file_sha256(made / target) for target in sources}
+            write_voice_file(made / VOICE_FILE, replace(described, hashes=hashes))
             load_voice_folder(made)  # what we wrote must be what we read
             _move(made, voice)
     except OSError as error:
@@ -180,11 +177,13 @@ def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return dict(content)
 
 
+def _model_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
+    try:
+        return ModelConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: [model] is not of this specdiff ({error}); train on to write it again") from None
+
+
 def _save_half(source: Path, target: Path) -> None:
     tensors = {key: tensor.half().contiguous() for key, tensor in read_tensors(source).items()}
     write_atomically(target, lambda file: file.write(safetensors_bytes(tensors)))
-
-
-def _toml(values: Mapping[str, Any]) -> str:
-    # JSON's booleans, numbers, texts and lists are TOML's, too.
-    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())

@@ -46,8 +46,12 @@ class RunConfig:
         return config
 
     def check_sizes(self) -> None:
-        """Raises ValueError for sizes that make no network."""
+        """Raises ValueError for sizes that make no network, or none that can be trained."""
         model = self.model
+        if model.is_autoregressive:
+            raise ValueError("kind = 'autoregressive': cannot be trained here; only diffusion models can")
+        if model.is_lightning:
+            raise ValueError("dialect = 'lightning': cannot be trained here; leave it out")
         for key in ("d_model", "n_heads", "d_kv", "d_ff", "n_decoder_layers", "n_velocity_bins"):
             if getattr(model, key) < 1:
                 raise ValueError(f"{key} = {getattr(model, key)}: must be at least 1")

@@ -1,6 +1,11 @@
-"""Pure key maps between foreign checkpoint layouts and ours. No I/O, no torch."""
+"""Pure key maps between the Diffusers layout and ours, and what every key map needs. No I/O, no torch."""
+
+import re
+from collections.abc import Iterable, Mapping
 
 from specdiff_cli.model.config import ModelConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 _ENCODER_BLOCK = {
     "layer.0.layer_norm": "attention_norm",
@@ -53,7 +58,7 @@ def diffusers_decoder(n_layers: int) -> dict[str, str]:
         "decoder_norm": "norm",
         "spec_out": "output_projection",
     }
-    return _weights(names | _blocks("decoders", _DECODER_BLOCK, n_layers))
+    return _weights(names | blocks("decoders.", _DECODER_BLOCK, n_layers))
 
 
 def diffusers_parts(config: ModelConfig) -> dict[str, tuple[str, dict[str, str]]]:
@@ -67,13 +72,53 @@ def diffusers_parts(config: ModelConfig) -> dict[str, tuple[str, dict[str, str]]
     return parts
 
 
+def blocks(prefix: str, block: Mapping[str, str], n_layers: int) -> dict[str, str]:
+    """Their names in every layer, ``{prefix}{i}.{name}``, -> ours."""
+    return {f"{prefix}{i}.{theirs}": f"blocks.{i}.{ours}" for i in range(n_layers) for theirs, ours in block.items()}
+
+
+def count_blocks(keys: Iterable[str], prefix: str) -> int:
+    """How many layers there are below ``prefix``, by the highest number behind it."""
+    pattern = re.compile(rf"{re.escape(prefix)}(\d{{1,4}})\.")
+    return max((int(match[1]) + 1 for key in keys if (match := pattern.match(key))), default=0)
+
+
+def size(shapes: Shapes, key: str, axis: int) -> int:
+    """One size of a matrix from which the architecture is inferred. Raises ValueError when it is not there."""
+    if len(shapes.get(key, ())) != 2:
+        raise ValueError(f"it has no matrix {key}")
+    return shapes[key][axis]
+
+
+def misfits(found: Shapes, expected: Shapes) -> str | None:
+    """One sorted report of every array that is missing, unexpected or of another shape; None when all is well."""
+    problems = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of wrong shape": [
+            f"{key} is {_shape(found[key])}, expected {_shape(expected[key])}"
+            for key in expected
+            if key in found and tuple(found[key]) != tuple(expected[key])
+        ],
+    }
+    return (
+        "; ".join(f"{len(items)} {label}: {some(sorted(items))}" for label, items in problems.items() if items) or None
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
+
+
+def some(items: list[str], limit: int = 12) -> str:
+    """The first of a list, and how many more there are."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(item if item.isprintable() else ascii(item) for item in items[:limit]) + more
+
+
 def _encoder(names: dict[str, str], n_layers: int) -> dict[str, str]:
     shared = {"position_encoding": "positions", "layer_norm": "norm"}
-    return _weights(names | shared | _blocks("encoders", _ENCODER_BLOCK, n_layers))
-
-
-def _blocks(prefix: str, block: dict[str, str], n_layers: int) -> dict[str, str]:
-    return {f"{prefix}.{i}.{theirs}": f"blocks.{i}.{ours}" for i in range(n_layers) for theirs, ours in block.items()}
+    return _weights(names | shared | blocks("encoders.", _ENCODER_BLOCK, n_layers))
 
 
 def _weights(names: dict[str, str]) -> dict[str, str]:

@@ -2,16 +2,28 @@
 
 Order of events for each file: all bytes under ``<path>.part``; sha256 compared with the lock (or with the hash recorded
 on first use); fsync; atomic rename; record. A file with its final name is therefore complete and was verified.
+
+An original checkpoint is then converted to a voice in the same folder, and the hashes of its files are recorded
+together with the checkpoint's own.
 """
 
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.weights import cache
-from specdiff_cli.weights.lock import Lock, LockedFile, LockedModel, endpoint, file_sha256, load_lock
+from specdiff_cli.weights.lock import (
+    CHECKPOINT_SUFFIX,
+    Lock,
+    LockedFile,
+    LockedModel,
+    endpoint,
+    file_sha256,
+    load_lock,
+)
 from specdiff_cli.weights.progress import SILENT, Action, Progress
 from specdiff_cli.weights.transfer import DEFAULT_OPTIONS, PartFile, Source, TransferOptions, fetch
 
@@ -26,6 +38,7 @@ def is_offline() -> bool:
 def download_model(
     name: str,
     *,
+    source: str | None = None,
     lock: Lock | None = None,
     allow_unpinned: bool = False,
     force: bool = False,
@@ -34,16 +47,18 @@ def download_model(
 ) -> Path:
     """Make every file of a model present and verified, and return its folder.
 
-    Files that are verified already are left alone unless ``force``. ``allow_unpinned`` accepts files whose hash the
-    lock does not know and records the hash seen; from then on only that content is accepted.
+    ``source`` is one of the places that have it, by default the lock's first choice. Files that are verified already
+    are left alone unless ``force``. ``allow_unpinned`` accepts files whose hash the lock does not know and records the
+    hash seen; from then on only that content is accepted. An original checkpoint becomes a voice, which loads PyTorch.
 
-    Raises WeightsError (unknown model, offline, incomplete, wrong content, unwritable cache) and UsageError
-    (``HF_ENDPOINT``). KeyboardInterrupt passes through; what has arrived is kept for the next run either way.
+    Raises WeightsError (unknown model or place, offline, incomplete, wrong content, unwritable cache, a checkpoint that
+    is none) and UsageError (``HF_ENDPOINT``). KeyboardInterrupt passes through; what has arrived is kept for the next
+    run either way.
     """
-    model = (load_lock() if lock is None else lock).model(name)
+    model = (load_lock() if lock is None else lock).model(name, source)
     folder = cache.model_folder(model)
-    if not force and all(cache.file_state(folder, file) is cache.FileState.VERIFIED for file in model.files):
-        for file in model.files:
+    if not force and cache.is_ready(model, folder):
+        for file in cache.loaded_files(model):
             progress.finish(file.path, "ok")
         return folder
     _require_permission(model, folder, allow_unpinned)
@@ -54,12 +69,25 @@ def download_model(
         progress.note(f"{name}: another process is downloading it; waiting")
 
     with cache.exclusive(folder, report_wait):
+        is_made = model.checkpoint is None or (not force and _is_made(model, folder))
         for file in model.files:
+            if is_made and file is model.checkpoint:
+                continue
             outcome = None if force else _settle_present(folder, file, progress)
             if outcome is None:
                 outcome = _download_file(folder, file, endpoint_url, force, options, progress)
             progress.finish(file.path, outcome)
+        if not is_made:
+            from specdiff_cli.weights.made_voice import make_voice  # loads PyTorch
+
+            make_voice(model, folder, progress)
     return folder
+
+
+def _is_made(model: LockedModel, folder: Path) -> bool:
+    """Whether nothing has to be converted: the voice is there and right, or the model needs none."""
+    made = cache.made_files(model)
+    return all(cache.check_file(folder, file) is None and cache.is_of(model, folder, file) for file in made)
 
 
 def _require_permission(model: LockedModel, folder: Path, allow_unpinned: bool) -> None:
@@ -76,7 +104,8 @@ def _require_permission(model: LockedModel, folder: Path, allow_unpinned: bool) 
 def _require_network(model: LockedModel, folder: Path, force: bool) -> None:
     if not is_offline():
         return
-    needed = [file.path for file in model.files if force or not (folder / file.path).is_file()]
+    done = model.checkpoint if not force and _is_made(model, folder) else None
+    needed = [file.path for file in model.files if force or not (file is done or (folder / file.path).is_file())]
     if needed:
         raise WeightsError(
             f"{model.name}: HF_HUB_OFFLINE is set, but {needed[0]} is not in the cache ({folder}): unset it to download"
@@ -120,8 +149,8 @@ def _download_file(
     fetch(source, part, options, progress)
     sha256 = _accept(part, file, expected, folder, progress)
     _publish(part, target)
-    cache.record_verified(folder, file, sha256)
     part.forget_note()
+    cache.record_verified(folder, file, sha256)
     return "ok" if file.sha256 is not None else f"ok, recorded sha256 {sha256}"
 
 
@@ -159,6 +188,8 @@ def _implausible(path: Path, file: LockedFile) -> str | None:
     size_bytes = path.stat().st_size
     if file.size_bytes is not None and size_bytes != file.size_bytes:
         return f"{size_bytes} bytes, expected {file.size_bytes}"
+    if file.path.endswith(CHECKPOINT_SUFFIX):
+        return None if zipfile.is_zipfile(path) else "it is not a zip file"
     if not file.path.endswith(".json"):
         return None
     try:

@@ -1,31 +1,41 @@
 """Weights on disk to a voice in memory, strictly: every tensor has a place, every place a tensor of its shape.
 
 Two layouts are read. A *voice folder* holds ``voice.toml``, ``model.safetensors`` and perhaps ``vocoder.safetensors``
-(what ships in the package); a *Diffusers folder* holds ``notes_encoder/``, ``continuous_encoder/`` and ``decoder/``
-with ``diffusion_pytorch_model.bin`` or ``.safetensors`` and perhaps ``melgan/model.onnx`` (what is published).
+(what ships in the package, and what ``convert`` and ``train export`` make); a *Diffusers folder* holds
+``notes_encoder/``, ``continuous_encoder/`` and ``decoder/`` with ``diffusion_pytorch_model.bin`` or ``.safetensors``
+and perhaps ``melgan/model.onnx`` (what is published).
+
+Files are mapped into memory and copied piece by piece in the precision asked for, so that loading never needs much more
+memory than the network that it makes.
 """
 
 import json
 import pickle
-import re
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
-from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.model.network import Network, build_network
+from specdiff_cli.model.precision import floating
 from specdiff_cli.weights import cache, convert, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_SAMPLING,
     DIFFUSERS_STEM,
     ONNX_VOCODER,
+    PUBLISHED_PREFERS_BFLOAT16,
+    VOICE_FILE,
+    WEIGHTS_FILE,
     SamplingDefaults,
     VocoderSpec,
     VoiceFile,
@@ -33,21 +43,35 @@ from specdiff_cli.weights.voice_file import (
 )
 
 DIFFUSERS_D_KV = 64  # of every published model; needed only where config.json is absent
+MAX_LAYERS = 1000  # in a stack; a file that claims more would keep us busy for hours
+#: Pages of a mapped file count as memory of the process while it is mapped: it is mapped anew after so many bytes.
+PIECE_BYTES = 1 << 27
+
+#: What is computed in float32 in every precision, by kind of network: powers that differ by orders of magnitude are
+#: added up; log-mel values go in and out.
+KEPT_FLOAT32: dict[str, tuple[str, ...]] = {
+    "diffusion": ("note_templates.",),
+    "autoregressive": ("decoder.input_projection.", "decoder.norm.", "decoder.output_projection."),
+}
+
+#: A precision, or a function that chooses it, given whether the voice prefers bfloat16.
+Precision: TypeAlias = torch.dtype | Callable[[bool], torch.dtype]
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A loaded voice: the network with its weights in float32 and all that rendering must know about it."""
+    """A loaded voice: the network with its weights and all that rendering must know about it."""
 
     name: str
     folder: Path
-    network: SpectrogramDiffusion
+    network: Network
     sampling: SamplingDefaults
     vocoder: VocoderSpec
     programs: tuple[int, ...] | None = None  # model classes it was trained on; None: all of them
     plays_drums: bool = True
     prefers_bfloat16: bool = False  # trained for it: `--dtype auto` may take it
     notes: tuple[str, ...] = field(default=())  # for the user: what was done differently than they may expect
+    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own, beside the general ones
 
     @property
     def follows_velocity(self) -> bool:
@@ -55,32 +79,44 @@ class Voice:
         return self.network.config.n_velocity_bins > 1
 
 
-def load_voice(name: str) -> Voice:
+def load_voice(name: str, dtype: Precision = torch.float32) -> Voice:
     """Load a voice by name (``tiny``, ``base``) or from a folder.
+
+    Args:
+        dtype: precision of the network's weights in memory, whatever that on disk; what is computed in float32 always
+            stays so. Loading in the precision that the network is compiled for takes half the memory of converting it
+            afterwards, and gives the same values.
 
     Raises:
         WeightsError: unknown, not downloaded, damaged, of another layout, or with tensors that do not fit.
     """
     known = lock.load_lock()
     if name in known.bundled:
-        return load_voice_folder(lock.verify_bundled(name, lock=known))
+        return load_voice_folder(lock.verify_bundled(name, lock=known), dtype, verified=True)
     if name in known.models:
-        return load_diffusers_folder(cache.find_model(name, lock=known), name)
+        folder = cache.find_model(name, lock=known)
+        if (folder / VOICE_FILE).is_file():
+            return load_voice_folder(folder, dtype, verified=True)
+        return load_diffusers_folder(folder, name, dtype)
     folder = Path(name)
     if folder.is_dir():
-        return load_voice_folder(folder) if (folder / "voice.toml").is_file() else load_diffusers_folder(folder)
+        is_voice = (folder / VOICE_FILE).is_file()
+        return load_voice_folder(folder, dtype) if is_voice else load_diffusers_folder(folder, dtype=dtype)
     if folder.exists():
         raise WeightsError(f"{name}: is a file; --model takes a voice's name or a folder of weights")
     names = ", ".join(sorted([*known.bundled, *known.models]))
     raise WeightsError(f"{name}: is neither a known voice ({names}) nor a folder; check the spelling")
 
 
-def load_voice_folder(folder: Path) -> Voice:
-    """Load a folder in our own layout."""
-    described: VoiceFile = read_voice_file(folder / "voice.toml")
-    network = _empty_network(described.model)
-    path = folder / "model.safetensors"
-    _fill(network, read_tensors(path), path)
+def load_voice_folder(folder: Path, dtype: Precision = torch.float32, *, verified: bool = False) -> Voice:
+    """Load a folder in our own layout; ``verified``: its files have just been compared with hashes from elsewhere."""
+    described: VoiceFile = read_voice_file(folder / VOICE_FILE)
+    if not verified:
+        verify_hashes(folder, described.hashes)
+    chosen = _chosen(dtype, described.prefers_bfloat16)
+    network = empty_network(described.model)
+    path = folder / WEIGHTS_FILE
+    _fill_from(network, path, _described(path), chosen, kept=KEPT_FLOAT32[described.model.kind])
     return Voice(
         name=described.name,
         folder=folder,
@@ -90,42 +126,74 @@ def load_voice_folder(folder: Path) -> Voice:
         programs=described.programs,
         plays_drums=described.plays_drums,
         prefers_bfloat16=described.prefers_bfloat16,
+        presets=described.presets,
     )
 
 
-def load_diffusers_folder(folder: Path, name: str | None = None) -> Voice:
+def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precision = torch.float32) -> Voice:
     """Load a folder in the Diffusers layout; sizes come from its config.json files or from the tensors' shapes."""
-    tensors = {part: _read_part(folder, part) for part in ("notes_encoder", "decoder")}
+    paths = {part: _part_path(folder, part) for part in ("notes_encoder", "decoder")}
     if (folder / "continuous_encoder").is_dir():
-        tensors["continuous_encoder"] = _read_part(folder, "continuous_encoder")
-    config = _diffusers_config(folder, tensors)
-    network = _empty_network(config)
+        paths["continuous_encoder"] = _part_path(folder, "continuous_encoder")
+    described = {part: _described(path) for part, path in paths.items()}
+    config = _diffusers_config(folder, described)
+    chosen = _chosen(dtype, PUBLISHED_PREFERS_BFLOAT16)
+    network = empty_network(config)
     for part, (attribute, names) in convert.diffusers_parts(config).items():
-        _fill(getattr(network, attribute), tensors[part], folder / part, names)
+        _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
     notes: tuple[str, ...] = ()
     if (folder / ONNX_VOCODER).is_file():
         vocoder = VocoderSpec("soundstream")
     else:
         vocoder = VocoderSpec("griffin-lim")
         notes = (f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher",)
-    return Voice(name or folder.resolve().name, folder, network.eval(), DIFFUSERS_SAMPLING, vocoder, notes=notes)
+    return Voice(
+        name=name or folder.resolve().name,
+        folder=folder,
+        network=network.eval(),
+        sampling=DIFFUSERS_SAMPLING,
+        vocoder=vocoder,
+        prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
+        notes=notes,
+    )
 
 
-def _empty_network(config: ModelConfig) -> SpectrogramDiffusion:
-    """A network without storage: drawing random weights only to replace them takes seconds at full size."""
-    with torch.device("meta"):
-        return SpectrogramDiffusion(config)
+def verify_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Compare files of a folder with their sha256; raises WeightsError for the first that is missing or another."""
+    for name, expected in hashes.items():
+        problem = lock.check_bundled_file(folder, lock.BundledFile(name, expected))
+        if problem is not None:
+            raise WeightsError(f"{folder / name}: {problem} (by {VOICE_FILE}): copy or make this voice again")
+
+
+def empty_network(config: ModelConfig) -> Network:
+    """A network without storage: drawing random weights only to replace them takes seconds at full size.
+
+    Raises WeightsError for sizes that no network has.
+    """
+    deepest = max(config.n_note_layers, config.n_context_layers, config.n_decoder_layers)
+    if deepest > MAX_LAYERS:
+        raise WeightsError(f"a model of {deepest} layers: is not loaded, {MAX_LAYERS} is the most")
+    try:
+        with torch.device("meta"):
+            return build_network(config)
+    except (RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"no network has these sizes ({str(error).splitlines()[0]}): {config}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a ``.safetensors`` file, or a pickle under ``weights_only``; nothing in either is executed."""
+    """Read a ``.safetensors`` file, or a pickle under ``weights_only``; nothing in either is executed.
+
+    The tensors are views of the file, mapped into memory, where its format allows that (safetensors and PyTorch's own
+    since 1.6): what is not read costs no memory. Raises WeightsError.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
             # Hints about how a pickle was made are for whoever made it; what matters here is said below.
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
     except FileNotFoundError:
         raise WeightsError(f"{path}: is missing; download or copy the weights again") from None
     except pickle.UnpicklingError as error:
@@ -139,11 +207,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in content.items()}
 
 
-def _read_part(folder: Path, part: str) -> dict[str, Tensor]:
+def _can_be_mapped(path: Path) -> bool:
+    return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
+
+
+def _described(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file without their content, on the meta device."""
+    return {key: tensor.to("meta") for key, tensor in read_tensors(path).items()}
+
+
+def _chosen(dtype: Precision, prefers_bfloat16: bool) -> torch.dtype:
+    return floating(dtype if isinstance(dtype, torch.dtype) else dtype(prefers_bfloat16))
+
+
+def _part_path(folder: Path, part: str) -> Path:
     for suffix in (".safetensors", ".bin"):
         path = folder / part / f"{DIFFUSERS_STEM}{suffix}"
         if path.is_file():
-            return read_tensors(path)
+            return path
     raise WeightsError(
         f"{folder}: is not a folder of weights that specdiff knows: no voice.toml, and no {part}/{DIFFUSERS_STEM}.bin "
         "or .safetensors"
@@ -166,9 +247,9 @@ def _diffusers_config(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]])
         n_heads=n_heads,
         d_kv=d_kv,
         d_ff=first_gate.shape[0],
-        n_note_layers=_count_layers(notes, "encoders"),
-        n_context_layers=_count_layers(tensors.get("continuous_encoder", {}), "encoders"),
-        n_decoder_layers=_count_layers(decoder, "decoders"),
+        n_note_layers=convert.count_blocks(notes, "encoders."),
+        n_context_layers=convert.count_blocks(tensors.get("continuous_encoder", {}), "encoders."),
+        n_decoder_layers=convert.count_blocks(decoder, "decoders."),
         n_vocabulary_rows=embedding.shape[0],
     )
 
@@ -185,45 +266,72 @@ def _d_kv(path: Path) -> int:
     return value
 
 
-def _count_layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    pattern = re.compile(rf"{prefix}\.(\d+)\.")
-    found = [int(match[1]) for key in tensors if (match := pattern.match(key))]
-    return max(found, default=-1) + 1
-
-
-def _fill(
+def fill(
     module: torch.nn.Module, tensors: Mapping[str, Tensor], source: Path, names: Mapping[str, str] | None = None
 ) -> None:
-    """Copy tensors into a module; one sorted report of everything that does not fit. ``names``: their key -> ours."""
+    """Copy tensors into a module as float32. ``names``: their key -> ours.
+
+    Raises WeightsError, naming ``source``: one sorted report of everything that does not fit.
+    """
+    names = _matched(module, tensors, source, names)
+    module.load_state_dict(
+        {ours: _copied(tensors[theirs], torch.float32) for theirs, ours in names.items()}, assign=True
+    )
+
+
+def _fill_from(
+    module: torch.nn.Module,
+    path: Path,
+    described: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    names: Mapping[str, str] | None = None,
+    kept: tuple[str, ...] = (),
+) -> None:
+    """Copy the tensors of a file into a module, piece by piece; names that begin as ``kept`` become float32."""
+    names = _matched(module, described, path, names)
+    state = {}
+    for piece in _pieces(path, {theirs: described[theirs] for theirs in names}):
+        tensors = read_tensors(path)
+        for theirs in piece:
+            if theirs not in tensors or tensors[theirs].shape != described[theirs].shape:
+                raise WeightsError(f"{path}: has changed while it was read; run the same command again")
+            ours = names[theirs]
+            state[ours] = _copied(tensors[theirs], torch.float32 if ours.startswith(kept) else dtype)
+        del tensors
+    module.load_state_dict(state, assign=True)
+
+
+def _pieces(path: Path, described: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """Names of tensors to be read at once: all of them where the file cannot be mapped."""
+    piece: list[str] = []
+    n_bytes = 0
+    for name, tensor in described.items():
+        n_bytes += tensor.nbytes
+        if piece and n_bytes > PIECE_BYTES and _can_be_mapped(path):
+            yield piece
+            piece, n_bytes = [], tensor.nbytes
+        piece.append(name)
+    yield piece
+
+
+def _copied(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
+
+
+def _matched(
+    module: torch.nn.Module, tensors: Mapping[str, Tensor], source: Path, names: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """Their key -> ours, once every tensor has a place and every place a tensor of its shape. Raises WeightsError."""
     targets = module.state_dict()
     names = names or {key: key for key in targets}
-    missing = sorted(theirs for theirs in names if theirs not in tensors)
-    unexpected = sorted(theirs for theirs in tensors if theirs not in names)
-    misfits = sorted(
-        f"{theirs} is {_shape(tensors[theirs])}, expected {_shape(targets[ours])}"
-        for theirs, ours in names.items()
-        if theirs in tensors and tensors[theirs].shape != targets[ours].shape
+    problem = convert.misfits(
+        {theirs: tuple(tensor.shape) for theirs, tensor in tensors.items()},
+        {theirs: tuple(targets[ours].shape) for theirs, ours in names.items()},
     )
-    wrong_type = sorted(key for key in names if key in tensors and not tensors[key].is_floating_point())
-    problems = [
-        f"{len(items)} {label}: {_some(items)}"
-        for label, items in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of wrong shape", misfits),
-            ("not floating point", wrong_type),
-        )
-        if items
-    ]
+    wrong_kind = sorted(key for key in names if key in tensors and not tensors[key].is_floating_point())
+    problems = [problem] if problem is not None else []
+    if wrong_kind:
+        problems.append(f"{len(wrong_kind)} not floating point: {convert.some(wrong_kind)}")
     if problems:
         raise WeightsError(f"{source}: the tensors do not fit this model: {'; '.join(problems)}")
-    module.load_state_dict({ours: tensors[theirs].float() for theirs, ours in names.items()}, assign=True)
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a scalar"
-
-
-def _some(items: list[str], limit: int = 12) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    return names

@@ -9,24 +9,30 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.model.config import REFERENCE_CONFIGS
 
 LOCK_NAME = "weights.lock"
 LOCK_VERSION = 1
 DEFAULT_ENDPOINT = "https://huggingface.co"
 READ_BYTES = 1 << 20
+DEFAULT_SOURCE = "huggingface"
+CHECKPOINT_SUFFIX = ".zip"
+
+#: What a download is: a folder that is loaded as it is, or an original checkpoint that is converted to a voice.
+Layout = Literal["diffusers", "t5x"]
 
 # One folder or file name. A leading dot is refused, which rules out "..", "." and the cache's own bookkeeping at once.
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
 _NAME_PATTERN = re.compile(_NAME)
-_PATH_PATTERN = re.compile(rf"{_NAME}(?:/{_NAME})*")
-_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+PATH_PATTERN = re.compile(rf"{_NAME}(?:/{_NAME})*")
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER_PATTERN = re.compile(r"\{[^}]*\}?|\}")
 _RESERVED_SUFFIXES = (".part", ".part.json", ".lock")  # names that the cache uses beside the files themselves
 
@@ -54,13 +60,35 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True)
 class LockedModel:
-    """A model that can be downloaded: all its files share one immutable revision."""
+    """A model that can be downloaded from one place.
+
+    ``revision`` names what is there, and its folder in the cache. ``architecture`` is a key of
+    :data:`~specdiff_cli.model.config.REFERENCE_CONFIGS`, None where it is not known beforehand. ``others``: the same
+    model at other places, by their names; those are no first choice.
+    """
 
     name: str
     description: str
     license: str
     revision: str
     files: tuple[LockedFile, ...]
+    source: str = DEFAULT_SOURCE
+    layout: Layout = "diffusers"
+    architecture: str | None = None
+    others: Mapping[str, "LockedModel"] = field(default_factory=dict)
+    is_first_choice: bool = True
+
+    @property
+    def places(self) -> "tuple[LockedModel, ...]":
+        """This model at every place that has it, the first choice first."""
+        return (self, *self.others.values())
+
+    @property
+    def checkpoint(self) -> LockedFile | None:
+        """The file that is converted to a voice, of layouts that cannot be loaded as they are."""
+        if self.layout == "diffusers":
+            return None
+        return next(file for file in self.files if file.path.endswith(CHECKPOINT_SUFFIX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +117,20 @@ class Lock:
     models: Mapping[str, LockedModel]
     bundled: Mapping[str, BundledVoice]
 
-    def model(self, name: str) -> LockedModel:
-        """The downloadable model of that name; raises WeightsError naming the known ones."""
-        if name in self.models:
+    def model(self, name: str, source: str | None = None) -> LockedModel:
+        """The downloadable model of that name, at its first choice of a place or at ``source``.
+
+        Raises WeightsError naming the known ones.
+        """
+        if name not in self.models:
+            known = ", ".join(sorted(self.models)) or "none"
+            raise WeightsError(f'unknown model "{name}": models that can be downloaded are: {known}')
+        places = {place.source: place for place in self.models[name].places}
+        if source is None:
             return self.models[name]
-        known = ", ".join(sorted(self.models)) or "none"
-        raise WeightsError(f'unknown model "{name}": models that can be downloaded are: {known}')
+        if source not in places:
+            raise WeightsError(f'{name}: is not to be had from "{source}", only from {" or ".join(places)}')
+        return places[source]
 
     def voice(self, name: str) -> BundledVoice:
         """The bundled voice of that name; raises WeightsError naming the known ones."""
@@ -250,7 +286,8 @@ class _Table:
         for name in section:
             if not _NAME_PATTERN.fullmatch(name):
                 raise self.error(f"{key}: {name!r} is no plain name")
-        return [(name, f"{LOCK_NAME}: {key}.{name}", value) for name, value in section.items()]
+        where = f"{LOCK_NAME}: {key}" if self.where == LOCK_NAME else f"{self.where}.{key}"
+        return [(name, f"{where}.{name}", value) for name, value in section.items()]
 
     def files(self) -> list[tuple[str, object]]:
         """(where, value) for each entry of ``files``."""
@@ -260,7 +297,7 @@ class _Table:
         return [(f"{self.where}.files[{index}]", entry) for index, entry in enumerate(entries)]
 
     def path(self) -> str:
-        path = self.text("path", _PATH_PATTERN, 'a relative path of plain names, such as "decoder/config.json"')
+        path = self.text("path", PATH_PATTERN, 'a relative path of plain names, such as "decoder/config.json"')
         if path.casefold().endswith(_RESERVED_SUFFIXES):
             raise self.error(f"path {path!r} ends like one of the cache's own files")
         return path
@@ -274,13 +311,46 @@ class _Table:
 
 
 def _model(name: str, where: str, value: object) -> LockedModel:
-    table = _Table(where, value, "description", "license", "revision", "files")
+    table = _Table(where, value, "description", "license", "architecture", "source", "sources", *_PLACE_KEYS)
+    description, license_name = table.text("description"), table.text("license")
+    source = table.optional_text("source", _NAME_PATTERN, "a plain name") or DEFAULT_SOURCE
+    architecture = table.optional_text("architecture")
+    if architecture is not None and architecture not in REFERENCE_CONFIGS:
+        raise table.error(f"architecture is {architecture!r}: expected one of {', '.join(REFERENCE_CONFIGS)}")
+    others = {}
+    for other, at, entry in table.named("sources"):
+        revision, layout, files = _place(_Table(at, entry, *_PLACE_KEYS))
+        others[other] = LockedModel(
+            name, description, license_name, revision, files, other, layout, architecture, is_first_choice=False
+        )
+    revision, layout, files = _place(table)
+    model = LockedModel(
+        name, description, license_name, revision, files, source, layout, architecture, MappingProxyType(others)
+    )
+    if source in others:
+        raise table.error(f'"{source}" is its source and one of its other sources, too')
+    revisions = {place.revision.casefold() for place in model.places}
+    if len(revisions) < len(model.places):
+        raise table.error("two of its sources have the same revision, which names their folders in the cache")
+    return model
+
+
+_PLACE_KEYS = ("revision", "layout", "files")
+
+
+def _place(table: "_Table") -> tuple[str, Layout, tuple[LockedFile, ...]]:
+    """What a model is made of at one place: revision, layout and files."""
     revision = table.text("revision", _NAME_PATTERN, "a commit or tag of plain characters")
+    layout = table.optional_text("layout") or "diffusers"
+    if layout not in get_args(Layout):
+        raise table.error(f"layout is {layout!r}: expected one of {', '.join(get_args(Layout))}")
     files = tuple(_file(where, entry, revision) for where, entry in table.files())
     if not files:
         raise table.error("lists no files")
     table.require_distinct([file.path for file in files])
-    return LockedModel(name, table.text("description"), table.text("license"), revision, files)
+    if layout != "diffusers" and sum(file.path.endswith(CHECKPOINT_SUFFIX) for file in files) != 1:
+        raise table.error(f"layout {layout} needs one file that ends in {CHECKPOINT_SUFFIX}")
+    return revision, cast(Layout, layout), files
 
 
 def _file(where: str, value: object, revision: str) -> LockedFile:
@@ -291,7 +361,7 @@ def _file(where: str, value: object, revision: str) -> LockedFile:
         revision=revision,
         size_bytes=table.optional_integer("size_bytes"),
         about_bytes=table.optional_integer("about_bytes"),
-        sha256=table.optional_text("sha256", _SHA256_PATTERN, "64 lower-case hexadecimal digits"),
+        sha256=table.optional_text("sha256", SHA256_PATTERN, "64 lower-case hexadecimal digits"),
         note=table.optional_text("note") or "",
     )
 
@@ -313,7 +383,7 @@ def _bundled(name: str, where: str, value: object) -> BundledVoice:
     files = tuple(
         BundledFile(
             path=entry.path(),
-            sha256=entry.text("sha256", _SHA256_PATTERN, "64 lower-case hexadecimal digits"),
+            sha256=entry.text("sha256", SHA256_PATTERN, "64 lower-case hexadecimal digits"),
             size_bytes=entry.optional_integer("size_bytes"),
         )
         for entry in entries

@@ -10,6 +10,7 @@ class Action(StrEnum):
     DOWNLOADING = "downloading"
     RESUMING = "resuming"
     VERIFYING = "verifying"
+    CONVERTING = "converting"
 
 
 class Progress(Protocol):

@@ -1,15 +1,23 @@
 """``voice.toml``: what a voice is, how it was made to be sampled, and what it can play. No torch."""
 
+import json
+import math
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from specdiff_cli.errors import WeightsError
+from specdiff_cli import constants
+from specdiff_cli.audio.pending import PendingFile
+from specdiff_cli.diffusion.presets import EVERYWHERE, Preset, check_guidance_interval
+from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.weights.lock import PATH_PATTERN, SHA256_PATTERN
 
-T = TypeVar("T", ModelConfig, "SamplingDefaults")
+T = TypeVar("T", ModelConfig, "SamplingDefaults", Preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +28,48 @@ class SamplingDefaults:
     sampler: str
     schedule: str
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] = EVERYWHERE  # the times between which guidance is applied
 
 
+VOICE_FILE = "voice.toml"
+WEIGHTS_FILE = "model.safetensors"
+VOCODER_FILE = "vocoder.safetensors"
 #: Files of a folder in the Diffusers layout: three parts, each in a folder of its own, and perhaps a vocoder.
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 ONNX_VOCODER = "melgan/model.onnx"
 #: What the Diffusers port does by default, which is how these folders are known to sound.
 DIFFUSERS_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
+#: An autoregressive voice has no choice: one step per frame of a window.
+AUTOREGRESSIVE_SAMPLING = SamplingDefaults(constants.WINDOW_FRAMES, "autoregressive", "none", 1.0)
+#: The published models computed in float32: every gin file of magenta/music-spectrogram-diffusion, under gin/models,
+#: has `network.T5Config.dtype = 'float32'`. (On the TPUs of their training the factors of matrix products, and nothing
+#: else, were rounded to bfloat16, JAX's default there.)
+PUBLISHED_PREFERS_BFLOAT16 = False
+
+#: [features]: what the models' spectrograms are. A voice of other features would sound wrong here.
+FEATURES: Mapping[str, int | float] = {
+    "sample_rate_hz": constants.SAMPLE_RATE_HZ,
+    "hop_samples": constants.HOP_SAMPLES,
+    "frame_samples": constants.FRAME_SAMPLES,
+    "fft_samples": constants.FFT_SAMPLES,
+    "n_mels": constants.N_MELS,
+    "mel_max_hz": constants.MEL_MAX_HZ,
+    "mel_floor": constants.MEL_FLOOR,
+    "log_mel_max": constants.LOG_MEL_MAX,
+    "window_frames": constants.WINDOW_FRAMES,
+}
+
+
+def vocabulary_table(config: ModelConfig) -> Mapping[str, int | float]:
+    """[vocabulary]: how a model's tokens are counted."""
+    return {
+        "steps_per_second": constants.STEPS_PER_SECOND,
+        "max_shift_steps": config.vocabulary.max_shift_steps,
+        "n_velocity_bins": config.n_velocity_bins,
+        "n_ids": config.vocabulary.n_ids,
+        "max_tokens": constants.MAX_TOKENS,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +82,12 @@ class VocoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class VoiceFile:
-    """The content of a ``voice.toml``."""
+    """The content of a ``voice.toml``.
+
+    ``source`` says in one line where the weights came from. ``features`` and ``vocabulary`` are for readers of the file
+    (and other programs); when given, they must agree with what this specdiff computes. ``hashes``: name of a file
+    beside it -> sha256, enforced when the voice is loaded. ``presets`` are the voice's own.
+    """
 
     name: str
     description: str
@@ -51,39 +98,147 @@ class VoiceFile:
     programs: tuple[int, ...] | None
     plays_drums: bool
     prefers_bfloat16: bool
+    source: str = ""
+    features: Mapping[str, int | float] = field(default_factory=dict)
+    vocabulary: Mapping[str, int | float] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+
+
+_KEYS = {
+    *("name", "description", "license", "source", "prefers_bfloat16", "model", "sampling", "vocoder", "plays"),
+    *("features", "vocabulary", "hashes", "presets"),
+}
 
 
 def read_voice_file(path: Path) -> VoiceFile:
-    """Read ``voice.toml`` strictly. Raises WeightsError for unreadable files, unknown keys and wrong types."""
+    """Read ``voice.toml`` strictly.
+
+    Raises WeightsError for unreadable files, unknown keys, wrong types, and features that are not this program's.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{path}: is missing; this folder is not a voice") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read ({error})") from None
-    _only(
-        path, "", data, {"name", "description", "license", "model", "sampling", "vocoder", "plays", "prefers_bfloat16"}
-    )
+    _only(path, "", data, _KEYS)
     plays = _table(path, data, "plays")
     _only(path, "plays.", plays, {"programs", "drums"})
-    vocoder = dict(_table(path, data, "vocoder"))
-    vocoder_name = vocoder.pop("name", None)
-    if not isinstance(vocoder_name, str) or not all(type(vocoder[key]) is int for key in vocoder if key != "head"):
-        raise WeightsError(f"{path}: [vocoder] needs a name and whole numbers for its sizes")
     programs = plays.get("programs")
-    if programs is not None and not (isinstance(programs, list) and all(type(item) is int for item in programs)):
+    if programs is not None and not (
+        isinstance(programs, list) and all(type(item) is int and 0 <= item < 128 for item in programs)
+    ):
         raise WeightsError(f"{path}: plays.programs must be a list of program numbers")
+    model = _build(path, "model", _table(path, data, "model"), ModelConfig)
     return VoiceFile(
         name=_text(path, data, "name"),
         description=_text(path, data, "description"),
         license=_text(path, data, "license"),
-        model=_build(path, "model", _table(path, data, "model"), ModelConfig),
-        sampling=_build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults),
-        vocoder=VocoderSpec(vocoder_name, vocoder),
+        model=model,
+        sampling=_sampling(path, data, model),
+        vocoder=_vocoder(path, _table(path, data, "vocoder")),
         programs=None if programs is None else tuple(programs),
-        plays_drums=bool(plays.get("drums", True)),
-        prefers_bfloat16=bool(data.get("prefers_bfloat16", False)),
+        plays_drums=_switch(path, plays, "plays.drums", True),
+        prefers_bfloat16=_switch(path, data, "prefers_bfloat16", False),
+        source=_text(path, data, "source") if "source" in data else "",
+        features=_agreeing(path, data, "features", FEATURES),
+        vocabulary=_agreeing(path, data, "vocabulary", vocabulary_table(model)),
+        hashes=_hashes(path, data),
+        presets=_presets(path, data),
     )
+
+
+def write_voice_file(path: Path, voice: VoiceFile, *, overwrite: bool = False) -> None:
+    """Write a ``voice.toml`` that reads back as an equal :class:`VoiceFile`; it has its name only when it is complete.
+
+    Raises OSError: FileExistsError when it is there and ``overwrite`` is false, others where it cannot be written.
+    """
+    plays = {} if voice.programs is None else {"programs": list(voice.programs)}
+    tables: dict[str, Mapping[str, Any]] = {
+        "model": asdict(voice.model),
+        "sampling": asdict(voice.sampling),
+        "vocoder": {"name": voice.vocoder.name, **voice.vocoder.sizes},
+        "plays": {**plays, "drums": voice.plays_drums},
+        "features": voice.features,
+        "vocabulary": voice.vocabulary,
+        "hashes": voice.hashes,
+        **{f"presets.{_key(name)}": asdict(preset) for name, preset in voice.presets.items()},
+    }
+    head = {"name": voice.name, "description": voice.description, "license": voice.license, "source": voice.source}
+    if not voice.source:
+        del head["source"]
+    parts = [_lines({**head, "prefers_bfloat16": voice.prefers_bfloat16})]
+    parts += [f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table]
+    file = PendingFile(path, overwrite)
+    try:
+        file.open().write("\n".join(parts).encode())
+        file.commit()
+    finally:
+        file.discard()
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    return "".join(f"{_key(key)} = {_toml(value)}\n" for key, value in values.items() if value is not None)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
+
+
+def _toml(value: object) -> str:
+    # JSON's booleans, numbers, texts and lists are TOML's, too, save for one control character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _sampling(path: Path, data: Mapping[str, Any], model: ModelConfig) -> SamplingDefaults:
+    if not model.is_autoregressive:
+        return _build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults)
+    own = AUTOREGRESSIVE_SAMPLING
+    if "sampling" in data and _build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults) != own:
+        raise WeightsError(f"{path}: [sampling] is not that of an autoregressive model; leave the table out")
+    return own
+
+
+def _vocoder(path: Path, table: Mapping[str, Any]) -> VocoderSpec:
+    sizes = dict(table)
+    name = sizes.pop("name", None)
+    if not isinstance(name, str) or not all(type(sizes[key]) is int for key in sizes if key != "head"):
+        raise WeightsError(f"{path}: [vocoder] needs a name and whole numbers for its sizes")
+    return VocoderSpec(name, sizes)
+
+
+def _agreeing(
+    path: Path, data: Mapping[str, Any], key: str, ours: Mapping[str, int | float]
+) -> Mapping[str, int | float]:
+    """A table whose entries are all among ``ours``, with equal values; empty where there is none."""
+    table = _table(path, data, key) if key in data else {}
+    _only(path, f"{key}.", table, set(ours))
+    for name, value in table.items():
+        if isinstance(value, bool) or value != ours[name]:
+            raise WeightsError(f"{path}: {key}.{name} is {value!r}, but specdiff computes with {ours[name]!r}")
+    return dict(table)
+
+
+def _hashes(path: Path, data: Mapping[str, Any]) -> Mapping[str, str]:
+    table = _table(path, data, "hashes") if "hashes" in data else {}
+    for name, value in table.items():
+        if not PATH_PATTERN.fullmatch(name):
+            raise WeightsError(f"{path}: hashes.{name!r} is not the name of a file beside it")
+        if not isinstance(value, str) or not SHA256_PATTERN.fullmatch(value):
+            raise WeightsError(f"{path}: hashes.{name} is {value!r}: expected 64 lower-case hexadecimal digits")
+    return dict(table)
+
+
+def _presets(path: Path, data: Mapping[str, Any]) -> Mapping[str, Preset]:
+    table = _table(path, data, "presets") if "presets" in data else {}
+    presets = {}
+    for name in table:
+        if not name.isprintable() or not name:
+            raise WeightsError(f"{path}: presets: {name!r} is no plain name")
+        values: dict[str, Any] = {"guidance": 1.0, "meaning": "the voice's own", **_table(path, table, name)}
+        presets[name] = _build(path, f"presets.{name}", values, Preset)
+    return presets
 
 
 def _only(path: Path, prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
@@ -101,20 +256,56 @@ def _table(path: Path, data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _text(path: Path, data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
-    if not isinstance(value, str) or not value:
-        raise WeightsError(f"{path}: {key} must be a text")
+    # Newlines are refused because these texts end up in one-line messages.
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise WeightsError(f"{path}: {key} must be a text of one line")
+    return value
+
+
+def _switch(path: Path, data: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = data.get(name.rpartition(".")[2], default)
+    if not isinstance(value, bool):
+        raise WeightsError(f"{path}: {name} is {value!r}: expected true or false")
     return value
 
 
 def _build(path: Path, name: str, table: Mapping[str, Any], kind: type[T]) -> T:
     known = {item.name: item for item in fields(kind)}
     _only(path, f"{name}.", table, set(known))
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    for key, value in values.items():
+        if not _fits(value, known[key].type):
+            raise WeightsError(f"{path}: {name}.{key} is {table[key]!r}: expected {_described(known[key].type)}")
+        if isinstance(value, (int, float)) and (value < 0 or not math.isfinite(value)):
+            raise WeightsError(f"{path}: {name}.{key} is {'negative' if value < 0 else 'not a number to count with'}")
     try:
-        built = kind(**table)
+        built = kind(**values)
+        check_guidance_interval(getattr(built, "guidance_interval", EVERYWHERE))
     except TypeError as error:
         raise WeightsError(f"{path}: [{name}] is incomplete ({error})") from None
-    for key in known:
-        value = getattr(built, key)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-            raise WeightsError(f"{path}: {name}.{key} is negative")
+    except (ValueError, UsageError) as error:
+        raise WeightsError(f"{path}: [{name}]: {error}") from None
     return built
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value of TOML (lists as tuples) is of the type that a field is declared with."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if arguments:  # a union
+        return any(_fits(value, argument) for argument in arguments)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind and kind is not NoneType
+
+
+def _described(kind: Any) -> str:
+    """A type in the words of an error message."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return f"a list of {len(get_args(kind))} numbers"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind, "another value")

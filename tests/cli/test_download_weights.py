@@ -34,6 +34,12 @@ sha256 = "{hashlib.sha256(CONTENT["/r1/w.bin"]).hexdigest()}"
 path = "c.json"
 url = "{{endpoint}}/{{revision}}/c.json"
 about_bytes = 1_000_000
+[models.base.sources.gcs]
+layout = "t5x"
+revision = "checkpoint_1"
+[[models.base.sources.gcs.files]]
+path = "base.zip"
+url = "{{endpoint}}/base.zip"
 [bundled.tiny]
 description = "a test voice"
 license = "Apache-2.0"
@@ -90,8 +96,7 @@ def environment(endpoint_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_text(LOCK_TEXT)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "v.bin").write_bytes(b"voice")
-    for module in (lock, command_module):
-        monkeypatch.setattr(module, "bundled_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(lock, "bundled_folder", lambda name: tmp_path / name)
     monkeypatch.setattr(lock, "lock_path", lambda: path)
     monkeypatch.setenv("HF_ENDPOINT", endpoint_url)
     monkeypatch.setenv("SPECDIFF_CACHE", str(tmp_path / "cache"))
@@ -101,7 +106,8 @@ def environment(endpoint_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def states() -> dict[str, str]:
     entries = json.loads(run("--list", "--json").stdout)
-    return {f"{entry['model']}/{file['path']}": file["state"] for entry in entries for file in entry["files"]}
+    files = [(entry, file) for entry in entries for file in entry["files"] if entry["source"] != "gcs"]
+    return {f"{entry['model']}/{file['path']}": file["state"] for entry, file in files}
 
 
 def test_base_is_the_default_and_progress_goes_to_standard_error(requests: list[str], tmp_path: Path) -> None:
@@ -111,7 +117,7 @@ def test_base_is_the_default_and_progress_goes_to_standard_error(requests: list[
     assert "decoder/w.bin: downloading 256 kB\n" in result.stderr
     assert "decoder/w.bin: ok\n" in result.stderr
     assert f"c.json: ok, recorded sha256 {hashlib.sha256(b'{}').hexdigest()}\n" in result.stderr
-    assert f"base: 2 files verified in {tmp_path / 'cache/models/base/r1'}\n" in result.stderr
+    assert f"base: verified in {tmp_path / 'cache/models/base/r1'}\n" in result.stderr
     assert requests == ["/r1/w.bin", "/r1/c.json"]
     assert run("base").error is None  # nothing left to do, and the unpinned hash is known by now
     assert len(requests) == 2
@@ -132,13 +138,15 @@ def test_unpinned_files_need_the_option() -> None:
 def test_list_is_a_table_on_standard_output(requests: list[str]) -> None:
     result = run("--list")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0] == ["MODEL", "FILE", "SIZE", "SHA256", "STATE"]
+    assert lines[0] == ["MODEL", "SOURCE", "FILE", "SIZE", "SHA256", "STATE"]
     digest = hashlib.sha256(CONTENT["/r1/w.bin"]).hexdigest()
-    assert lines[1] == ["base", "decoder/w.bin", "256", "kB", digest[:12] + "…", "missing"]
-    assert lines[2] == ["base", "c.json", "about", "1", "MB", "not", "pinned", "missing"]
-    assert lines[3][:3] == ["tiny", "v.bin", "?"] and lines[3][-2:] == ["verified", "(bundled)"]
+    assert lines[1][:4] == ["tiny", "package", "v.bin", "?"] and lines[1][-2:] == ["verified", "(bundled)"]
+    assert lines[2] == ["base", "huggingface", "decoder/w.bin", "256", "kB", digest[:12] + "…", "missing"]
+    assert lines[3] == ["base", "huggingface", "c.json", "about", "1", "MB", "not", "pinned", "missing"]
+    assert lines[4] == ["base", "gcs", "base.zip", "?", "not", "pinned", "missing"]
     assert (result.stderr, requests) == ("", [])
     assert "tiny" not in run("base", "--list").stdout
+    assert "decoder" not in run("base", "--list", "--source", "gcs").stdout
     assert "base" not in run("tiny", "--list").stdout
 
 
@@ -162,7 +170,7 @@ def test_verify_hashes_and_fetches_nothing(requests: list[str]) -> None:
     run("--allow-unpinned")
     result = run("--verify")
     assert result.error is None
-    assert "decoder/w.bin: ok\nc.json: ok\nbase: 2 files verified" in result.stderr
+    assert "decoder/w.bin: ok\nc.json: ok\nbase: verified in" in result.stderr
     folder = cache.model_folder(lock.load_lock().model("base"))
     (folder / "decoder/w.bin").write_bytes(b"?" * 256_000)
     result = run("--verify")
@@ -196,6 +204,20 @@ def test_options_that_contradict_each_other(arguments: list[str]) -> None:
     assert result.exit_code == ExitCode.USAGE
 
 
+def test_sources(requests: list[str]) -> None:
+    assert 'is not to be had from "ftp", only from huggingface or gcs' in str(run("base", "--source", "ftp").error)
+    assert "there is nothing to download" in str(run("tiny", "--source", "gcs").error)
+    assert "base.zip" in str(run("base", "--source", "gcs").error)  # unpinned: needs the option
+    assert "not downloaded" in str(run("base", "--source", "gcs", "--verify").error)
+    assert requests == []
+
+
+def test_a_conversion_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with command_module._listener(quiet=False) as progress:
+        progress.start("base.zip", Action.CONVERTING, 0, None)
+    assert capsys.readouterr().err == "base.zip: converting to a voice\n"
+
+
 def test_timeout_below_a_second_is_a_usage_error() -> None:
     assert run("--timeout", "0").exit_code == ExitCode.USAGE
 
@@ -211,7 +233,7 @@ def test_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command_module.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(command_module, "can_draw", lambda: True)
     with command_module._listener(quiet=False) as progress:
         assert isinstance(progress, command_module._BarProgress)
         progress.start("w[0].bin", Action.DOWNLOADING, 0, 1000)

@@ -336,6 +336,19 @@ def test_an_interrupted_command_saves_and_says_how_to_go_on(
     [
         (SETTINGS.replace("n_steps", "steps"), [], "run.toml: [train] steps: is an unknown key; did you mean n_steps?"),
         (SETTINGS.replace("= 16", "= 15"), [], "[model] d_model = 15: must be even"),
+        (SETTINGS.replace("[train]", 'kind = "autoregressive"\n[train]'), [], "has no context encoder"),
+        (
+            SETTINGS.replace("note_layout = true", 'dialect = "lightning"'),
+            [],
+            "dialect = 'lightning': cannot be trained here",
+        ),
+        (
+            SETTINGS.replace("n_context_layers = 1", "n_context_layers = 0").replace(
+                "note_layout = true", 'kind = "autoregressive"'
+            ),
+            [],
+            "[model] kind = 'autoregressive': cannot be trained here",
+        ),
         (SETTINGS + "n_vocabulary_rows = 3", [], "[train] n_vocabulary_rows: is an unknown key"),
         (SETTINGS.replace("[train]", "n_vocabulary_rows = 3\n[train]"), [], "must be at least 1391, the tokens with 1"),
         (SETTINGS.replace("n_heads = 1\n", ""), [], "[model] n_heads: is missing"),

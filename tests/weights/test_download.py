@@ -10,17 +10,27 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import Request
 
 import pytest
+from loopback_server import (
+    Answer,
+    Handler,
+    Recorder,
+    Site,
+    chunked,
+    etag_of,
+    ignoring_range,
+    page,
+    proper,
+    serving,
+    status,
+)
 
 from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.weights import cache, transfer
@@ -35,142 +45,12 @@ CUT = 200_000  # where misbehaving answers stop
 FAST = TransferOptions(timeout_s=0.3, max_failures=3, backoff_s=0.001)
 ONE_TRY = TransferOptions(timeout_s=0.3, max_attempts=1)
 
-Answer = Callable[["Handler", bytes], None]
-
-
-@dataclass
-class Seen:
-    """One request as the server saw it."""
-
-    path: str
-    range: str | None
-    if_range: str | None
-    sent_bytes: int = 0
-
-
-@dataclass
-class Site:
-    """What the server offers and how it answers; the last answer of a path's plan repeats."""
-
-    content: dict[str, bytes]
-    plan: dict[str, list[Answer]] = field(default_factory=dict)
-    seen: list[Seen] = field(default_factory=list)
-    url: str = ""
-
-    def ranges(self) -> list[str | None]:
-        return [request.range for request in self.seen]
-
-    def sent(self) -> list[int]:
-        return [request.sent_bytes for request in self.seen]
-
-
-class Handler(BaseHTTPRequestHandler):
-    site: Site
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:  # the name that http.server asks for
-        self.seen = Seen(self.path, self.headers["Range"], self.headers["If-Range"])
-        self.site.seen.append(self.seen)
-        plan = self.site.plan.get(self.path, [])
-        answer = (plan.pop(0) if len(plan) > 1 else plan[0]) if plan else proper()
-        answer(self, self.site.content.get(self.path, b""))
-
-    def head(self, status: int, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-
-    def body(self, content: bytes) -> None:
-        try:
-            self.wfile.write(content)
-            self.wfile.flush()
-        except OSError:
-            return
-        self.seen.sent_bytes += len(content)
-
-
-def etag_of(content: bytes) -> str:
-    return f'"{hashlib.md5(content).hexdigest()}"'
-
-
-def proper(stop_after: int | None = None, etag: bool = True, stall_s: float = 0.0) -> Answer:
-    """Range, If-Range, 206, 416 as they should be; optionally the body ends early, or after a silence."""
-
-    def answer(handler: Handler, content: bytes) -> None:
-        headers = {"ETag": etag_of(content)} if etag else {}
-        start = 0
-        match = re.fullmatch(r"bytes=(\d+)-", handler.seen.range or "")
-        if match and handler.seen.if_range in (None, etag_of(content)):
-            start = int(match[1])
-            if start >= len(content):
-                handler.head(416, Content_Range=f"bytes */{len(content)}", Content_Length=0)
-                return
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        handler.head(206 if start else 200, Content_Length=len(content) - start, **headers)
-        end = len(content) if stop_after is None else min(len(content), start + stop_after)
-        handler.body(content[start:end])
-        if stall_s:
-            time.sleep(stall_s)
-
-    return answer
-
-
-def ignoring_range(stop_after: int | None = None, content: bytes | None = None) -> Answer:
-    def answer(handler: Handler, offered: bytes) -> None:
-        body = offered if content is None else content
-        handler.head(200, Content_Length=len(body))
-        handler.body(body[:stop_after])
-
-    return answer
-
-
-def status(code: int, **headers: object) -> Answer:
-    def answer(handler: Handler, _: bytes) -> None:
-        handler.head(code, Content_Length=0, **headers)
-
-    return answer
-
-
-def page(content_type: str = "text/html; charset=utf-8") -> Answer:
-    def answer(handler: Handler, _: bytes) -> None:
-        text = b"\n<!DOCTYPE html><title>Log in to the hotel network</title>"
-        handler.head(200, Content_Type=content_type, Content_Length=len(text))
-        handler.body(text)
-
-    return answer
-
-
-def chunked(stop_after: int | None = None) -> Answer:
-    def answer(handler: Handler, content: bytes) -> None:
-        handler.protocol_version = "HTTP/1.1"
-        handler.close_connection = True
-        handler.head(200, Transfer_Encoding="chunked", Connection="close")
-        for start in range(0, len(content), 100_000):
-            piece = content[start : start + 100_000]
-            handler.body(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-            if stop_after is not None and start >= stop_after:
-                return
-        handler.body(b"0\r\n\r\n")
-
-    return answer
-
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     site = Site({"/r1/w.bin": WEIGHTS, "/r1/c.json": CONFIG})
-    handler = type("SiteHandler", (Handler,), {"site": site})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    site.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(site):
+        yield site
 
 
 @pytest.fixture(autouse=True)
@@ -218,22 +98,6 @@ def target(lock: Lock) -> Path:
 @pytest.fixture
 def part(target: Path) -> Path:
     return target.with_name("w.bin.part")
-
-
-class Recorder(SilentProgress):
-    def __init__(self) -> None:
-        self.starts: list[tuple[Action, int, int | None]] = []
-        self.outcomes: list[str] = []
-        self.notes: list[str] = []
-
-    def start(self, label: str, action: Action, done_bytes: int, total_bytes: int | None) -> None:
-        self.starts.append((action, done_bytes, total_bytes))
-
-    def finish(self, label: str, outcome: str) -> None:
-        self.outcomes.append(f"{label}: {outcome}")
-
-    def note(self, line: str) -> None:
-        self.notes.append(line)
 
 
 def failure(lock: Lock, options: TransferOptions = FAST, name: str = "pinned", **arguments: bool) -> str:
@@ -741,6 +605,45 @@ def test_full_disk_found_while_writing(site: Site, lock: Lock, part: Path) -> No
     site.plan.clear()
     assert f"cannot write to the cache ({os.strerror(errno.ENOSPC)})" in failure(lock)
     assert len(site.seen) == 2  # no use in trying again
+
+
+@pytest.mark.parametrize("stage", ["folder", "lock", "note", "flush", "rename", "record"])
+def test_no_space_left_at_any_other_stage(
+    site: Site, lock: Lock, target: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Writing itself is in the test above."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def only_if(condition: Callable[..., bool], real: Callable[..., object]) -> Callable[..., object]:
+        def act(*args: object, **more: object) -> object:
+            if condition(*args):
+                raise full
+            return real(*args, **more)
+
+        return act
+
+    with monkeypatch.context() as disk:
+        if stage == "folder":
+            disk.setattr(Path, "mkdir", only_if(lambda path, *_: path.name == "sub", Path.mkdir))
+        elif stage == "lock":
+            disk.setattr(Path, "open", only_if(lambda path, *_: path.name == ".lock", Path.open))
+        elif stage == "note":
+            disk.setattr(
+                Path, "write_text", only_if(lambda path, *_: path.name.endswith(".part.json"), Path.write_text)
+            )
+        elif stage == "flush":
+            disk.setattr(os, "fsync", only_if(lambda _: True, os.fsync))
+        elif stage == "rename":
+            disk.setattr(os, "replace", only_if(lambda _, to: to == target, os.replace))
+        else:
+            disk.setattr(os, "replace", only_if(lambda _, to: to != target, os.replace))
+        line = failure(lock)
+    assert f"cannot write to the cache ({os.strerror(errno.ENOSPC)}): free some space, or set SPECDIFF_CACHE" in line
+    n_requests = len(site.seen)
+    download_model("pinned", lock=lock, options=FAST)
+    assert_complete(target)
+    if stage in ("flush", "rename", "record"):
+        assert len(site.seen) == n_requests  # what had arrived is not fetched again
 
 
 def test_disk_plainly_too_small(site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,12 @@
+import hashlib
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, voice_tensors, write_architecture_folder
 from random_voices import (
     OURS,
     REFERENCE_LIKE,
@@ -14,9 +18,14 @@ from random_voices import (
 from safetensors.torch import load_file, save_file
 
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.model.autoregressive import AutoregressiveNetwork
+from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
+from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.weights import load
 from specdiff_cli.weights.convert import diffusers_parts
-from specdiff_cli.weights.load import load_voice, load_voice_folder, read_tensors
+from specdiff_cli.weights.load import fill, load_voice, load_voice_folder, read_tensors
+from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING
 
 DECODER = Path("decoder") / "diffusion_pytorch_model.bin"
 
@@ -133,7 +142,7 @@ def test_a_pickle_that_is_no_table_of_tensors(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"neither a known voice \(base, tiny\) nor a folder"):
+    with pytest.raises(WeightsError, match=r"neither a known voice \(base, small, tiny\) nor a folder"):
         load_voice("tinny")
     with pytest.raises(WeightsError, match="not a folder of weights"):
         load_voice(str(tmp_path))
@@ -179,3 +188,152 @@ def test_a_tensor_of_another_voice_does_not_fit(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(WeightsError, match=r"1 unexpected: decoder\.blocks\.9\.mlp\.wo\.weight"):
         load_voice(str(folder))
+
+
+# --- precision and memory --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["voice", ".bin", ".safetensors", "legacy"])
+def test_loading_in_a_precision_equals_converting_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    folder = tmp_path / "voice"
+    if layout == "voice":
+        write_voice_folder(folder)
+    else:
+        write_diffusers_folder(folder, suffix=".safetensors" if layout == ".safetensors" else ".bin")
+    if layout == "legacy":  # files of PyTorch before 1.6 cannot be mapped
+        for path in folder.glob("*/*.bin"):
+            torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+    expected = load_voice(str(folder)).network.to(torch.bfloat16).state_dict()
+    monkeypatch.setattr(load, "PIECE_BYTES", 10_000)  # many pieces of a few tensors each
+    seen: list[bool] = []
+
+    def choose(prefers_bfloat16: bool) -> torch.dtype:
+        seen.append(prefers_bfloat16)
+        return torch.bfloat16
+
+    loaded = load_voice(str(folder), choose).network.state_dict()
+    assert seen == [False]
+    assert list(loaded) == list(expected)
+    for key, tensor in loaded.items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, expected[key]), key
+        assert tensor.is_contiguous()
+
+
+def test_templates_stay_in_float32_as_they_are_computed() -> None:
+    expected = load_voice("tiny").network
+    loaded = load_voice("tiny", torch.bfloat16).network
+    for key, tensor in loaded.state_dict().items():
+        assert tensor.dtype == (torch.float32 if key.startswith("note_templates.") else torch.bfloat16), key
+        assert torch.equal(tensor, expected.state_dict()[key].to(tensor.dtype))
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_the_network_is_that_of_its_architecture(tmp_path: Path, name: str) -> None:
+    voice = load_voice_folder(write_architecture_folder(tmp_path / name, name))
+    config = ARCHITECTURES[name]
+    assert voice.network.config == config
+    assert isinstance(voice.network, AutoregressiveNetwork) == config.is_autoregressive
+    assert (voice.sampling == AUTOREGRESSIVE_SAMPLING) == config.is_autoregressive
+    assert {key: value.tolist() for key, value in voice.network.state_dict().items()} == {
+        key: value.tolist() for key, value in voice_tensors(config).items()
+    }
+
+
+@pytest.mark.parametrize("name", ["small", "small-autoregressive"])
+def test_a_network_compiled_from_either_holds_the_same(tmp_path: Path, name: str) -> None:
+    folder = write_architecture_folder(tmp_path / name, name)
+    cpu, tokens = torch.device("cpu"), [torch.tensor([1010, 1200, 1])]
+    found = []
+    for voice in (load_voice_folder(folder), load_voice_folder(folder, torch.bfloat16)):
+        if isinstance(voice.network, AutoregressiveNetwork):
+            compiled = CompiledAutoregressive(voice.network, cpu, torch.bfloat16)
+            window = compiled.begin(tokens)
+            compiled.advance(window, 4)
+            found.append(window.frames[:, :4])
+        else:
+            memory = CompiledNetwork(voice.network, cpu, torch.bfloat16).remember(tokens, [None], [torch.zeros(0, 5)])
+            found.append(torch.stack([*memory.keys, *memory.values]))
+    assert torch.equal(found[0], found[1])
+
+
+def test_nothing_of_the_file_stays_mapped(tmp_path: Path) -> None:
+    folder = write_diffusers_folder(tmp_path / "voice", suffix=".safetensors")
+    voice = load_voice(str(folder))
+    before = {key: tensor.clone() for key, tensor in voice.network.state_dict().items()}
+    for path in folder.glob("*/*.safetensors"):
+        path.write_bytes(bytes(path.stat().st_size))  # in place, as no careful program would
+    assert all(torch.equal(tensor, before[key]) for key, tensor in voice.network.state_dict().items())
+
+
+MEASURE = """
+import resource, sys
+import torch
+from specdiff_cli.weights.load import load_voice
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_voice(sys.argv[1], torch.bfloat16)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_loading_takes_the_memory_of_the_network_and_little_more(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("resource")
+    config = ModelConfig(1024, 8, 128, 4096, 4, 4, 4)
+    folder = write_diffusers_folder(tmp_path / "voice", config, suffix)
+    stored_bytes = sum(path.stat().st_size for path in folder.glob(f"*/*{suffix}"))
+    assert stored_bytes > 1_100_000_000
+    result = subprocess.run([sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True)
+    taken_bytes = int(result.stdout) * 1024
+    assert taken_bytes < stored_bytes / 2 + load.PIECE_BYTES + 100_000_000  # bfloat16, one piece, odds and ends
+
+
+# --- trust -----------------------------------------------------------------------------------------------------------
+
+
+def test_hashes_of_a_voice_file_are_enforced(tmp_path: Path) -> None:
+    folder = write_voice_folder(tmp_path / "voice")
+    path = folder / "model.safetensors"
+    right = path.read_bytes()
+    with (folder / "voice.toml").open("a") as file:
+        file.write(f'[hashes]\n"model.safetensors" = "{hashlib.sha256(right).hexdigest()}"\n')
+    load_voice(str(folder))
+    flipped = bytearray(right)
+    flipped[-1] ^= 1  # a weight: nothing but its hash tells
+    path.write_bytes(flipped)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: wrong content: sha256 is .*by voice\.toml"):
+        load_voice(str(folder))
+    path.unlink()
+    with pytest.raises(WeightsError, match=r"model\.safetensors: missing"):
+        load_voice(str(folder))
+
+
+def test_a_model_of_a_million_layers_is_refused_at_once(tmp_path: Path) -> None:
+    folder = write_voice_folder(tmp_path / "voice")
+    path = folder / "voice.toml"
+    path.write_text(path.read_text().replace("n_note_layers = 1", "n_note_layers = 1000000"))
+    with pytest.raises(WeightsError, match="1000000 layers: is not loaded"):
+        load_voice(str(folder))
+
+
+@pytest.mark.parametrize("size", ["d_model = 1099511627776", "d_model = 9223372036854775807"])
+def test_a_model_of_impossible_width_takes_no_memory(tmp_path: Path, size: str) -> None:
+    folder = write_voice_folder(tmp_path / "voice")
+    path = folder / "voice.toml"
+    path.write_text(path.read_text().replace("d_model = 32", size))
+    with pytest.raises(WeightsError, match=r"no network has these sizes|do not fit this model") as caught:
+        load_voice(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_fill_copies_what_fits_and_names_what_does_not() -> None:
+    layer = torch.nn.Linear(2, 3, bias=False)
+    theirs = torch.arange(6, dtype=torch.float64).reshape(3, 2)
+    fill(layer, {"kernel": theirs}, Path("somewhere"), {"kernel": "weight"})
+    assert layer.weight.dtype == torch.float32
+    assert torch.equal(layer.weight, theirs.float())
+    with pytest.raises(WeightsError, match=r"somewhere: .*1 missing: kernel; 1 unexpected: other"):
+        fill(layer, {"other": theirs}, Path("somewhere"), {"kernel": "weight"})

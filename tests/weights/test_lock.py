@@ -60,6 +60,25 @@ def test_shipped_lock_pins_the_published_files() -> None:
         assert file.revision == REVISION
 
 
+ZIPS = "https://storage.googleapis.com/music-synthesis-with-spectrogram-diffusion/checkpoints"
+
+
+def test_shipped_lock_knows_where_the_original_checkpoints_are() -> None:
+    known = load_lock()
+    for name, place in (("small", known.model("small", "gcs")), ("base", known.model("base", "gcs"))):
+        assert (place.name, place.source, place.layout, place.license) == (name, "gcs", "t5x", "Apache-2.0")
+        assert place.checkpoint is not None
+        assert place.checkpoint.resolved_url(endpoint()) == f"{ZIPS}/{name}_with_context.zip"
+        assert (place.checkpoint.sha256, place.checkpoint.size_bytes) == (None, None)  # nobody has published them
+        pinned = [file for file in place.files if file.sha256]
+        assert [(file.path, file.sha256) for file in pinned] == [("melgan/model.onnx", PUBLISHED["melgan/model.onnx"])]
+        prefix = f"https://huggingface.co/google/music-spectrogram-diffusion/resolve/{REVISION}/"
+        assert pinned[0].resolved_url(endpoint()) == prefix + "melgan/model.onnx"
+    assert known.model("base").architecture == "base"
+    assert known.model("small") is known.model("small", "gcs")
+    assert [place.source for place in known.model("base").places] == ["huggingface", "gcs"]
+
+
 def test_every_bundled_voice_of_the_shipped_lock_is_intact() -> None:
     for voice in load_lock().bundled.values():
         if voice.files:
@@ -70,6 +89,68 @@ def test_minimal_lock_is_accepted() -> None:
     file = parse_lock(lock_text()).model("m").files[0]
     assert (file.path, file.sha256, file.size_bytes) == ("a.bin", None, None)
     assert file.resolved_url("https://host") == "https://host/r1/a.bin"
+
+
+PLACES = """
+lock_version = 1
+[models.m]
+description = "d"
+license = "l"
+architecture = "small"
+revision = "r1"
+[[models.m.files]]
+path = "a.bin"
+url = "{endpoint}/a.bin"
+[models.m.sources.gcs]
+layout = "t5x"
+revision = "r2"
+[[models.m.sources.gcs.files]]
+path = "a.zip"
+url = "https://host/{revision}/a.zip"
+"""
+
+
+def test_a_model_at_two_places() -> None:
+    model = parse_lock(PLACES).model("m")
+    first, other = model.places
+    assert (first.source, first.layout, first.revision, first.checkpoint) == ("huggingface", "diffusers", "r1", None)
+    assert (other.source, other.layout, other.revision, other.architecture) == ("gcs", "t5x", "r2", "small")
+    assert (other.description, other.license) == ("d", "l")
+    assert other.checkpoint is other.files[0]
+    assert other.files[0].resolved_url("https://x") == "https://host/r2/a.zip"
+    assert (first.is_first_choice, other.is_first_choice) == (True, False)
+    assert parse_lock(PLACES).model("m", "gcs") == other
+    with pytest.raises(WeightsError, match='m: is not to be had from "ftp", only from huggingface or gcs'):
+        parse_lock(PLACES).model("m", "ftp")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            'layout = "t5x"',
+            'layout = "tar"',
+            r"models\.m\.sources\.gcs: layout is 'tar': expected one of diffusers, t5x",
+        ),
+        ('layout = "t5x"', 'colour = "x"', r'models\.m\.sources\.gcs: unknown key "colour"'),
+        ('layout = "t5x"', 'license = "x"', r'models\.m\.sources\.gcs: unknown key "license"'),
+        ('architecture = "small"', 'architecture = "tiny"', r"models\.m: architecture is 'tiny'"),
+        ('architecture = "small"', 'source = "gcs"', r'models\.m: "gcs" is its source and one of its other sources'),
+        ('revision = "r2"', 'revision = "R1"', "two of its sources have the same revision"),
+        ('path = "a.zip"', 'path = "a.bin"', r"layout t5x needs one file that ends in \.zip"),
+        ("sources.gcs]", 'sources."../gcs"]', "no plain name"),
+        ('path = "a.zip"', 'path = "../a.zip"', r"sources\.gcs\.files\[0\]: path"),
+        ('url = "https://host/{revision}/a.zip"', 'url = "gs://host/a.zip"', "must start with"),
+    ],
+)
+def test_bad_places_are_refused_in_one_line_that_says_where(old: str, new: str, words: str) -> None:
+    text = PLACES.replace(old, new)
+    if "../gcs" in new:
+        text = text.replace("sources.gcs.files", 'sources."../gcs".files')
+    assert text != PLACES
+    with pytest.raises(WeightsError, match=words) as caught:
+        parse_lock(text)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
