@@ -1,11 +1,16 @@
 """``python -m specdiff_cli`` and the ``specdiff`` script."""
 
+import sys
+
 
 def main() -> None:
     """Run the command line; leaves through SystemExit with a documented exit code."""
-    from specdiff_cli.cli.app import run
+    try:
+        from specdiff_cli.cli.app import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while the program itself was still being loaded
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -26,17 +26,20 @@ FLOORS = {
     "model": 2,
     "weights": 3,
     "lockstep": 3,
+    "autoregression": 4,
+    "denoising": 4,
     "devices": 4,
     "vocoders": 4,
-    "synthesizer": 4,
-    "benchmark": 5,
-    "train": 5,
-    "cli": 6,
+    "plots": 4,
+    "synthesizer": 5,
+    "benchmark": 6,
+    "train": 6,
+    "cli": 7,
 }
 #: The package itself names things of every room, but only when they are asked for; its script is the way into cli.
 DOORS = {"__init__", "__main__"}
 
-HEAVY = {"torch", "onnxruntime", "soundfile", "safetensors", "scipy"}
+HEAVY = {"torch", "onnxruntime", "soundfile", "safetensors", "scipy", "matplotlib"}
 #: What starting the program must not load either: it would show in every `--help`.
 SLOW = HEAVY | {"numpy", "mido"}
 RUNS_A_COMMAND = """
@@ -178,6 +181,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["render", "--help"], SLOW),
         (["inspect-midi", "--help"], SLOW),
         (["download-weights", "--list"], SLOW),
+        (["models"], SLOW),
         (["inspect-midi", "SONG"], HEAVY),
         (["inspect-midi", "--json", "--tokens", "SONG"], HEAVY),
         (["inspect-midi", "missing.mid"], HEAVY),

@@ -5,7 +5,9 @@ rendering and not into seconds of imports.
 """
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
 from typer.testing import CliRunner
 
+from specdiff_cli.audio.record import inspect_audio
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.resume import sidecar_path
 
@@ -26,6 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and 
 FORKS = """
 import json, os, signal, sys, time
 from specdiff_cli.__main__ import main
+from specdiff_cli.audio.pending import sweep
 sys.argv = ["specdiff", "render", "--threads", "1", "a.mid", "-o", "warm-up.wav"]
 try:
     main()
@@ -36,6 +40,7 @@ for line in sys.stdin:
     start_s = time.monotonic()
     child = os.fork()
     if child == 0:
+        sweep.cache_clear()  # a process of its own has swept no folder yet
         sys.argv = ["specdiff", *arguments]
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(2, 1)
@@ -116,8 +121,9 @@ def test_a_killed_render_leaves_no_file_or_a_complete_one(forks: Forks, n_times:
         assert target.read_bytes() == whole
     assert n_killed > n_times // 2
     assert n_complete < n_times
-    # Killed runs cannot clean up, but what they leave has no name of a result.
+    # Killed runs cannot clean up, but what they leave has no name of a result, and the next run removes it.
     assert sorted(path.name for path in Path().glob("*.wav")) == ["a.wav", "warm-up.wav", "whole.wav"]
+    assert not list(Path().glob(".specdiff-*"))
 
 
 @pytest.mark.slow
@@ -131,6 +137,28 @@ def test_an_old_file_survives_a_killed_overwrite(forks: Forks) -> None:
         target.write_bytes(old)
         forks.run("a.mid", "-o", "a.wav", "-f", kill_after_s=moment_s)
         assert target.read_bytes() in (old, new)
+
+
+@pytest.mark.slow
+def test_songs_side_by_side_are_absent_or_complete(forks: Forks) -> None:
+    songs = ["a.mid", "b.mid", "c.mid"]
+    for song in songs[1:]:
+        shutil.copy("a.mid", song)
+    batch = [*songs, "-o", "out/", "--batch", "2"]
+    status, duration_s = forks.run(*batch)
+    assert status == 0
+    n_complete = 0
+    for moment_s in kill_moments(100, duration_s):
+        shutil.rmtree("out")
+        forks.run(*batch, kill_after_s=moment_s)
+        targets = list(Path("out").glob("*.wav"))
+        n_complete += len(targets)
+        assert all(inspect_audio(target).problem is None for target in targets)
+        before = {target: target.read_bytes() for target in targets}
+        assert forks.run(*batch, "--skip-existing")[0] == 0
+        assert sorted(os.listdir("out")) == ["a.wav", "b.wav", "c.wav"]
+        assert all(target.read_bytes() == content for target, content in before.items())
+    assert 0 < n_complete < 300
 
 
 @pytest.mark.slow

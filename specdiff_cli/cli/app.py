@@ -8,11 +8,13 @@ import typer
 
 from specdiff_cli.cli.benchmark import benchmark
 from specdiff_cli.cli.console import fail
+from specdiff_cli.cli.convert import convert
 from specdiff_cli.cli.download_weights import download_weights
 from specdiff_cli.cli.evaluate import evaluate
 from specdiff_cli.cli.guard import guarded, report
 from specdiff_cli.cli.inspect_midi import inspect_midi
 from specdiff_cli.cli.inspect_wav import inspect_wav
+from specdiff_cli.cli.models import models_app
 from specdiff_cli.cli.render import render
 from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.version import show_version
@@ -63,9 +65,11 @@ app.command("render")(guarded(render))
 app.command("inspect-midi")(guarded(inspect_midi))
 app.command("inspect-wav")(guarded(inspect_wav))
 app.command("download-weights")(guarded(download_weights))
+app.command("convert")(guarded(convert))
 app.command("vocode")(guarded(vocode))
 app.command("evaluate")(guarded(evaluate))
 app.command("benchmark")(guarded(benchmark))
+app.add_typer(models_app)
 app.add_typer(train_app)
 
 

@@ -1,6 +1,7 @@
 """What the user sees on standard error: lines, spinner, progress. rich is loaded only when something is drawn."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ def stderr_console() -> "Console":
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
+def can_draw() -> bool:
+    """Can a moving line be drawn on standard error? Elsewhere (files, pipes, ``TERM=dumb``) plain lines say enough."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
 def print_tables(*parts: "RenderableType") -> None:
     """Print to standard output what rich can draw; characters that it cannot show are replaced."""
     import typer
@@ -39,7 +45,7 @@ def print_tables(*parts: "RenderableType") -> None:
 
 def say(line: str) -> None:
     """Print one plain line to standard error. That nobody reads it any more is no reason to stop working."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a signal's handler that came into another print
         print(one_line(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -89,7 +95,7 @@ class BarDisplay:
         from rich.progress import Progress
 
         console = stderr_console()
-        self._progress: Progress = Progress(*_columns(console.width), console=console, transient=True)
+        self._progress: Progress = Progress(*_columns(console.width, n_windows), console=console, transient=True)
         self._task: TaskID = self._progress.add_task(
             one_line(label),
             total=(n_windows - first_window) * n_steps,
@@ -124,20 +130,29 @@ class BarDisplay:
         )
 
 
-def _columns(width: int) -> "list[ProgressColumn]":
-    """The parts of the bar for which there is room."""
+def _columns(width: int, n_windows: int) -> "list[ProgressColumn]":
+    """The parts of the bar for which there is room; the count of windows is the last to go."""
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Column
 
-    name = Column(no_wrap=True, overflow="ellipsis", max_width=max(8, width // 4))
-    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=name)]
+    has_words = width >= 40
+    counted = TextColumn(f"{'window ' if has_words else ''}{{task.fields[window]}}/{{task.fields[n_windows]}}")
+    left = [TextColumn("left")] if has_words else []
+    n_counted = 2 * len(str(n_windows)) + 1 + (len("window ") if has_words else 0)
+    n_left = len(" 0:00:00") + (len(" left") if has_words else 0)
+    has_left = n_counted + n_left <= width
+    n_name = min(max(8, width // 4), width - n_counted - (n_left if has_left else 0) - 1)
+    columns: list[ProgressColumn] = []
+    if n_name >= 4:
+        name = Column(no_wrap=True, overflow="ellipsis", max_width=n_name)
+        columns.append(TextColumn("{task.description}", markup=False, table_column=name))
     if width >= 60:
         columns.append(BarColumn(bar_width=None))
-    columns.append(TextColumn("window {task.fields[window]}/{task.fields[n_windows]}"))
+    columns.append(counted)
     if width >= 100:
         columns += [TextColumn("step {task.fields[step]}/{task.fields[n_steps]}"), TimeElapsedColumn()]
-    if width >= 36:
-        columns += [TextColumn("left"), TimeRemainingColumn(compact=width < 60)]
+    if has_left:
+        columns += [*left, TimeRemainingColumn(compact=width < 60)]
     if width >= 80:
         columns.append(TextColumn("{task.fields[speed]}"))
     return columns
@@ -145,13 +160,13 @@ def _columns(width: int) -> "list[ProgressColumn]":
 
 @contextmanager
 def render_display(
-    label: str, n_windows: int, n_steps: int, quiet: bool, first_window: int = 0
+    label: str, n_windows: int, n_steps: int, quiet: bool, first_window: int = 0, step_name: str = "step"
 ) -> Iterator[RenderDisplay]:
     """A bar on a terminal; elsewhere one plain starting line (the summary is the finishing one)."""
     if quiet:
         yield SilentDisplay()
-    elif not sys.stderr.isatty():
-        say(f"{label}: rendering {count(n_windows - first_window, 'window')} of {count(n_steps, 'step')}")
+    elif not can_draw():
+        say(f"{label}: rendering {count(n_windows - first_window, 'window')} of {count(n_steps, step_name)}")
         yield SilentDisplay()
     else:
         with BarDisplay(label, n_windows, n_steps, first_window) as bar:
@@ -161,7 +176,7 @@ def render_display(
 @contextmanager
 def working(message: str, quiet: bool) -> Iterator[None]:
     """A spinner on a terminal while something slow loads; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not can_draw():
         yield
     else:
         from rich.text import Text

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import typer
 
-from specdiff_cli.cli.batch import Outcome, Reporting, exit_code, outcome_table
 from specdiff_cli.cli.console import clock, count, fail, one_line, print_tables
 from specdiff_cli.cli.estimate import Estimate, estimate
 from specdiff_cli.cli.guard import explain
+from specdiff_cli.cli.outcomes import Outcome, Reporting, exit_code, outcome_table
 from specdiff_cli.cli.plan import Job
+from specdiff_cli.cli.prepare import RenderOptions, prepare
 from specdiff_cli.cli.provenance import VoiceIdentity
-from specdiff_cli.cli.render_job import RenderOptions, prepare
 
 
 def dry_run(jobs: Sequence[Job], voice: VoiceIdentity, options: RenderOptions, reporting: Reporting) -> None:
@@ -40,7 +40,8 @@ def _look(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Outcome:
         return Outcome(job, "failed", error=explain(error))
     if prepared is None:
         return Outcome(job, "skipped", reason="complete, of the same input, voice and options")
-    return Outcome(job, "planned", duration_s=prepared.duration_s, n_windows=prepared.n_windows, reason=prepared.why)
+    n_windows = prepared.n_windows * prepared.n_parts
+    return Outcome(job, "planned", duration_s=prepared.duration_s, n_windows=n_windows, reason=prepared.why)
 
 
 def _print_plan(outcomes: Sequence[Outcome], speed: Estimate) -> None:

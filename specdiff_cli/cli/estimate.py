@@ -25,11 +25,16 @@ GUESSED_S_PER_BYTE = WINDOW_S / 39 / 2 / 37e6
 _SPEED_OPTIONS = ("steps", "sampler", "vocoder", "device", "dtype")
 
 
-def count_windows(duration_s: float) -> int:
+def count_windows(duration_s: float, overlap_frames: int = 0) -> int:
     """Windows of a render of ``duration_s`` seconds, as the synthesizer counts them."""
     n_samples = max(1, round(duration_s * SAMPLE_RATE_HZ))
     n_frames = -(-n_samples // HOP_SAMPLES)
-    return -(-n_frames // WINDOW_FRAMES)
+    return max(1, -(-(n_frames - overlap_frames) // (WINDOW_FRAMES - overlap_frames)))
+
+
+def hop_s(overlap_frames: int) -> float:
+    """Seconds from the start of a window to that of the next."""
+    return (WINDOW_FRAMES - overlap_frames) * HOP_SAMPLES / SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import count, say, working
 from specdiff_cli.cli.inputs import expand
 from specdiff_cli.cli.options import check_threads
@@ -42,7 +43,13 @@ class VoiceOptions:
 
 def evaluate(
     voice: Annotated[
-        str, typer.Argument(metavar="VOICE", help="A voice's name or a folder of weights.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="VOICE",
+            help="A voice's name or a folder of weights.",
+            show_default=False,
+            autocompletion=complete.models,
+        ),
     ],
     midi: Annotated[
         list[Path],
@@ -65,23 +72,41 @@ def evaluate(
     ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option("--compare", metavar="VOICE", help="Another voice, on the same pieces; may be repeated."),
+        typer.Option(
+            "--compare",
+            metavar="VOICE",
+            help="Another voice, on the same pieces; may be repeated.",
+            autocompletion=complete.models,
+        ),
     ] = None,
     steps: Annotated[
         str | None,
         typer.Option(metavar="N[,N...]", help="Denoising steps, one render each.", show_default="the voice's"),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++2m.", show_default="the voice's")] = None,
-    schedule: Annotated[str | None, typer.Option(help="magenta or discrete.", show_default="the voice's")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="ddpm, ddim or dpm++2m.", show_default="the voice's", autocompletion=complete.samplers),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="magenta or discrete.", show_default="the voice's", autocompletion=complete.schedules),
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option(metavar="WEIGHT", help="Classifier-free guidance.", show_default="the voice's")
     ] = None,
     vocoder: Annotated[
-        str | None, typer.Option(help="melgan, soundstream or griffin-lim.", show_default="the voice's")
+        str | None,
+        typer.Option(
+            help="melgan, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=complete.dtypes)
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
     ] = None,
@@ -114,7 +139,7 @@ def evaluate(
 
     \b
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 5 output,
-    6 device or memory, 130 interrupted.
+    6 device or memory, 130 interrupted, 143 terminated.
     """
     _check_numbers(guidance, threads, seed, max_seconds, gain)
     options = VoiceOptions(_parse_steps(steps), sampler, schedule, guidance, seed, device, dtype, vocoder)
@@ -244,12 +269,18 @@ def _samplings(voice: "Voice", options: VoiceOptions) -> "list[Sampling]":
         if value is not None and value not in known:
             raise UsageError(f"--{option} {value}: is not one of {', '.join(known)}")
     defaults = voice.sampling
+    if voice.network.config.is_autoregressive:
+        for option in ("steps", "sampler", "schedule", "guidance"):
+            if getattr(options, option) not in (None, ()):
+                why = f"the voice {voice.name} is autoregressive, without denoising"
+                raise UsageError(f"--{option}: {why}; leave it out")
     first = Sampling(
         steps=defaults.steps,
         sampler=options.sampler or defaults.sampler,
         schedule=options.schedule or defaults.schedule,
         guidance=defaults.guidance if options.guidance is None else options.guidance,
         seed=options.seed,
+        guidance_interval=defaults.guidance_interval,
     )
     samplings = [replace(first, steps=steps) for steps in options.steps or (defaults.steps,)]
     if first.schedule == "discrete" and samplings[-1].steps > N_TRAINING_STEPS:

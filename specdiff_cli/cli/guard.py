@@ -4,12 +4,13 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self, TypeVar
 
 import typer
 
@@ -19,6 +20,7 @@ from specdiff_cli.errors import DeviceError, ExitCode, OutputError, SpecdiffErro
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
+_settings: typer.Context | None = None  # of the running command: which of its options come from elsewhere
 _OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -30,10 +32,13 @@ def guarded(command: Command) -> Command:
     """Wrap a command: expected errors give one line, interruptions 130 or 143, bugs a line that asks for --debug.
 
     A command with a ``debug`` parameter shows tracebacks when it is set; so does SPECDIFF_DEBUG=1 for all of them.
+    Errors about an option that a command with a ``context`` parameter took from elsewhere say from where.
     """
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        global _settings
+        _settings = kwargs.get("context")
         debug = bool(kwargs.get("debug")) or bool(os.environ.get(DEBUG_VARIABLE))
         try:
             _catch_signals()
@@ -74,15 +79,41 @@ def report(error: BaseException) -> int:
 def explain(error: BaseException) -> SpecdiffError:
     """The error as one with a line for the user and an exit code. What nobody foresaw is called a bug."""
     if isinstance(error, SpecdiffError):
-        return error
+        return _with_origin(error)
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return DeviceError("out of memory; use --dtype bfloat16, a smaller model, or a machine with more memory")
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # what os.getcwd raises
+        return OutputError("the current folder was removed; change into another one")
     if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
         # Our own files are written by code that names them, so without a name it is standard output.
         return OutputError(f"cannot write {error.filename or 'to standard output'}: {error.strerror}")
     return SpecdiffError(
         f"internal error ({type(error).__name__}: {error}); please report it with the output of --debug"
     )
+
+
+def settings_from_elsewhere(context: typer.Context) -> dict[str, str]:
+    """``--option value`` -> where it was set, of every option that the environment or the user file decides."""
+    from specdiff_cli.cli.user_defaults import config_path
+
+    found = {}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name in ("ENVIRONMENT", "DEFAULT_MAP"):
+            setting = f"{parameter.opts[0]} {context.params[str(parameter.name)]}"
+            found[setting] = str(parameter.envvar if source.name == "ENVIRONMENT" else config_path())
+    return found
+
+
+def _with_origin(error: SpecdiffError) -> SpecdiffError:
+    """The error; where it is about an option that was set elsewhere, the line says so."""
+    text = str(error)
+    for setting, origin in settings_from_elsewhere(_settings).items() if _settings is not None else ():
+        option, value = setting.split(" ", 1)
+        is_named = re.search(rf"{option}(?![\w-])", text) or text.startswith(f"{value}:")
+        if (is_named or f'"{value}"' in text or f"'{value}'" in text) and origin not in text:
+            error.args = (f"{error}; {setting} is from {origin}",)
+    return error
 
 
 def close_stdout() -> None:
@@ -108,6 +139,49 @@ def _catch_signals() -> None:
         signal.signal(signal.SIGINT, _interrupt)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)
+
+
+class StopSignals:
+    """Within the block the first Ctrl-C, SIGTERM or SIGHUP is only noted, for a loop that ends its step and saves.
+
+    As everywhere, a second Ctrl-C does not wait, and other signals change nothing then. Under torchrun (not alone) one
+    Ctrl-C may arrive twice, from the terminal and from torchrun: all of them are only noted.
+    """
+
+    def __init__(self, *, is_alone: bool = True, quiet: bool = False) -> None:
+        self._is_alone = is_alone
+        self._quiet = quiet
+        self._before: dict[int, Any] = {}
+        self._received: int | None = None
+
+    def __call__(self) -> bool:
+        """Was a signal received?"""
+        return self._received is not None
+
+    def error(self) -> BaseException:
+        """What a command ends with that was stopped."""
+        return KeyboardInterrupt() if self._received == signal.SIGINT else Terminated()
+
+    def __enter__(self) -> Self:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._received is None:
+            self._received = number
+            if self._is_alone and not self._quiet:
+                say("stopping after this step; Ctrl-C (once more) stops without saving")
+        elif self._is_alone and number == signal.SIGINT:
+            raise KeyboardInterrupt
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -22,7 +22,6 @@ class MelWriter:
     def __init__(self, path: Path, n_frames: int, *, overwrite: bool = False) -> None:
         self._shown = shown_path(path)
         self._target = check_target(path, overwrite)
-        self._replaces = self._target.exists()
         self._pending = PendingFile(self._target, overwrite)
         self._n_frames = n_frames
         self._n_written = 0
@@ -65,8 +64,3 @@ class MelWriter:
         finally:
             self._pending.discard()
             self._file = None
-
-    def retract(self) -> None:
-        """Take the finished file back, because the audio that belongs to it failed. What it replaced is gone."""
-        if not self._replaces:
-            self._target.unlink(missing_ok=True)

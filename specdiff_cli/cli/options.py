@@ -8,24 +8,32 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.cli import completion as complete
 from specdiff_cli.errors import UsageError
 
 MAX_STEPS = 10_000
+MAX_BATCH = 1024
 
-_INPUT, _OUTPUT, _SOUND = "Input", "Output", "Sound"
+_INPUT, _SCORE, _OUTPUT, _SOUND = "Input", "Score", "Output", "Sound"
 _BATCH, _MACHINE, _MESSAGES = "Batches and long songs", "Machine", "Messages"
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="INPUT...", help="MIDI files, folders of them, or patterns.", show_default=False),
+    typer.Argument(
+        metavar="INPUT...",
+        help="MIDI files, folders of them, or patterns.",
+        show_default=False,
+        autocompletion=complete.midi_files,
+    ),
 ]
 FilesFrom = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|-", help="Also read names from a file, or from standard input; one per line.",
+        metavar="FILE|-",
+        help="Also read names from a file, or from standard input; one per line.",
         rich_help_panel=_INPUT,
     ),
-]  # fmt: skip
+]
 Null = Annotated[
     bool,
     typer.Option("--null", "-0", help="Names of --files-from end with NUL (find -print0).", rich_help_panel=_INPUT),
@@ -37,35 +45,143 @@ Recursive = Annotated[
 MaxDuration = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", help="Refuse songs longer than this.", envvar="SPECDIFF_MAX_DURATION",
+        metavar="SECONDS",
+        help="Refuse songs longer than this.",
+        envvar="SPECDIFF_MAX_DURATION",
         rich_help_panel=_INPUT,
     ),
-]  # fmt: skip
+]
+Track = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Only this track, from 1; of a type 2 file, this sequence.",
+        rich_help_panel=_INPUT,
+    ),
+]
+
+Swap = Annotated[
+    list[str] | None,
+    typer.Option(metavar="A=B", help="What plays A plays B, and the reverse: piano=cello.", rich_help_panel=_SCORE),
+]
+Program = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHAT:PROGRAM",
+        rich_help_panel=_SCORE,
+        help="Another instrument for a program, instrument or channel: 0:56, piano:trumpet, ch1:oboe.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="WHAT", help="Only these: violin, drums, ch2; may be repeated.", rich_help_panel=_SCORE),
+]
+Mute = Annotated[
+    list[str] | None,
+    typer.Option(metavar="WHAT", help="All but these; may be repeated.", rich_help_panel=_SCORE),
+]
+Transpose = Annotated[
+    int, typer.Option(metavar="SEMITONES", help="Higher or lower; drums stay.", rich_help_panel=_SCORE)
+]
+TempoScale = Annotated[
+    float, typer.Option(metavar="FACTOR", help="Faster or slower: 2 is twice as fast.", rich_help_panel=_SCORE)
+]
+Start = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Begin here: seconds, 1:30 or bar:17.", rich_help_panel=_SCORE),
+]
+End = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="End here; with a bar, before it begins.", rich_help_panel=_SCORE),
+]
 
 Output = Annotated[
     str | None,
     typer.Option(
-        "--output", "-o", metavar="FILE|DIR|-", show_default="INPUT's name in the current folder",
+        "--output",
+        "-o",
+        metavar="FILE|DIR|-",
+        show_default="INPUT's name in the current folder",
         rich_help_panel=_OUTPUT,
         help="Output file; a folder for several inputs; - streams WAV to standard output.",
     ),
-]  # fmt: skip
+]
 OutputTemplate = Annotated[
     str | None,
     typer.Option(
-        metavar="TEMPLATE", envvar="SPECDIFF_OUTPUT_TEMPLATE", rich_help_panel=_OUTPUT,
+        metavar="TEMPLATE",
+        envvar="SPECDIFF_OUTPUT_TEMPLATE",
+        rich_help_panel=_OUTPUT,
         help="Names of outputs, as '{stem}.{model}.wav'; also {name} {parent} {seed} {steps} {index}.",
     ),
-]  # fmt: skip
+]
 FileFormat = Annotated[
     str | None,
     typer.Option(
-        "--format", envvar="SPECDIFF_FORMAT", rich_help_panel=_OUTPUT,
-        help="wav or flac.", show_default="by the output's suffix, else wav",
+        "--format",
+        autocompletion=complete.formats,
+        envvar="SPECDIFF_FORMAT",
+        rich_help_panel=_OUTPUT,
+        help="wav or flac.",
+        show_default="by the output's suffix, else wav",
     ),
-]  # fmt: skip
+]
 Subtype = Annotated[
-    str, typer.Option(help="pcm16, pcm24 or float.", envvar="SPECDIFF_SUBTYPE", rich_help_panel=_OUTPUT)
+    str,
+    typer.Option(
+        autocompletion=complete.subtypes,
+        help="pcm16, pcm24 or float.",
+        envvar="SPECDIFF_SUBTYPE",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+SampleRate = Annotated[
+    int,
+    typer.Option(
+        autocompletion=complete.sample_rates,
+        metavar="HZ",
+        help="16000, 44100 or 48000; the models work at 16000.",
+        envvar="SPECDIFF_SAMPLE_RATE",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Loudness of the result: -1dBFS (peak) or -16LUFS.",
+        envvar="SPECDIFF_NORMALIZE",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Stems = Annotated[
+    bool,
+    typer.Option(
+        "--stems",
+        rich_help_panel=_OUTPUT,
+        help="Render each instrument on its own, into OUTPUT.stems/; the output is their sum.",
+    ),
+]
+Stereo = Annotated[
+    bool,
+    typer.Option(
+        "--stereo", help="Two channels: each instrument on its own, at its MIDI pan.", rich_help_panel=_OUTPUT
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="OUT.png", help="Also draw piano roll, spectrogram and waveform.", rich_help_panel=_OUTPUT),
+]
+Snapshots = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,…",
+        rich_help_panel=_OUTPUT,
+        help="Also spectrogram and sound of one window with so many steps still to go: 1000,500,0.",
+    ),
+]
+SnapshotWindow = Annotated[
+    int, typer.Option(metavar="N", help="The window of --snapshots, from 1.", rich_help_panel=_OUTPUT)
 ]
 SaveMel = Annotated[
     Path | None,
@@ -80,27 +196,40 @@ Overwrite = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", envvar="SPECDIFF_MODEL", rich_help_panel=_SOUND,
-        help="A voice's name (see download-weights --list) or a folder of weights.",
+        "--model",
+        "-m",
+        autocompletion=complete.models,
+        envvar="SPECDIFF_MODEL",
+        rich_help_panel=_SOUND,
+        help="A voice's name (see specdiff models) or a folder of weights.",
     ),
-]  # fmt: skip
+]
 Steps = Annotated[
     int | None,
     typer.Option(
-        "--steps", metavar="N", help="Denoising steps per window.", show_default="the voice's", envvar="SPECDIFF_STEPS",
+        "--steps",
+        metavar="N",
+        help="Denoising steps per window.",
+        show_default="the voice's",
+        envvar="SPECDIFF_STEPS",
         rich_help_panel=_SOUND,
     ),
-]  # fmt: skip
+]
 Sampler = Annotated[
     str | None,
     typer.Option(
-        help="ddim, ddpm or dpm++2m.", show_default="the voice's", envvar="SPECDIFF_SAMPLER", rich_help_panel=_SOUND
+        autocompletion=complete.samplers,
+        help="ddim, ddpm or dpm++2m.",
+        show_default="the voice's",
+        envvar="SPECDIFF_SAMPLER",
+        rich_help_panel=_SOUND,
     ),
-]  # fmt: skip
+]
 Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
+        autocompletion=complete.presets,
         metavar="NAME",
         envvar="SPECDIFF_PRESET",
         rich_help_panel=_SOUND,
@@ -111,27 +240,55 @@ Preset = Annotated[
 Schedule = Annotated[
     str | None,
     typer.Option(
-        help="magenta (the paper's) or discrete (Diffusers').", show_default="the voice's", envvar="SPECDIFF_SCHEDULE",
+        autocompletion=complete.schedules,
+        help="magenta (the paper's) or discrete (Diffusers').",
+        show_default="the voice's",
+        envvar="SPECDIFF_SCHEDULE",
         rich_help_panel=_SOUND,
     ),
-]  # fmt: skip
+]
 Guidance = Annotated[
     float | None,
     typer.Option(
-        metavar="WEIGHT", help="Classifier-free guidance; 1 is off.", show_default="the voice's",
-        envvar="SPECDIFF_GUIDANCE", rich_help_panel=_SOUND,
+        metavar="WEIGHT",
+        help="Classifier-free guidance; 1 is off.",
+        show_default="the voice's",
+        envvar="SPECDIFF_GUIDANCE",
+        rich_help_panel=_SOUND,
     ),
-]  # fmt: skip
+]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW-HIGH",
+        help="Guide only at these times, 1 (noise) to 0.",
+        show_default="the preset's",
+        envvar="SPECDIFF_GUIDANCE_INTERVAL",
+        rich_help_panel=_SOUND,
+    ),
+]
+OverlapFrames = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Frames (of 20 ms) that each window shares with the one before.",
+        envvar="SPECDIFF_OVERLAP_FRAMES",
+        rich_help_panel=_SOUND,
+    ),
+]
 Seed = Annotated[
     int, typer.Option(help="Same seed, same device: same bytes.", envvar="SPECDIFF_SEED", rich_help_panel=_SOUND)
 ]
 Vocoder = Annotated[
     str | None,
     typer.Option(
-        help="melgan, soundstream or griffin-lim.", show_default="the voice's", envvar="SPECDIFF_VOCODER",
+        autocompletion=complete.vocoders,
+        help="melgan, soundstream or griffin-lim.",
+        show_default="the voice's",
+        envvar="SPECDIFF_VOCODER",
         rich_help_panel=_SOUND,
     ),
-]  # fmt: skip
+]
 Tail = Annotated[
     float,
     typer.Option(
@@ -140,27 +297,52 @@ Tail = Annotated[
 ]
 
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", envvar="SPECDIFF_DEVICE", rich_help_panel=_MACHINE)
+    str,
+    typer.Option(
+        autocompletion=complete.devices,
+        help="auto, cpu, cuda, cuda:N or mps.",
+        envvar="SPECDIFF_DEVICE",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Dtype = Annotated[
     str,
-    typer.Option(help="auto, float32, bfloat16 or float16.", envvar="SPECDIFF_DTYPE", rich_help_panel=_MACHINE),
+    typer.Option(
+        autocompletion=complete.dtypes,
+        help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).",
+        envvar="SPECDIFF_DTYPE",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="CPU threads.", show_default="one per physical core", envvar="SPECDIFF_THREADS",
+        metavar="N",
+        help="CPU threads.",
+        show_default="one per physical core",
+        envvar="SPECDIFF_THREADS",
         rich_help_panel=_MACHINE,
     ),
-]  # fmt: skip
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Songs rendered side by side.",
+        show_default="1; 16 on CUDA",
+        envvar="SPECDIFF_BATCH",
+        rich_help_panel=_MACHINE,
+    ),
+]
 
 SkipExisting = Annotated[
     bool,
     typer.Option(
-        "--skip-existing", rich_help_panel=_BATCH,
+        "--skip-existing",
+        rich_help_panel=_BATCH,
         help="Leave out what is complete and made from the same input, voice and options; render the rest.",
     ),
-]  # fmt: skip
+]
 Resume = Annotated[
     bool,
     typer.Option(
@@ -185,7 +367,15 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_he
 
 
 def check_numbers(
-    *, steps: int | None, guidance: float | None, tail_s: float, max_duration_s: float, threads: int | None, seed: int
+    *,
+    steps: int | None,
+    guidance: float | None,
+    tail_s: float,
+    max_duration_s: float,
+    threads: int | None,
+    batch: int | None,
+    seed: int,
+    snapshot_window: int,
 ) -> None:
     """Raises UsageError for numbers that no render can use."""
     if steps is not None and not 1 <= steps <= MAX_STEPS:
@@ -197,8 +387,12 @@ def check_numbers(
     if not max_duration_s > 0:
         raise UsageError(f"--max-duration {max_duration_s:g}: must be above 0 seconds")
     check_threads(threads)
+    if batch is not None and not 1 <= batch <= MAX_BATCH:
+        raise UsageError(f"--batch {batch}: must be between 1 and {MAX_BATCH}")
     if not 0 <= seed < 2**63:
         raise UsageError(f"--seed {seed}: must be between 0 and 2^63 - 1")
+    if snapshot_window < 1:
+        raise UsageError(f"--snapshot-window {snapshot_window}: windows count from 1")
 
 
 def check_threads(threads: int | None) -> None:

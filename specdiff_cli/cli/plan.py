@@ -39,7 +39,13 @@ class Job:
     source: Path
     target: Path | None
     mel_target: Path | None = None
+    plot_target: Path | None = None
     makes_folder: bool = False
+
+    @property
+    def companions(self) -> list[Path]:
+        """What is written beside the audio."""
+        return [path for path in (self.mel_target, self.plot_target) if path is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class Naming:
     steps: int
 
 
-def plan(sources: Sequence[Source], naming: Naming, save_mel: Path | None) -> list[Job]:
+def plan(
+    sources: Sequence[Source], naming: Naming, save_mel: Path | None = None, plot: Path | None = None
+) -> list[Job]:
     """Pair every input with its output.
 
     Raises:
@@ -64,22 +72,29 @@ def plan(sources: Sequence[Source], naming: Naming, save_mel: Path | None) -> li
     if output == "":
         raise UsageError("-o: the name is empty (an unset variable?)")
     is_single = len(sources) == 1 and sources[0].is_named
-    if save_mel is not None and not is_single:
-        raise UsageError("--save-mel takes a single input; render the files one by one")
+    for option, value in (("--save-mel", save_mel), ("--plot", plot)):
+        if value is not None and not is_single:
+            raise UsageError(f"{option} takes a single input; render the files one by one")
     if output == STDOUT:
         if not is_single:
             raise UsageError("-o - takes a single input; give a folder for several")
         if naming.template is not None:
             raise UsageError("--output-template: names files; it does not go with -o -")
-        jobs = [Job(sources[0].path, None, save_mel)]
+        jobs = [Job(sources[0].path, None, save_mel, plot)]
     elif is_single and output is not None and naming.template is None and not _is_folder(output):
-        jobs = [Job(sources[0].path, Path(output), save_mel)]
+        jobs = [Job(sources[0].path, Path(output), save_mel, plot)]
     else:
         folder = Path(output) if output is not None else Path()
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"-o {folder}: is a file; several inputs need a folder")
         jobs = [
-            Job(source.path, folder / source.subfolder / _name(source.path, index, naming), save_mel, makes_folder=True)
+            Job(
+                source.path,
+                folder / source.subfolder / _name(source.path, index, naming),
+                save_mel,
+                plot,
+                makes_folder=True,
+            )
             for index, source in enumerate(sources, start=1)
         ]
     _check_distinct(jobs)
@@ -138,16 +153,21 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
     sources = {_folded(job.source) for job in jobs}
     taken: dict[str, Job] = {}
     for job in jobs:
-        for target in (job.target, job.mel_target):
-            if target is not None and _folded(target) in sources:
+        targets = [path for path in (job.target, *job.companions) if path is not None]
+        for target in targets:
+            if _folded(target) in sources:
                 raise UsageError(f"{target}: is an input, too; choose another name for the output")
-        if job.target and job.mel_target and _folded(job.target) == _folded(job.mel_target):
-            raise UsageError(f"{job.target}: is asked for as audio and as --save-mel; choose two names")
+        if len({_folded(target) for target in targets}) < len(targets):
+            names = ", ".join(map(str, targets))
+            raise UsageError(f"{names}: the audio and what is written beside it need different names")
         if job.target is not None:
             other = taken.setdefault(_folded(job.target), job)
             if other is not job:
+                names = f"{job.target}"
+                if other.target != job.target:
+                    names += f" and {other.target}, one name where case does not count (macOS, Windows)"
                 raise UsageError(
-                    f"{other.source} and {job.source} would both be written to {job.target}; "
+                    f"{other.source} and {job.source} would both be written to {names}; "
                     "rename one, or tell them apart with --output-template"
                 )
 

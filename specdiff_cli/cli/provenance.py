@@ -4,8 +4,9 @@ All of it is known without PyTorch, so that a batch in which nothing is left to 
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 from specdiff_cli import __version__
 from specdiff_cli.audio.pending import reason
 from specdiff_cli.audio.record import PROGRAM
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.midi.edits import Edits
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
@@ -36,6 +40,8 @@ class VoiceIdentity:
     programs: tuple[int, ...] | None = None
     plays_drums: bool = True
     follows_velocity: bool = False
+    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own
+    is_autoregressive: bool = False
     known_sha256: Mapping[str, str] | None = None  # those that loading enforces; None: to be computed
 
     @cached_property
@@ -62,9 +68,10 @@ def identify_voice(model: str) -> VoiceIdentity:
         hashes = {file.path: file.sha256 for file in known.bundled[model].files}
         return _voice_folder(lock.bundled_folder(model), hashes)
     if model in known.models:
-        folder = cache.find_model(model, lock=known)
-        files = {file.path: cache.expected_sha256(folder, file) or "" for file in known.models[model].files}
-        return _diffusers_folder(folder, model, {path: files[path] for path in _weight_files(folder) if path in files})
+        folder, hashes = cache.find_weights(model, lock=known)
+        if (folder / "voice.toml").is_file():
+            return _voice_folder(folder, hashes)
+        return _diffusers_folder(folder, model, hashes)
     folder = Path(model)
     if (folder / "voice.toml").is_file():
         return _voice_folder(folder, None)
@@ -86,6 +93,8 @@ def _voice_folder(folder: Path, hashes: Mapping[str, str] | None) -> VoiceIdenti
         programs=voice.programs,
         plays_drums=voice.plays_drums,
         follows_velocity=voice.model.n_velocity_bins > 1,
+        presets=voice.presets,
+        is_autoregressive=voice.model.is_autoregressive,
         known_sha256=hashes,
     )
 
@@ -98,7 +107,7 @@ def _diffusers_folder(folder: Path, name: str, hashes: Mapping[str, str] | None)
 def _weight_files(folder: Path) -> list[str]:
     """The files of a voice that loading reads, in either layout, as far as they are there."""
     if (folder / "voice.toml").is_file():
-        wanted = ["voice.toml", "model.safetensors", "vocoder.safetensors"]
+        wanted = ["voice.toml", "model.safetensors", "vocoder.safetensors", ONNX_VOCODER]
     else:
         wanted = [ONNX_VOCODER]
         for part in DIFFUSERS_PARTS:
@@ -112,7 +121,11 @@ def _weight_files(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class SoundOptions:
-    """Every option that changes the sound, with the voice's defaults filled in."""
+    """Every option that changes the sound, with the voice's defaults filled in.
+
+    Those with a default here came later: a record names them only where they differ from it, so that files of older
+    versions are still known for what they are.
+    """
 
     steps: int
     sampler: str
@@ -124,6 +137,35 @@ class SoundOptions:
     subtype: str
     device: str
     dtype: str
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    overlap_frames: int = 0
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    normalize: str | None = None
+    stems: bool = False
+    stereo: bool = False
+    track: int | None = None
+    edits: Edits = field(default_factory=Edits)
+
+    @property
+    def by_stems(self) -> bool:
+        """Whether each instrument is rendered on its own."""
+        return self.stems or self.stereo
+
+    def recorded(self) -> dict[str, Any]:
+        """Option -> value as JSON has it, without those that stand at a default of this class."""
+        options = asdict(self)
+        options |= options.pop("edits")
+        told = {key: value for key, value in options.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
+        plain: dict[str, Any] = json.loads(json.dumps(told))
+        return plain
+
+
+def _defaults() -> dict[str, Any]:
+    given = {item.name: item.default for item in fields(SoundOptions) if item.default is not MISSING}
+    return given | asdict(Edits())
+
+
+_DEFAULTS = _defaults()
 
 
 def source_facts(name: str, data: bytes, voice: VoiceIdentity, options: SoundOptions) -> dict[str, Any]:
@@ -133,7 +175,7 @@ def source_facts(name: str, data: bytes, voice: VoiceIdentity, options: SoundOpt
         "version": __version__,
         "input": {"name": name, "sha256": hashlib.sha256(data).hexdigest()},
         "model": {"name": voice.name, "weights": voice.weights_sha256},
-        "options": asdict(options),
+        "options": options.recorded(),
     }
 
 
@@ -157,13 +199,19 @@ def differences(record: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
         found.append(f"the model was {model.get('name')}, now {facts['model']['name']}")
     elif model.get("weights") != facts["model"]["weights"]:
         found.append(f"the weights of {facts['model']['name']} have changed")
-    options = _table(record, "options")
-    for key, value in facts["options"].items():
-        was = options.get(key)
+    was, now = _table(record, "options"), facts["options"]
+    for key in dict.fromkeys([*now, *was]):
+        before, after = (json.loads(json.dumps(options.get(key, _DEFAULTS.get(key)))) for options in (was, now))
         # auto stands for whatever it was resolved to, so asking for just that by name changes nothing
-        if was != value and not (key in ("device", "dtype") and value == record.get(key)):
-            found.append(f"{key.removesuffix('_s')} was {was}, now {value}")
+        if before != after and not (key in ("device", "dtype") and after == record.get(key)):
+            found.append(f"{key.removesuffix('_s')} was {_shown(before)}, now {_shown(after)}")
     return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _table(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,14 +1,17 @@
 """``specdiff render``: MIDI files to audio."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 
 from specdiff_cli.cli import options as opt
 from specdiff_cli.cli.console import count, say
-from specdiff_cli.cli.guard import DEBUG_VARIABLE
+from specdiff_cli.cli.guard import DEBUG_VARIABLE, settings_from_elsewhere
 from specdiff_cli.cli.inputs import gather
 from specdiff_cli.cli.plan import STDOUT, Naming, check_template, format_of, plan
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import UsageError
 
 
@@ -19,11 +22,27 @@ def render(
     null: opt.Null = False,
     recursive: opt.Recursive = False,
     max_duration: opt.MaxDuration = 3 * 3600.0,
+    track: opt.Track = None,
+    swap: opt.Swap = None,
+    program: opt.Program = None,
+    only: opt.Only = None,
+    mute: opt.Mute = None,
+    transpose: opt.Transpose = 0,
+    tempo_scale: opt.TempoScale = 1.0,
+    start: opt.Start = None,
+    end: opt.End = None,
     output: opt.Output = None,
     output_template: opt.OutputTemplate = None,
     file_format: opt.FileFormat = None,
     subtype: opt.Subtype = "pcm16",
+    sample_rate: opt.SampleRate = SAMPLE_RATE_HZ,
+    normalize: opt.Normalize = None,
+    stereo: opt.Stereo = False,
+    stems: opt.Stems = False,
+    plot: opt.Plot = None,
     save_mel: opt.SaveMel = None,
+    snapshots: opt.Snapshots = None,
+    snapshot_window: opt.SnapshotWindow = 1,
     overwrite: opt.Overwrite = False,
     model: opt.Model = "tiny",
     preset: opt.Preset = None,
@@ -31,12 +50,15 @@ def render(
     sampler: opt.Sampler = None,
     schedule: opt.Schedule = None,
     guidance: opt.Guidance = None,
+    guidance_interval: opt.GuidanceInterval = None,
+    overlap_frames: opt.OverlapFrames = 0,
     seed: opt.Seed = 0,
     vocoder: opt.Vocoder = None,
     tail: opt.Tail = 1.0,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     threads: opt.Threads = None,
+    batch: opt.Batch = None,
     skip_existing: opt.SkipExisting = False,
     resume: opt.Resume = False,
     dry_run: opt.DryRun = False,
@@ -60,6 +82,8 @@ def render(
       specdiff render '*.mid' --output-template '{stem}.{model}.flac'
       find . -name '*.mid' -print0 | specdiff render --files-from - -0 -o out/
       specdiff render concert.mid --resume
+      specdiff render duo.mid --swap piano=cello --start bar:9
+      specdiff render band.mid --stems --stereo --sample-rate 44100
       specdiff render song.mid --model base --preset paper --dry-run
 
     Defaults of your own: SPECDIFF_MODEL, SPECDIFF_DEVICE and so on, or the
@@ -72,23 +96,51 @@ def render(
     if isinstance(context.obj, UsageError):  # of the user file: kept until here, so that --help works all the same
         raise context.obj
     opt.check_numbers(
-        steps=steps, guidance=guidance, tail_s=tail, max_duration_s=max_duration, threads=threads, seed=seed
+        steps=steps,
+        guidance=guidance,
+        tail_s=tail,
+        max_duration_s=max_duration,
+        threads=threads,
+        batch=batch,
+        seed=seed,
+        snapshot_window=snapshot_window,
     )
-    _check_combinations(output, output_template, as_json, resume, skip_existing, quiet, verbose)
+    _check_combinations(context.params)
     from specdiff_cli.audio.encoding import check_format
+    from specdiff_cli.audio.normalise import parse_normalise
+    from specdiff_cli.audio.resample import check_rate
     from specdiff_cli.devices import check_device_name
+    from specdiff_cli.diffusion.presets import check_overlap_frames, parse_guidance_interval
+    from specdiff_cli.midi.edits import Edits, check_edits
 
     chosen_format = file_format or format_of(output, output_template)
     check_format(chosen_format, subtype)
     check_device_name(device)
+    check_rate(sample_rate)
+    check_overlap_frames(overlap_frames)
+    edits = Edits(
+        swaps=tuple(swap or ()),
+        programs=tuple(program or ()),
+        only=tuple(only or ()),
+        mute=tuple(mute or ()),
+        transpose=transpose,
+        tempo_scale=tempo_scale,
+        start=start,
+        end=end,
+    )
+    check_edits(edits)
     sources, n_repeated = gather(inputs or [], files_from, null=null, recursive=recursive)
 
+    from specdiff_cli.cli.engine import Engine
+    from specdiff_cli.cli.prepare import RenderOptions
     from specdiff_cli.cli.provenance import SoundOptions, identify_voice
-    from specdiff_cli.cli.render_job import Engine, RenderOptions
     from specdiff_cli.diffusion.presets import find_preset
 
     voice = identify_voice(model)
-    chosen = voice.sampling if preset is None else find_preset(preset)
+    if voice.is_autoregressive:
+        _check_autoregressive(voice.name, context.params)
+    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets)
+    interval = chosen.guidance_interval if guidance_interval is None else parse_guidance_interval(guidance_interval)
     sound = SoundOptions(
         steps=steps or chosen.steps,
         sampler=sampler or chosen.sampler,
@@ -100,6 +152,14 @@ def render(
         subtype=subtype,
         device=device,
         dtype=dtype,
+        guidance_interval=interval,
+        overlap_frames=overlap_frames,
+        sample_rate_hz=sample_rate,
+        normalize=None if normalize is None else str(parse_normalise(normalize)),
+        stems=stems,
+        stereo=stereo,
+        track=track,
+        edits=edits,
     )
     options = RenderOptions(
         sound=sound,
@@ -109,16 +169,27 @@ def render(
         resume=resume,
         max_duration_s=max_duration,
         threads=threads,
+        batch=batch,
+        snapshots=_parse_snapshots(snapshots, sound.steps),
+        snapshot_window=snapshot_window,
         quiet=quiet,
         verbose=verbose,
     )
     naming = Naming(output, output_template, chosen_format, voice.name, seed, sound.steps)
-    jobs = plan(sources, naming, save_mel)
+    jobs = plan(sources, naming, save_mel, plot)
+    if snapshots is not None and len(jobs) > 1:
+        raise UsageError("--snapshots takes a single input; render the files one by one")
+    if plot is not None:
+        from specdiff_cli.plots import check_plot
+
+        check_plot(plot, overwrite or skip_existing)
     if n_repeated:
         options.tell(f"{count(n_repeated, 'input')} named more than once: rendered once")
     if verbose:
-        _tell_settings(context)
-    from specdiff_cli.cli.batch import Reporting, run_batch
+        for setting, origin in settings_from_elsewhere(context).items():
+            say(f"{setting}: from {origin}")
+    from specdiff_cli.cli.batch import run_batch
+    from specdiff_cli.cli.outcomes import Reporting
 
     reporting = Reporting(as_json, fail_fast, debug or bool(os.environ.get(DEBUG_VARIABLE)))
     if dry_run:
@@ -129,31 +200,45 @@ def render(
         run_batch(jobs, Engine(model, voice, options), options, reporting)
 
 
-def _check_combinations(
-    output: str | None,
-    template: str | None,
-    as_json: bool,
-    resume: bool,
-    skip_existing: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    for option, is_set in (("--json", as_json), ("--resume", resume), ("--skip-existing", skip_existing)):
-        if is_set and output == STDOUT:
-            raise UsageError(f"{option}: does not go with -o -, which sends the audio to standard output")
-    if quiet and verbose:
+def _check_combinations(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that contradict each other; ``given``: parameter of ``render`` -> value."""
+    if given["output"] == STDOUT:
+        for name in ("as_json", "resume", "skip_existing", "stems", "snapshots"):
+            if given[name]:
+                raise UsageError(f"{_option(name)}: does not go with -o -, which sends the audio to standard output")
+    if given["stems"] or given["stereo"]:
+        by_stems = "--stems" if given["stems"] else "--stereo"
+        for name in ("resume", "snapshots"):
+            if given[name]:
+                raise UsageError(
+                    f"{_option(name)}: does not go with {by_stems}, which renders instrument by instrument"
+                )
+        if given["batch"]:
+            raise UsageError(f"--batch: does not go with {by_stems}: the instruments of a song are its batch")
+    if given["quiet"] and given["verbose"]:
         raise UsageError("--quiet and --verbose contradict each other; leave one out")
-    if template is not None:
-        check_template(template)
+    if given["output_template"] is not None:
+        check_template(given["output_template"])
 
 
-def _tell_settings(context: typer.Context) -> None:
-    """Say which settings come from somewhere else than the command line."""
-    from specdiff_cli.cli.user_defaults import config_path
+def _check_autoregressive(voice: str, given: Mapping[str, Any]) -> None:
+    """Raises UsageError for options of diffusion: such a voice predicts frame after frame."""
+    for name in ("preset", "steps", "sampler", "schedule", "guidance", "guidance_interval", "snapshots"):
+        if given[name] is not None:
+            raise UsageError(f"{_option(name)}: the voice {voice} is autoregressive, without denoising; leave it out")
+    if given["overlap_frames"]:
+        raise UsageError(f"--overlap-frames: the voice {voice} is autoregressive; its windows cannot overlap")
 
-    origins = {"ENVIRONMENT": "from the environment", "DEFAULT_MAP": f"from {config_path()}"}
-    for parameter in context.command.params:
-        source = context.get_parameter_source(str(parameter.name))
-        if source is not None and source.name in origins:
-            value = context.params[str(parameter.name)]
-            say(f"{parameter.opts[0]} {value}: {origins[source.name]}")
+
+def _option(parameter: str) -> str:
+    return "--json" if parameter == "as_json" else f"--{parameter.replace('_', '-')}"
+
+
+def _parse_snapshots(text: str | None, n_steps: int) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    from specdiff_cli.cli.snapshots import check_snapshots, parse_snapshots
+
+    steps_left = parse_snapshots(text)
+    check_snapshots(steps_left, n_steps)
+    return steps_left

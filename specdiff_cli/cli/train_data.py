@@ -1,7 +1,6 @@
 """``specdiff train data``: MIDI and a soundfont to a training corpus."""
 
 import os
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.cli.console import clock, count, say, stderr_console
+from specdiff_cli.cli.console import can_draw, clock, count, say, stderr_console
 from specdiff_cli.errors import UsageError
 
 ENSEMBLES = ("general-midi", "piano")
@@ -106,7 +105,7 @@ def _follow(made: Iterable[tuple[int, int, float]], quiet: bool) -> tuple[int, f
     )
 
     ready, hours = 0, 0.0
-    if quiet or not sys.stderr.isatty():
+    if quiet or not can_draw():
         for ready, planned, hours in made:
             if not quiet and (ready % LINE_EVERY_PIECES == 0 or ready == planned):
                 say(f"{ready} of {planned} pieces, {hours:.2f} h")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import say
 from specdiff_cli.errors import UsageError
 
@@ -21,7 +22,7 @@ def train_export(
     ] = None,
     description: Annotated[str | None, typer.Option(help="A few words; by default the instruments.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps of a render, unless the user says otherwise.")] = 20,
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++2m.", autocompletion=complete.samplers)] = "ddim",
     guidance: Annotated[float, typer.Option(help="Guidance weight; 1 is none, and twice as fast.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a voice that is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
@@ -37,7 +38,7 @@ def train_export(
       specdiff train export runs/model --vocoder runs/vocoder --voice voices/mine
 
     \b
-    Exit codes: 0 done, 2 usage, 4 weights, 5 output.
+    Exit codes: 0 done, 2 usage, 4 weights, 5 output, 130 interrupted, 143 terminated.
     """
     if not 1 <= steps <= 1000:
         raise UsageError(f"--steps {steps}: must be between 1 and 1000")

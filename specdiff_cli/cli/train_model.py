@@ -1,17 +1,16 @@
 """``specdiff train model``: train the spectrogram network of a voice."""
 
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from specdiff_cli.cli.console import clock, one_line, say, stderr_console
-from specdiff_cli.cli.guard import Terminated
+from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli.console import can_draw, clock, one_line, say, stderr_console
+from specdiff_cli.cli.guard import StopSignals
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +25,9 @@ def train_model(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Sizes and hyper-parameters.")],
     corpus: Annotated[Path, typer.Option("--corpus", metavar="DIR", help="Corpus made by `specdiff train data`.")],
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run; one that is there goes on.")],
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.", autocompletion=complete.devices)
+    ] = "auto",
     start_from: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="state.pt or model.safetensors whose weights a new run begins with."),
@@ -75,8 +76,8 @@ def train_model(
 
         trainer = Trainer(corpus, out, settings, chosen, processes, start_from, display)
         display.note(_describe(trainer))
-        with _StopSignals(is_alone=processes.count == 1) as signals:
-            finished = trainer.run(lambda: signals.received is not None)
+        with StopSignals(is_alone=processes.count == 1, quiet=quiet) as stop:
+            finished = trainer.run(stop)
         if finished:
             display.note(
                 f"finished after {trainer.step} steps and {clock(trainer.trained_s)}: {trainer.folder.weights}"
@@ -84,7 +85,7 @@ def train_model(
         else:
             display.note(f"saved {trainer.folder.state} at step {trainer.step}; the same command goes on from there")
     if not finished:
-        raise KeyboardInterrupt if signals.received == signal.SIGINT else Terminated
+        raise stop.error()
 
 
 def _training_device(name: str) -> "torch.device":
@@ -110,45 +111,13 @@ def _describe(trainer: "Trainer") -> str:
     )
 
 
-class _StopSignals:
-    """Within the block the first Ctrl-C, SIGTERM or SIGHUP is only noted; a second one acts as usual.
-
-    Under torchrun (not alone) one Ctrl-C may arrive twice, from the terminal and from torchrun: all of them are noted.
-    """
-
-    def __init__(self, *, is_alone: bool) -> None:
-        self._is_alone = is_alone
-        self._before: dict[int, object] = {}
-        self.received: int | None = None
-
-    def __enter__(self) -> Self:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None and self._is_alone:
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-        self.received = number
-        if self._is_alone:
-            say("stopping after this step; once more to stop without saving")
-
-
 @contextmanager
 def _display(quiet: bool) -> "Iterator[Listener]":
     if quiet:
         from specdiff_cli.train.trainer import SilentListener
 
         yield SilentListener()
-    elif not sys.stderr.isatty():
+    elif not can_draw():
         yield PlainDisplay()
     else:
         with BarDisplay() as display:

@@ -1,18 +1,16 @@
 """``specdiff train vocoder``: a corpus to the network of a voice's vocoder."""
 
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import clock, say, stderr_console
-from specdiff_cli.cli.guard import Terminated
+from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli.console import can_draw, clock, say, stderr_console
+from specdiff_cli.cli.guard import StopSignals
 from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
@@ -33,7 +31,9 @@ def train_vocoder(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Length of the run.", show_default="the config's")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
     ] = None,
@@ -76,7 +76,7 @@ def train_vocoder(
     if not quiet:
         say(_introduction(trainer, out))
     began_s = time.monotonic()
-    with _stop_signals() as stop, _display(quiet) as show:
+    with StopSignals(quiet=quiet) as stop, _display(quiet) as show:
         finished = trainer.run(show, stop)
     if not finished:
         say(f"{out}: saved at step {trainer.step} of {settings.n_steps}; the same command goes on from there")
@@ -95,49 +95,10 @@ def _introduction(trainer: "Trainer", out: Path) -> str:
     )
 
 
-class _Stop:
-    """Whether a signal asked for the end of the run."""
-
-    def __init__(self) -> None:
-        self._number: int | None = None
-
-    def __call__(self) -> bool:
-        return self._number is not None
-
-    def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The first one lets the step end and the run be saved; after it Ctrl-C ends at once.
-
-        Others change nothing then: `timeout` and some shells send SIGTERM twice.
-        """
-        if self._number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._number = self._number or number
-
-    def error(self) -> BaseException:
-        """What the command ends with."""
-        return KeyboardInterrupt() if self._number == signal.SIGINT else Terminated()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    stop = _Stop()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [getattr(signal, name) for name in names]
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number in numbers:
-            if before[number] is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(number, stop.on_signal)
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @contextmanager
 def _display(quiet: bool) -> Iterator[Any]:
     """What draws a report: a live line on a terminal, a plain one every few steps elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not can_draw():
         yield _Lines(quiet)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

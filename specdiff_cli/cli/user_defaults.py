@@ -17,14 +17,19 @@ KEYS: dict[str, tuple[type, ...]] = {
     "sampler": (str,),
     "schedule": (str,),
     "guidance": (int, float),
+    "guidance-interval": (str,),
+    "overlap-frames": (int,),
     "seed": (int,),
     "device": (str,),
     "dtype": (str,),
     "threads": (int,),
+    "batch": (int,),
     "vocoder": (str,),
     "tail": (int, float),
     "format": (str,),
     "subtype": (str,),
+    "sample-rate": (int,),
+    "normalize": (str,),
     "max-duration": (int, float),
     "output-template": (str,),
 }
@@ -49,6 +54,7 @@ def read_defaults() -> dict[str, Any]:
     Raises:
         UsageError: SPECDIFF_CONFIG names no file; the file cannot be read, or holds an unknown key or a wrong type.
     """
+    import difflib
     import tomllib
 
     path = config_path()
@@ -63,7 +69,9 @@ def read_defaults() -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read ({detail})") from None
     for key, value in values.items():
         if key not in KEYS:
-            raise UsageError(f"{path}: unknown key {key}; known are {', '.join(KEYS)}")
+            close = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(KEYS)}"
+            raise UsageError(f"{path}: unknown key {key}; {hint}")
         if not isinstance(value, KEYS[key]) or isinstance(value, bool):  # a bool is an int to Python, not to people
             raise UsageError(f"{path}: {key} is {value!r}, expected {_IN_WORDS[KEYS[key][-1]]}")
     return {_PARAMETERS.get(key, key.replace("-", "_")): value for key, value in values.items()}

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from specdiff_cli import __version__
-from specdiff_cli.cli.console import _columns, clock, count, one_line
+from specdiff_cli.cli.console import clock, count, one_line
 from specdiff_cli.cli.guard import report
 from specdiff_cli.cli.version import show_version
 from specdiff_cli.errors import DeviceError, ExitCode, MidiError, OutputError, UsageError, WeightsError
@@ -124,22 +124,3 @@ def test_clock() -> None:
 
 def test_numbers_agree_with_their_nouns() -> None:
     assert (count(1, "step"), count(2, "step"), count(0, "input")) == ("1 step", "2 steps", "0 inputs")
-
-
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
-def test_the_progress_bar_fits_the_terminal(width: int) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(width=width, force_terminal=True, color_system=None)
-    progress = Progress(*_columns(width), console=console)
-    progress.add_task(
-        "a long name of a song.mid", total=10, window=12, n_windows=100, step=3, n_steps=50, speed="9.1 ×"
-    )
-    with console.capture() as captured:
-        console.print(progress.get_renderable())
-    (line,) = captured.get().splitlines()
-    assert len(line) <= width
-    if width >= 40:
-        assert "window 12/100" in line
-        assert "-:--" in line  # the remaining time

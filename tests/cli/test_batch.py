@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli import batch, render_job
+from specdiff_cli.cli import batch, engine, outcomes
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.guard import Terminated
 from specdiff_cli.cli.provenance import differences
@@ -53,13 +53,13 @@ def never_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(_: object) -> None:
         raise AssertionError("the voice was loaded")
 
-    monkeypatch.setattr(render_job.Engine, "_load", load)
+    monkeypatch.setattr(engine.Engine, "_load", load)
 
 
 def test_one_bad_file_stops_nothing_and_everything_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
-    real_load = render_job.Engine._load
-    monkeypatch.setattr(render_job.Engine, "_load", lambda self: loads.append(1) or real_load(self))
+    real_load = engine.Engine._load
+    monkeypatch.setattr(engine.Engine, "_load", lambda self: loads.append(1) or real_load(self))
     write_midi("a.mid")
     Path("b.mid").write_bytes(b"MThd")
     write_midi("c.mid")
@@ -277,7 +277,7 @@ def test_an_interruption_prints_what_is_done(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_long_batch_shows_its_failures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MAX_ROWS", 2)
+    monkeypatch.setattr(outcomes, "MAX_ROWS", 2)
     write_midi("a.mid")
     result = run("a.mid", "missing1.mid", "missing2.mid", "-o", "out")
     table = result.stderr[result.stderr.index("Result") :]
@@ -297,7 +297,7 @@ def test_quiet_means_errors_only_and_verbose_tells_where_settings_come_from(fold
     write_midi("a.mid")
     assert run("a.mid", "missing.mid", "-q", "-f").stderr.splitlines()[0].startswith("error: missing.mid")
     result = run("a.mid", "-v", "-f")
-    assert "--model" in result.stderr and "from the environment" in result.stderr
+    assert "--model" in result.stderr and "from SPECDIFF_MODEL" in result.stderr
     assert run("a.mid", "-v", "-q").exit_code == 2
 
 

@@ -8,7 +8,7 @@ from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
-from specdiff_cli.cli import render_job
+from specdiff_cli.cli import engine
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.dry_run import about
 from specdiff_cli.cli.estimate import count_windows
@@ -33,7 +33,7 @@ def test_lists_what_would_be_done_and_does_nothing(folder: Path, monkeypatch: py
         raise AssertionError("the voice was loaded")
 
     assert run("a.mid", "-o", "out/").exit_code == 0
-    monkeypatch.setattr(render_job.Engine, "_load", load)
+    monkeypatch.setattr(engine.Engine, "_load", load)
     Path("c.mid").write_bytes(b"MThd")
     result = run("a.mid", "b.mid", "c.mid", "-o", "out", "--skip-existing", "--dry-run")
     assert result.exit_code == 1

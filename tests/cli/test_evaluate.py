@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from architectures import write_architecture_folder
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
 from typer.testing import CliRunner
@@ -52,6 +53,16 @@ def test_json_on_stdout_and_voices_of_one_name_side_by_side(folder: Path) -> Non
     report = json.loads(result.stdout)
     labels = ["reference", "voice: vocoder only", "voice, 2 steps", "other: vocoder only", "other, 2 steps"]
     assert [item["label"] for item in report["recordings"]] == labels
+
+
+def test_autoregressive_voices_are_measured_without_steps(folder: Path) -> None:
+    voice = str(write_architecture_folder(folder / "frames"))
+    result = run(folder, "--no-transcriber", "--json", "-q", "--compare", voice)
+    assert result.exit_code == 0, result.stderr
+    assert "small-autoregressive: vocoder only" in result.stdout
+    result = run(folder, "--no-transcriber", "--compare", voice, "--guidance", "0")
+    assert result.exit_code == 2
+    assert "--guidance: the voice small-autoregressive is autoregressive" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from specdiff_cli.cli.guard import StopSignals, Terminated
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 #: A command with an unfinished file, whose cleaning up takes very long.
@@ -77,3 +79,39 @@ def test_what_runs_in_the_background_ignores_ctrl_c(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (143, b"terminated\n")
+
+
+@pytest.mark.parametrize(
+    ("first", "ending"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated), (signal.SIGHUP, Terminated)],
+)
+def test_a_training_notes_the_first_signal_and_a_second_sigterm_changes_nothing(
+    first: signal.Signals, ending: type[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with StopSignals() as stop:
+        assert not stop()
+        signal.raise_signal(first)
+        assert stop()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert type(stop.error()) is ending
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert capsys.readouterr().err.count("stopping after this step") == 1
+
+
+def test_beside_other_processes_every_signal_is_only_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    with StopSignals(is_alone=False) as stop:
+        for _ in range(3):  # from the terminal, and from torchrun
+            signal.raise_signal(signal.SIGINT)
+    assert stop()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_current_folder_that_was_removed_is_no_bug(tmp_path: Path) -> None:
+    code = "import os; from specdiff_cli.cli.app import run; os.rmdir(os.getcwd()); run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "render", "a.mid"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (5, "error: the current folder was removed; change into another one\n")

@@ -59,14 +59,3 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         writer.write(FRAMES)
     assert link.is_symlink()
     np.testing.assert_array_equal(np.load(tmp_path / "real.npy"), FRAMES)
-
-
-@pytest.mark.parametrize("was_there", [True, False])
-def test_a_finished_file_can_be_taken_back(tmp_path: Path, was_there: bool) -> None:
-    target = tmp_path / "mel.npy"
-    if was_there:
-        target.write_bytes(b"old")
-    with MelWriter(target, 5, overwrite=True) as writer:
-        writer.write(FRAMES)
-    writer.retract()
-    assert target.exists() == was_there  # what was replaced cannot come back, and nothing else is removed

@@ -242,7 +242,7 @@ def test_a_folder_without_midi(folder: Path) -> None:
         (["--threads", "0"], 2, "--threads 0"),
         (["--max-duration", "0"], 2, "--max-duration 0"),
         (["--device", "gpu"], 2, "--device gpu: is not one of"),
-        (["--dtype", "int8"], 2, "--dtype int8: is not one of"),
+        (["--dtype", "int4"], 2, "--dtype int4: is not one of"),
         (["--vocoder", "wavenet"], 2, "--vocoder wavenet: is not one of"),
         (["--format", "mp3"], 2, "mp3"),
         (["--subtype", "pcm8"], 2, "pcm8"),

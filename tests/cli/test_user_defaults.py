@@ -43,14 +43,16 @@ def test_the_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verbose_says_where_a_setting_comes_from(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPECDIFF_STEPS", "6")
     told = planned("--verbose").stderr
-    assert "--steps 6: from the environment" in told
+    assert "--steps 6: from SPECDIFF_STEPS" in told
     assert f"--seed 4: from {config}" in told
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("modle = 'x'", "unknown key modle; known are model, preset, steps"),
+        ("modle = 'x'", "unknown key modle; did you mean model?"),
+        ("output_template = 'x'", "unknown key output_template; did you mean output-template?"),
+        ("colour = 'x'", "unknown key colour; known are model, preset, steps"),
         ("steps = 'many'", "steps is 'many', expected a whole number"),
         ("steps = 2.5", "steps is 2.5, expected a whole number"),
         ("seed = true", "seed is True, expected a whole number"),
@@ -67,6 +69,46 @@ def test_a_wrong_file_is_one_line_and_no_obstacle_to_help(config: Path, text: st
     assert message in line
     assert str(config) in line
     assert CliRunner().invoke(app, ["render", "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", "nope", "; --model nope is from "),
+        ("model", "base", "; --model base is from "),
+        ("device", "cuad", "; --device cuad is from "),
+        ("preset", "bst", "; --preset bst is from "),
+        ("format", "mp3", "; --format mp3 is from "),
+        ("subtype", "pcm8", "; --subtype pcm8 is from "),
+        ("max-duration", 0.1, "; --max-duration 0.1 is from "),
+        ("vocoder", "mel", "; --vocoder mel is from "),
+    ],
+)
+def test_an_error_about_a_setting_says_where_it_was_set(
+    config: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: str | float, message: str
+) -> None:
+    given = (f"--{key}", str(value))
+    config.write_text("model = 'voice'")
+    (bare,) = render_fails(*given)
+    assert " is from " not in bare
+    config.write_text(f"{key} = {value!r}\n" + ("" if key == "model" else "model = 'voice'\n"))
+    (line,) = render_fails()
+    assert line == f"{bare}{message}{config}"
+    variable = "SPECDIFF_" + key.upper().replace("-", "_")
+    monkeypatch.setenv(variable, str(value))
+    (line,) = render_fails()
+    assert line == f"{bare}{message}{variable}"
+
+
+def render_fails(*arguments: str) -> list[str]:
+    result = CliRunner().invoke(app, ["render", "a.mid", "-o", "a.wav", "--quiet", *arguments])
+    assert result.exit_code in (2, 3, 4)
+    return result.stderr.splitlines()
+
+
+def test_errors_about_something_else_do_not_mention_settings(config: Path) -> None:
+    (line,) = render_fails("none.mid", "-o", "x.wav", "--max-duration", "0")
+    assert line == "error: --max-duration 0: must be above 0 seconds"
 
 
 def test_a_wrong_variable_is_named(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

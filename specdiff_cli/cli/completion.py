@@ -1,0 +1,81 @@
+"""What the shell offers for the values of options: ``autocompletion=`` of typer's options and arguments.
+
+Called at every press of Tab, so nothing here loads PyTorch or numpy, and no failure says anything. A value that is
+offered keeps the shell from offering files, so where a file may be meant as well, nothing is offered that is no match.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+
+Offer = Callable[[str], list[tuple[str, str]]]
+
+# Names that no shell takes apart; for others the shell's own completion knows how to quote them.
+_PLAIN_NAME = re.compile(r"[\w./+@%-]+")
+
+
+def one_of(*values: str) -> Offer:
+    """Offers fixed values."""
+
+    def offer(incomplete: str) -> list[tuple[str, str]]:
+        return _matching(((value, "") for value in values), incomplete)
+
+    return offer
+
+
+def models(incomplete: str) -> list[tuple[str, str]]:
+    """The names that ``--model`` takes; folders are left to the shell."""
+    from specdiff_cli.errors import SpecdiffError
+    from specdiff_cli.weights.lock import load_lock
+
+    try:
+        known = load_lock()
+    except SpecdiffError:
+        return []
+    named = [(name, voice.description) for name, voice in known.bundled.items()]
+    named += [(name, model.description) for name, model in known.models.items()]
+    return _matching(named, incomplete)
+
+
+def presets(incomplete: str) -> list[tuple[str, str]]:
+    """The names that ``--preset`` takes, with what they are for."""
+    from specdiff_cli.diffusion.presets import PRESETS
+
+    return _matching(((name, preset.meaning) for name, preset in PRESETS.items()), incomplete)
+
+
+def midi_files(incomplete: str) -> list[tuple[str, str]]:
+    """MIDI files, where nothing else can be meant; with folders among the matches the shell offers what it always does.
+
+    Only the shell can complete a folder without a blank behind it.
+    """
+    from specdiff_cli.cli.inputs import MIDI_SUFFIXES
+
+    folder, start = os.path.split(incomplete)
+    found = []
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if not entry.name.startswith(start) or (entry.name.startswith(".") and not start):
+                    continue
+                if entry.is_dir():
+                    return []
+                if entry.name.lower().endswith(MIDI_SUFFIXES):
+                    found.append(os.path.join(folder, entry.name))
+    except (OSError, ValueError):
+        return []
+    return [(name, "") for name in sorted(found)] if all(map(_PLAIN_NAME.fullmatch, found)) else []
+
+
+samplers = one_of("ddim", "ddpm", "dpm++2m")
+schedules = one_of("magenta", "discrete")
+vocoders = one_of("melgan", "soundstream", "griffin-lim")
+devices = one_of("auto", "cpu", "cuda", "mps")
+dtypes = one_of("auto", "float32", "bfloat16", "float16", "int8")
+formats = one_of("wav", "flac")
+subtypes = one_of("pcm16", "pcm24", "float")
+sample_rates = one_of("16000", "44100", "48000")
+
+
+def _matching(offers: Iterable[tuple[str, str]], incomplete: str) -> list[tuple[str, str]]:
+    return [(value, meaning) for value, meaning in offers if value.startswith(incomplete)]

@@ -1,0 +1,173 @@
+"""One song made ready, or refused, before any PyTorch is loaded."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specdiff_cli.cli.console import say
+from specdiff_cli.cli.estimate import count_windows
+from specdiff_cli.cli.plan import Job
+from specdiff_cli.cli.provenance import SoundOptions, VoiceIdentity, differences, source_facts
+from specdiff_cli.errors import MidiError, OutputError
+
+if TYPE_CHECKING:
+    from specdiff_cli.midi.notes import MidiSong, Note
+    from specdiff_cli.midi.stems import Stem
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What the user asked for, apart from which files; ``sound`` is what can be heard of it."""
+
+    sound: SoundOptions
+    file_format: str
+    overwrite: bool = False
+    skip_existing: bool = False
+    resume: bool = False
+    max_duration_s: float = 3 * 3600.0
+    threads: int | None = None
+    batch: int | None = None
+    snapshots: tuple[int, ...] = ()  # steps still to go
+    snapshot_window: int = 1
+    quiet: bool = False
+    verbose: bool = False
+
+    def tell(self, line: str) -> None:
+        """Say something that ``--quiet`` silences."""
+        if not self.quiet:
+            say(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A song that is read and is to be rendered; ``why`` says why although there is a file already."""
+
+    job: Job
+    song: "MidiSong"
+    notes: "list[Note]"
+    messages: list[str]
+    facts: dict[str, Any]
+    duration_s: float
+    n_windows: int
+    overwrite: bool
+    stems: "list[Stem] | None" = None  # None: rendered as a whole
+    why: str | None = None
+
+    @property
+    def n_parts(self) -> int:
+        """How many renders make up the song: one, or one for each instrument."""
+        return 1 if self.stems is None else len(self.stems)
+
+    def stem_targets(self, file_format: str) -> list[Path]:
+        """Where ``--stems`` writes each instrument: in a folder beside the song."""
+        if self.job.target is None or self.stems is None:
+            return []
+        folder = stems_folder(self.job.target)
+        return [folder / f"{stem.slug}.{file_format}" for stem in self.stems]
+
+
+def stems_folder(target: Path) -> Path:
+    """``song.wav`` -> ``song.stems``."""
+    return target.with_name(f"{target.stem}.stems")
+
+
+def prepare(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Prepared | None:
+    """Read a song and decide about its output, all without PyTorch; None: its audio is there already.
+
+    Raises:
+        MidiError: the song cannot be read, holds nothing for this voice, or not what it is to be edited for.
+        OutputError: the output cannot be written, or exists and is not ours to replace.
+    """
+    from specdiff_cli.midi import notes as midi
+    from specdiff_cli.midi.adapt import fit_to_voice
+    from specdiff_cli.midi.edits import apply_edits
+
+    sound = options.sound
+    data = midi.read_bytes(job.source)
+    facts = source_facts(job.source.name, data, voice, sound)
+    why = None
+    if job.target is not None and options.skip_existing and job.target.exists():
+        why = _why_again(job, job.target, facts, options)
+        if why is None:
+            return None
+    overwrite = options.overwrite or why is not None
+    _check_outputs(job, options, overwrite)
+    song = midi.parse_midi(data, str(job.source), max_duration_s=options.max_duration_s, track=sound.track)
+    song, edited = apply_edits(song, sound.edits, str(job.source))
+    if song.end_s > options.max_duration_s:
+        raise MidiError(f"{job.source}: would last {song.end_s:.0f} s; use a higher --tempo-scale or --max-duration")
+    notes, fitted = fit_to_voice(song.notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+    if not notes:
+        raise MidiError(f"{job.source}: holds only drums, which the voice {voice.name} does not play; use --model base")
+    duration_s = song.end_s + sound.tail_s
+    stems = None
+    if sound.by_stems:
+        from specdiff_cli.midi.stems import split_stems
+
+        stems = split_stems(notes)
+    prepared = Prepared(
+        job=job,
+        song=song,
+        notes=notes,
+        messages=[*edited, *fitted],
+        facts=facts,
+        duration_s=duration_s,
+        n_windows=count_windows(duration_s, sound.overlap_frames),
+        overwrite=overwrite,
+        stems=stems,
+        why=why,
+    )
+    if sound.stems:
+        _check_stems(prepared, options)
+    return prepared
+
+
+def _check_outputs(job: Job, options: RenderOptions, overwrite: bool) -> None:
+    """Refuse an impossible output before any work is done for it."""
+    from specdiff_cli.audio.pending import check_target
+    from specdiff_cli.audio.wav import StreamWriter
+
+    if job.target is None:
+        if sys.stdout is None:
+            raise OutputError("-o -: standard output is closed; give a file name")
+        StreamWriter(sys.stdout.buffer, file_format=options.file_format, subtype=options.sound.subtype)
+    elif not (job.makes_folder and not job.target.parent.exists()):
+        check_target(job.target, overwrite)
+    for path in job.companions:
+        check_target(path, overwrite)
+
+
+def _check_stems(prepared: Prepared, options: RenderOptions) -> None:
+    from specdiff_cli.audio.pending import check_target
+
+    for path in prepared.stem_targets(options.file_format):
+        if path.parent.exists():
+            check_target(path, prepared.overwrite)
+
+
+def _why_again(job: Job, target: Path, facts: dict[str, Any], options: RenderOptions) -> str | None:
+    """Why an existing file must be rendered again; None if it is complete and just what is asked for."""
+    from specdiff_cli.audio.pending import reason, shown_path
+    from specdiff_cli.audio.record import find_problem, read_record
+
+    try:
+        record = read_record(target)
+        if record is None:
+            if options.overwrite:
+                return "it was not made by specdiff"
+            raise OutputError(
+                f"{shown_path(target)} exists already and does not tell how it was made: "
+                "use --overwrite to replace it, or another name"
+            )
+        with target.open("rb") as file:
+            found = "flac" if file.read(4) == b"fLaC" else "wav"
+        if found != options.file_format:
+            return f"the format was {found}, now {options.file_format}"
+        if problem := "; ".join(differences(record, facts)) or find_problem(target, record):
+            return problem
+        stems = [stems_folder(target) / name for name in record.get("stems", ())]
+        missing = [path for path in [*job.companions, *stems] if not path.exists()]
+        return f"{missing[0]} is missing" if missing else None
+    except OSError as error:
+        raise OutputError(f"cannot read {shown_path(target)}: {reason(error)}") from None

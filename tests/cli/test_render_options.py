@@ -1,0 +1,148 @@
+"""Options of ``render`` that change score, rate, loudness and windows: heard, recorded, compared."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from midi_files import midi_bytes, note, program
+from random_voices import write_voice_folder
+from typer.testing import CliRunner, Result
+
+from specdiff_cli.audio.record import read_record
+from specdiff_cli.cli.app import app
+
+OLD_OPTIONS = {
+    "steps", "sampler", "schedule", "guidance", "seed", "vocoder", "tail_s", "subtype", "device", "dtype",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPECDIFF_MODEL", voice)
+    notes = [*note(0, 960, 0, 60), *note(5760, 6720, 0, 64), *note(0, 480, 9, 38)]
+    Path("a.mid").write_bytes(midi_bytes([program(0, 0, 0), *notes]))
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["render", "a.mid", "--tail", "0.1", *map(str, arguments)])
+
+
+def recorded() -> dict[str, object]:
+    record = read_record(Path("a.wav"))
+    assert record is not None
+    options: dict[str, object] = record["options"]
+    return options
+
+
+def test_a_plain_render_is_recorded_as_it_always_was(folder: Path) -> None:
+    assert run().exit_code == 0
+    assert set(recorded()) == OLD_OPTIONS
+
+
+def test_edits_are_recorded_and_another_edit_renders_again(folder: Path) -> None:
+    edits = ("--transpose", "2", "--program", "piano:cello", "--end", "bar:2", "--mute", "drums")
+    assert run(*edits).exit_code == 0
+    told = recorded()
+    assert {key: told[key] for key in set(told) - OLD_OPTIONS} == {
+        "transpose": 2, "programs": ["piano:cello"], "end": "bar:2", "mute": ["drums"],
+    }  # fmt: skip
+    assert "skipped" in run(*edits, "--skip-existing").stderr
+    result = run(*edits[2:], "--skip-existing")
+    assert "rendered again: transpose was 2, now 0" in result.stderr
+    result = run("--skip-existing")
+    assert "programs was piano:cello, now none; mute was drums, now none; end was bar:2, now none" in result.stderr
+
+
+def test_a_section_is_as_long_as_it_is(folder: Path) -> None:
+    assert run("--start", "0.5", "--end", "bar:4").exit_code == 0  # bars of 2 s: 0.5 s to 6 s
+    assert soundfile.info("a.wav").frames == 16_000 * 5.6
+    result = run("--start", "100", "-f")
+    assert result.exit_code == 3
+    assert "past its end" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_faster_is_shorter(folder: Path) -> None:
+    assert run("--tempo-scale", "2").exit_code == 0
+    assert soundfile.info("a.wav").duration == pytest.approx(3.6)  # 7 s at double speed, and the tail
+
+
+@pytest.mark.parametrize("rate_hz", [44_100, 48_000])
+def test_other_rates_hold_the_same_sound(folder: Path, rate_hz: int) -> None:
+    assert run("-o", "plain.wav", "--subtype", "float").exit_code == 0
+    assert run("--sample-rate", rate_hz, "--subtype", "float").exit_code == 0
+    info = soundfile.info("a.wav")
+    assert (info.samplerate, info.frames) == (rate_hz, round(soundfile.info("plain.wav").frames * rate_hz / 16_000))
+    plain, resampled = soundfile.read("plain.wav")[0], soundfile.read("a.wav")[0]
+    assert np.sqrt(np.mean(resampled**2)) == pytest.approx(np.sqrt(np.mean(plain**2)), rel=0.05)
+    assert recorded()["sample_rate_hz"] == rate_hz
+
+
+def test_a_peak_that_was_asked_for(folder: Path) -> None:
+    result = run("--normalize", "-6dBFS", "--subtype", "float")
+    assert result.exit_code == 0
+    assert np.abs(soundfile.read("a.wav")[0]).max() == pytest.approx(10 ** (-6 / 20), rel=1e-3)
+    assert "-6 dBFS" in result.stderr
+    assert recorded()["normalize"] == "-6dBFS"
+
+
+def test_a_normalised_stream_goes_to_standard_output(folder: Path) -> None:
+    result = run("-o", "-", "--normalize", "-6dBFS")
+    assert result.exit_code == 0
+    assert result.stdout_bytes[:4] == b"RIFF" and len(result.stdout_bytes) > 100_000
+
+
+def test_overlapping_windows_are_as_long_and_resume(folder: Path) -> None:
+    assert run("--overlap-frames", "64", "--resume").exit_code == 0
+    assert soundfile.info("a.wav").frames == round(16_000 * 7.1)
+    assert recorded()["overlap_frames"] == 64
+    result = run("-n", "--overlap-frames", "128", "--json", "-f")
+    assert json.loads(result.stdout)["windows"] == 2  # 355 frames: 256, then 128 at a time
+
+
+def test_snapshots_and_a_plot_beside_the_audio(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = run("--steps", "4", "--snapshots", "4,0", "--snapshot-window", "2", "--plot", "page.png")
+    assert result.exit_code == 0, result.stderr
+    made = {path.name for path in Path().iterdir()} - {"a.mid", "a.wav", "page.png"}
+    assert made == {f"a.step-000{step}.{suffix}" for step in (4, 0) for suffix in ("png", "npy", "wav")}
+    assert Path("page.png").read_bytes()[:4] == b"\x89PNG"
+    assert run("--plot", "page.png", "-o", "b.wav").exit_code == 5  # it exists
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--sample-rate", "11025"], 2, "--sample-rate 11025"),
+        (["--normalize", "loud"], 2, "--normalize loud"),
+        (["--guidance-interval", "0.8-0.2"], 2, "--guidance-interval 0.8-0.2"),
+        (["--overlap-frames", "200"], 2, "--overlap-frames 200: must be between 0 and 128"),
+        (["--snapshots", "1000"], 2, "1000"),
+        (["--snapshots", "1", "--snapshot-window", "9"], 2, "window"),
+        (["--snapshot-window", "0"], 2, "--snapshot-window 0: windows count from 1"),
+        (["--swap", "piano"], 2, "--swap piano"),
+        (["--swap", "piano=flugelbone"], 2, "flugelbone"),
+        (["--only", "oboe"], 3, "no instrument called 'oboe'"),
+        (["--transpose", "200"], 2, "--transpose 200"),
+        (["--tempo-scale", "0.1", "--max-duration", "60"], 3, "a.mid: would last 70 s"),
+        (["--tempo-scale", "0"], 2, "--tempo-scale 0"),
+        (["--track", "9"], 3, "track"),
+        (["--start", "10", "--end", "2"], 2, "--end"),
+        (["--plot", "page.jpg"], 2, "page.jpg"),
+        (["--plot", "a.wav", "-o", "a.wav"], 2, "different names"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(folder: Path, options: list[str], code: int, message: str) -> None:
+    result = run(*options)
+    assert result.exit_code == code, result.stderr
+    *_, last = result.stderr.splitlines()
+    assert last.startswith("error: ") and message in last
+    assert {path.name for path in Path().iterdir()} == {"a.mid"}
