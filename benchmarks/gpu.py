@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ROWS = {
     "base, `paper`, 1 song": (1.0, ["--preset", "paper", "--seconds", "20"]),
     "base, `balanced`, 1 song": (100.0, ["--preset", "balanced", "--seconds", "120"]),
@@ -67,7 +69,8 @@ def main() -> None:
         report = measured([*words, "--device", args.device, "--dtype", args.dtype])
         lines.append(json.dumps({"what": name, **report}))
         if len(lines) == 1:
-            print(f"{report['device']} {report['dtype']}, {report['vocoder']} on {report['n_threads']} CPU threads\n")
+            name_of_device = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device
+            print(f"{name_of_device}, {report['dtype']}; {report['vocoder']} on {report['n_threads']} CPU threads\n")
             print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
         print(row(name, target, report), flush=True)
     if args.json is not None:

@@ -70,7 +70,7 @@ def check_plot(path: Path, overwrite: bool) -> Path:
         try:
             import matplotlib.figure  # noqa: F401
         except ImportError:
-            raise UsageError("pictures need matplotlib: pip install 'specdiff[plot]'") from None
+            raise UsageError("pictures need matplotlib: run \"pip install '.[plot]'\" in a copy of specdiff") from None
     return check_target(path, overwrite)
 
 

@@ -107,7 +107,7 @@ class LoudnessMeter:
         if not self._counts.any():
             return -math.inf
         first = _OFFSET_LU + 10 * math.log10(self._powers.sum() / self._counts.sum()) + RELATIVE_GATE_LU
-        kept = slice(max(0, int(_bin_of(np.array(first)))), None)
+        kept = slice(min(max(0, int(_bin_of(np.array(first)))), _N_BINS - 1), None)
         return _OFFSET_LU + 10 * math.log10(float(self._powers[kept].sum() / self._counts[kept].sum()))
 
 

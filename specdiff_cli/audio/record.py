@@ -22,6 +22,7 @@ PROGRAM = "specdiff"  # what the key "program" of a record of ours says
 READ_BYTES = 1 << 20
 READ_FRAMES = 1 << 16
 MAX_COMMENT_BYTES = 1 << 20  # a larger chunk of text is none of ours
+FMT_AT = 20  # where the values of a WAV's first chunk begin
 FLAC_MD5_AT = slice(26, 42)  # within "fLaC", a block header of 4 bytes and STREAMINFO, whose last 16 bytes it is
 
 
@@ -109,9 +110,10 @@ def _measure(audio: Any) -> tuple[int, float, float | None, int]:
     import numpy as np
 
     from specdiff_cli.audio.loudness import LOWEST_RATE_HZ, MAX_CHANNELS, LoudnessMeter
+    from specdiff_cli.audio.source import HIGHEST_RATE_HZ
 
     n_samples, n_not_finite, peak = 0, 0, 0.0
-    can_meter = audio.channels <= MAX_CHANNELS and audio.samplerate >= LOWEST_RATE_HZ
+    can_meter = audio.channels <= MAX_CHANNELS and LOWEST_RATE_HZ <= audio.samplerate <= HIGHEST_RATE_HZ
     meter = LoudnessMeter(audio.samplerate, audio.channels) if can_meter else None
     for block in _blocks(audio, "float64"):
         n_samples += len(block)
@@ -188,6 +190,10 @@ def _wav_problem(path: Path, record: dict[str, Any]) -> str | None:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         layout = _wav_layout(file)
+        if layout.data_offset is not None:
+            file.seek(0)
+            if not _is_own_header(file.read(layout.data_offset), layout):
+                return "its header is not what was written"
         left = layout.data_bytes
         while left and (data := file.read(min(left, READ_BYTES))):
             digest.update(data)
@@ -195,6 +201,25 @@ def _wav_problem(path: Path, record: dict[str, Any]) -> str | None:
     if left:
         return f"it is cut off: {layout.data_bytes - left} of {layout.data_bytes} bytes of audio"
     return None if digest.hexdigest() == record.get("audio_sha256") else "its audio is not what was written"
+
+
+def _is_own_header(header: bytes, found: _WavLayout) -> bool:
+    """Would we write this header for what it says? What it says more than once must agree, so a flipped bit shows.
+
+    The size of the whole is left out: programs that append tags change it.
+    """
+    from specdiff_cli.audio.encoding import Layout, Subtype, wav_header
+    from specdiff_cli.audio.source import HIGHEST_RATE_HZ
+
+    if len(header) < FMT_AT + 16:
+        return False
+    code, n_channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", header, FMT_AT)
+    subtype = {(1, 16): Subtype.PCM16, (1, 24): Subtype.PCM24, (3, 32): Subtype.FLOAT}.get((code, bits))
+    if subtype is None or not 1 <= n_channels <= 2 or rate_hz > HIGHEST_RATE_HZ or not (found.comment or "").isascii():
+        return False
+    layout = Layout(subtype, rate_hz, n_channels)
+    anew = wav_header(layout, found.data_bytes // layout.frame_bytes, found.comment)
+    return header[:4] == anew[:4] and header[8:] == anew[8:]
 
 
 def _flac_problem(path: Path, md5: bytes) -> str | None:
@@ -218,7 +243,7 @@ def _flac_problem(path: Path, md5: bytes) -> str | None:
 
 
 def _blocks(audio: Any, dtype: str) -> Iterator[Any]:
-    while len(block := audio.read(READ_FRAMES, dtype=dtype)):
+    while len(block := audio.read(max(1, READ_FRAMES // audio.channels), dtype=dtype)):
         yield block
 
 

@@ -107,7 +107,9 @@ def _open_session(path: Path, n_threads: int | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UsageError('the soundstream vocoder needs onnxruntime: pip install "specdiff[onnx]"') from error
+        raise UsageError(
+            "the soundstream vocoder needs onnxruntime: run \"pip install '.[onnx]'\" in a copy of specdiff"
+        ) from error
     if not path.is_file():
         raise WeightsError(f"{path}: the SoundStream decoder is missing; run specdiff download-weights")
     options = onnxruntime.SessionOptions()

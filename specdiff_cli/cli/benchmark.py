@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import say, working
 from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
@@ -22,7 +23,13 @@ MAX_SECONDS = 3600.0
 
 def benchmark(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A voice's name or folder; with --random-weights tiny, small or base.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A voice's name or folder; with --random-weights tiny, small or base.",
+            autocompletion=complete.models,
+        ),
     ] = "tiny",
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Random weights of the true size: no download.")
@@ -31,13 +38,21 @@ def benchmark(
         Path | None, typer.Option(metavar="FILE", help="A MIDI file to render.", show_default="a dense made-up piece")
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Length of the piece.")] = 20.48,
-    preset: Annotated[str | None, typer.Option(help="draft, balanced, best, paper or port.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="draft, balanced, best, paper or port.", autocompletion=complete.presets)
+    ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps per window.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++2m.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddpm, ddim or dpm++2m.", autocompletion=complete.samplers)
+    ] = None,
     guidance: Annotated[float | None, typer.Option(metavar="WEIGHT", help="1 is off.")] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Songs rendered side by side.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16 or int8.", autocompletion=complete.dtypes)
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per usable core")
     ] = None,

@@ -103,7 +103,7 @@ def test_reach_without_end_is_said(tmp_path: Path) -> None:
 
 def test_missing_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match=r'pip install "specdiff\[onnx\]"'):
+    with pytest.raises(UsageError, match=r"pip install '\.\[onnx\]'"):
         SoundStream(save_decoder(tmp_path / "m.onnx"))
 
 

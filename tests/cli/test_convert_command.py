@@ -133,4 +133,4 @@ def test_the_extra_is_named_where_its_package_is_missing(tmp_path: Path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "msgpack", None)
     result = run(path, tmp_path / "voice", "-q")
     assert result.exit_code == 4
-    assert result.stderr.rstrip().endswith("needs the package msgpack; pip install 'specdiff[convert]'")
+    assert result.stderr.rstrip().endswith("needs msgpack: run \"pip install '.[convert]'\" in a copy of specdiff")
