@@ -43,11 +43,11 @@ from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.vocoders import load_vocoder
 from specdiff_cli.weights.load import Voice
+from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING
 
 __all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]
 
 TAIL_S = 1.0  # after the last note, where no duration is given; as `specdiff render`
-AUTOREGRESSIVE = (WINDOW_FRAMES, "autoregressive", "none")  # steps, sampler and schedule of voices without diffusion
 
 #: A MIDI file, a song read from one, or notes as they are to be played.
 Music = str | os.PathLike[str] | MidiSong | Sequence[Note]
@@ -373,7 +373,8 @@ class Synthesizer:
         if isinstance(self.network, CompiledNetwork):
             return DiffusionSampler(self.network, self.config, sampling, stop)
         why = f"the voice {self.voice.name} is autoregressive: it has no diffusion steps"
-        if (sampling.steps, sampling.sampler, sampling.schedule) != AUTOREGRESSIVE:
+        own = AUTOREGRESSIVE_SAMPLING
+        if (sampling.steps, sampling.sampler, sampling.schedule) != (own.steps, own.sampler, own.schedule):
             raise UsageError(f"{why}; leave out --steps, --sampler, --schedule and --preset")
         if sampling.guidance != 1.0:
             raise UsageError(f"--guidance {sampling.guidance:g}: {why} to be guided; leave it out")

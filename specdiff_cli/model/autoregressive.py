@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.decoder import Decoder
-from specdiff_cli.model.encoders import NoteEncoder, PlainPositions, draw_weights
+from specdiff_cli.model.encoders import NoteEncoder, PlainPositions
 from specdiff_cli.model.layers import MASKED, Attention, GatedGelu, RMSNorm, mask_bias
 
 
@@ -124,7 +124,7 @@ class AutoregressiveDecoder(Decoder):
 
 
 class AutoregressiveNetwork(nn.Module):
-    """Note encoder and decoder. Rendering compiles the parts one by one; training runs :meth:`forward`."""
+    """Note encoder and decoder. Rendering compiles the parts one by one; :meth:`forward` is the plain path."""
 
     def __init__(self, config: ModelConfig) -> None:
         if not config.is_autoregressive:
@@ -138,10 +138,6 @@ class AutoregressiveNetwork(nn.Module):
         """Every frame (B, L, 128) in feature range predicted from those before it and tokens (B, K), 0 where padded."""
         keys, values = self.decoder.memory(self.note_encoder(padded(tokens))[:, : tokens.shape[1]])
         return self.decoder(frames, keys, values, mask_bias(tokens > 0, keys[0].dtype))  # type: ignore[no-any-return]
-
-    def initialise(self, seed: int) -> None:
-        """Draw the weights a new voice starts from."""
-        draw_weights(self.named_parameters(), self.config.d_kv, torch.Generator().manual_seed(seed))
 
 
 def causal_bias(x: Tensor, masked: float = MASKED) -> Tensor:

@@ -24,7 +24,8 @@ class ModelConfig:
     tokens, and silence as the context of the first window. ``feature_range``: the log-mel values that -1 and +1 stand
     for, where they are not the reference's.
 
-    Raises ValueError: an unknown kind or dialect, or a model with a part that its kind or dialect does not have.
+    Raises ValueError: an unknown kind or dialect, a model with a part that its kind or dialect does not have, or with
+    fewer rows in its vocabulary than there are tokens.
     """
 
     d_model: int
@@ -55,6 +56,13 @@ class ModelConfig:
             raise ValueError(f"dialect = {self.dialect!r}: must be one of {', '.join(get_args(Dialect))}")
         if self.is_lightning and (self.is_autoregressive or self.note_layout or self.note_templates):
             raise ValueError("dialect = 'lightning': is of diffusion models without note layout and note templates")
+        if self.n_velocity_bins < 1:
+            raise ValueError(f"n_velocity_bins = {self.n_velocity_bins}: must be at least 1")
+        if self.n_vocabulary_rows < self.vocabulary.n_ids:
+            raise ValueError(
+                f"n_vocabulary_rows = {self.n_vocabulary_rows}: must be at least {self.vocabulary.n_ids}, "
+                f"the tokens with {self.n_velocity_bins} velocity bins"
+            )
         if self.feature_range is not None and not self.feature_range[0] < self.feature_range[1]:
             raise ValueError(f"feature_range = {self.feature_range}: the lower value comes first")
 

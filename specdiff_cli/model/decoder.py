@@ -82,7 +82,7 @@ class Decoder(nn.Module):
 
 
 class SpectrogramDecoder(Decoder):
-    """Predicts the noise (or v) in a noisy spectrogram window, given time, notes and context."""
+    """Predicts the noise in a noisy spectrogram window (or another objective), given time, notes and context."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

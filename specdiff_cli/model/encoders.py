@@ -1,7 +1,6 @@
 """Encoders of the note tokens and of the previous window's spectrogram, and the positions that all parts add."""
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -88,21 +87,3 @@ def sinusoid_table(n_rows: int, d_model: int, generator: torch.Generator) -> Ten
     phases = torch.rand(d_model, generator=generator) * 2 * torch.pi
     order = torch.randperm(d_model, generator=generator)
     return torch.sin(angles + phases)[:, order]
-
-
-def draw_weights(parameters: Iterable[tuple[str, nn.Parameter]], d_kv: int, generator: torch.Generator) -> None:
-    """Fill named parameters with the weights that a new network starts from, in their order."""
-    for name, parameter in parameters:
-        if parameter.ndim == 1:
-            nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
-        elif "positions" in name:
-            parameter.data.copy_(sinusoid_table(parameter.shape[0], parameter.shape[1], generator))
-        elif "embedding" in name:
-            nn.init.normal_(parameter, std=1.0, generator=generator)
-        elif name.endswith(("_film.weight", "output_projection.weight")):
-            nn.init.zeros_(parameter)
-        elif name.endswith("attention.q.weight"):
-            # No attention scaling: the 1/sqrt(d_kv) of other transformers sits in the initial queries.
-            nn.init.normal_(parameter, std=(parameter.shape[1] * d_kv) ** -0.5, generator=generator)
-        else:
-            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)

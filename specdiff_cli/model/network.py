@@ -10,7 +10,7 @@ from specdiff_cli.constants import N_MELS
 from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.decoder import SpectrogramDecoder
-from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, draw_weights
+from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, sinusoid_table
 from specdiff_cli.model.layers import mask_bias
 from specdiff_cli.model.layout import NoteLayout
 from specdiff_cli.model.templates import NoteTemplates
@@ -85,8 +85,23 @@ class SpectrogramDiffusion(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         if self.note_templates is not None:
             self.note_templates.initialise(generator)
-        own = (item for item in self.named_parameters() if not item[0].startswith("note_templates."))
-        draw_weights(own, self.config.d_kv, generator)
+        for name, parameter in self.named_parameters():
+            if name.startswith("note_templates."):
+                continue
+            if parameter.ndim == 1:
+                nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+            elif "positions" in name:
+                parameter.data.copy_(sinusoid_table(parameter.shape[0], parameter.shape[1], generator))
+            elif "embedding" in name:
+                nn.init.normal_(parameter, std=1.0, generator=generator)
+            elif name.endswith(("_film.weight", "output_projection.weight")):
+                nn.init.zeros_(parameter)
+            elif name.endswith("attention.q.weight"):
+                # No attention scaling: the 1/sqrt(d_kv) of other transformers sits in the initial queries.
+                std = (parameter.shape[1] * self.config.d_kv) ** -0.5
+                nn.init.normal_(parameter, std=std, generator=generator)
+            else:
+                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)
 
 
 Network = SpectrogramDiffusion | AutoregressiveNetwork

@@ -24,7 +24,7 @@ from specdiff_cli.errors import MidiError, UsageError
 from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.summary import summarize_instruments
-from specdiff_cli.synthesizer import Sampling, Synthesizer
+from specdiff_cli.synthesizer import TAIL_S, Sampling, Synthesizer
 from specdiff_cli.train.evaluate_measures import (
     Jump,
     Measured,
@@ -38,7 +38,6 @@ from specdiff_cli.train.evaluate_measures import (
 from specdiff_cli.train.soundfont import FluidSynth
 from specdiff_cli.train.transcribe import Onset, Transcriber, onset_scores
 
-TAIL_S = 1.0  # as `specdiff render`
 AUDIO_SUFFIXES = (".wav", ".flac")
 REFERENCE = "reference"
 

@@ -7,20 +7,18 @@
 
 import json
 import os
-import pickle
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from specdiff_cli.errors import OutputError, UsageError, WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.train.batches import CorpusFiles
 from specdiff_cli.train.hyperparameters import TrainConfig
 from specdiff_cli.train.settings import read_settings
+from specdiff_cli.weights.load import read_content
 
 STATE_VERSION = 1
 #: Keys of [train] that may differ when a run goes on: they change no step that is already made.
@@ -52,7 +50,7 @@ class RunConfig:
             raise ValueError("kind = 'autoregressive': cannot be trained here; only diffusion models can")
         if model.is_lightning:
             raise ValueError("dialect = 'lightning': cannot be trained here; leave it out")
-        for key in ("d_model", "n_heads", "d_kv", "d_ff", "n_decoder_layers", "n_velocity_bins"):
+        for key in ("d_model", "n_heads", "d_kv", "d_ff", "n_decoder_layers"):
             if getattr(model, key) < 1:
                 raise ValueError(f"{key} = {getattr(model, key)}: must be at least 1")
         for key in ("n_note_layers", "n_context_layers"):
@@ -62,12 +60,6 @@ class RunConfig:
             raise ValueError(f"d_model = {model.d_model}: must be even and at least 4")
         if self.train.n_template_steps and not model.note_templates:
             raise ValueError("note_templates = false: [train] n_template_steps has nothing to train")
-        n_ids = model.vocabulary.n_ids
-        if model.n_vocabulary_rows < n_ids:
-            raise ValueError(
-                f"n_vocabulary_rows = {model.n_vocabulary_rows}: must be at least {n_ids}, "
-                f"the tokens with {model.n_velocity_bins} velocity bins"
-            )
 
     def to_json(self) -> str:
         """One line, as it is kept in the state."""
@@ -137,13 +129,7 @@ class RunFolder:
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """A file of ``torch.save`` that holds a table of tensors and plain values. Raises WeightsError."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: does not exist; check the name") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsError(f"{path}: is damaged or no state of a run ({detail}); give another") from None
+    content = read_content(path, mapped=False)  # a later state takes its name, which Windows refuses while it is mapped
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: is no state of a run; give another")
     return content

@@ -24,6 +24,7 @@ from typing import IO, NoReturn
 
 import platformdirs
 
+from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.weights.lock import Lock, LockedFile, LockedModel, file_sha256, load_lock
 from specdiff_cli.weights.progress import SILENT, Action, Progress
@@ -278,11 +279,6 @@ def _write_record(folder: Path, file: LockedFile, record: FileRecord) -> None:
 def wrong_content(found: str, expected: str) -> str:
     """The phrase for bytes that are complete but not the right ones."""
     return f"wrong content: sha256 is {found}, expected {expected}"
-
-
-def reason(error: OSError) -> str:
-    """The operating system's words for an error, on one line."""
-    return " ".join(str(error.strerror or error).split())
 
 
 def raise_cannot_write(path: Path, error: OSError) -> NoReturn:

@@ -83,6 +83,13 @@ def count_blocks(keys: Iterable[str], prefix: str) -> int:
     return max((int(match[1]) + 1 for key in keys if (match := pattern.match(key))), default=0)
 
 
+def count_heads(width: int, d_kv: int) -> int:
+    """How many heads of size ``d_kv`` an attention of so many channels has. Raises ValueError for no whole number."""
+    if d_kv < 1 or width % d_kv:
+        raise ValueError(f"its attention width {width} is no multiple of the head size {d_kv}")
+    return width // d_kv
+
+
 def size(shapes: Shapes, key: str, axis: int) -> int:
     """One size of a matrix from which the architecture is inferred. Raises ValueError when it is not there."""
     if len(shapes.get(key, ())) != 2:

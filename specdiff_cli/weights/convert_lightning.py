@@ -10,7 +10,7 @@ from enum import Enum
 
 from specdiff_cli.midi.windows import WINDOW_STEPS
 from specdiff_cli.model.config import ModelConfig
-from specdiff_cli.weights.convert import Shapes, blocks, count_blocks, size
+from specdiff_cli.weights.convert import Shapes, blocks, count_blocks, count_heads, size
 
 LIGHTNING_D_KV = 64  # in every configuration of the repository; no array's shape tells it
 PREFIX = "model."
@@ -115,10 +115,7 @@ def lightning_config(shapes: Shapes, feature_range: tuple[float, float]) -> Mode
     stack = PREFIX + "transformer"
     if f"{PREFIX}diffusion_emb.projection1.weight" not in shapes and f"{PREFIX}emb.weight" in shapes:
         raise ValueError("it is the repository's autoregressive model, for which specdiff has no network")
-    width = size(shapes, f"{stack}.decoder.layers.0.self_attn.q_proj.weight", 0)
-    n_heads, rest = divmod(width, LIGHTNING_D_KV)
-    if rest:
-        raise ValueError(f"its attention width {width} is no multiple of the head size {LIGHTNING_D_KV}")
+    n_heads = count_heads(size(shapes, f"{stack}.decoder.layers.0.self_attn.q_proj.weight", 0), LIGHTNING_D_KV)
     config = ModelConfig(
         d_model=size(shapes, f"{PREFIX}emb.weight", 1),
         n_heads=n_heads,

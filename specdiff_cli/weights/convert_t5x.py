@@ -7,7 +7,7 @@ Source: SPEC of the tree names in magenta/music-spectrogram-diffusion, ``models/
 from collections.abc import Mapping
 
 from specdiff_cli.model.config import ModelConfig
-from specdiff_cli.weights.convert import Shapes, blocks, count_blocks, size
+from specdiff_cli.weights.convert import Shapes, blocks, count_blocks, count_heads, size
 
 T5X_D_KV = 64  # of every published model; needed only where there is no config.gin
 
@@ -87,10 +87,7 @@ def t5x_config(shapes: Shapes, settings: Mapping[str, int]) -> ModelConfig:
     notes = "token_encoder" if any(key.startswith("token_encoder.") for key in shapes) else "encoder"
     d_kv = settings.get("head_dim", T5X_D_KV)
     first = "decoder.layers_0"
-    attention_width = size(shapes, f"{first}.self_attention.query.kernel", 1)
-    n_heads, rest = divmod(attention_width, d_kv)
-    if rest:
-        raise ValueError(f"its attention width {attention_width} is no multiple of the head size {d_kv}")
+    n_heads = count_heads(size(shapes, f"{first}.self_attention.query.kernel", 1), d_kv)
     is_diffusion = any(key.startswith("decoder.time_emb_dense") for key in shapes)
     return ModelConfig(
         d_model=size(shapes, "decoder.continuous_inputs_projection.kernel", 1),

@@ -13,6 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.lock import (
@@ -180,7 +181,7 @@ def _hash(path: Path, label: str, progress: Progress) -> str:
         progress.start(label, Action.VERIFYING, 0, path.stat().st_size)
         return file_sha256(path, progress.advance)
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({cache.reason(error)})") from error
+        raise WeightsError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def _implausible(path: Path, file: LockedFile) -> str | None:
@@ -194,7 +195,7 @@ def _implausible(path: Path, file: LockedFile) -> str | None:
         return None
     try:
         json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it is not valid JSON"
     return None
 

@@ -7,9 +7,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os.path import isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
 from typing import Any
 
+from specdiff_cli.audio.pending import reason
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.errors import WeightsError
@@ -21,16 +23,17 @@ from specdiff_cli.weights.lock import BundledVoice, Lock, LockedFile, LockedMode
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
-    DIFFUSERS_STEM,
     FEATURES,
     ONNX_VOCODER,
     PUBLISHED_PREFERS_BFLOAT16,
+    UNKNOWN_LICENCE,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
     SamplingDefaults,
     VocoderSpec,
     VoiceFile,
+    diffusers_weights,
     read_voice_file,
     vocabulary_table,
 )
@@ -134,10 +137,10 @@ def find_details(name: str, known: Lock) -> Details:
         config = None if place.architecture is None else REFERENCE_CONFIGS[place.architecture]
         return replace(_of_published(entry, config), commands=commands)
     folder = Path(name)
-    if (folder / VOICE_FILE).is_file():
+    if isfile(folder / VOICE_FILE):
         voice = read_voice_file(folder / VOICE_FILE)
         return _of_voice(_folder_entry(folder, voice), voice)
-    if any((folder / part).is_dir() for part in DIFFUSERS_PARTS):
+    if any(isdir(folder / part) for part in DIFFUSERS_PARTS):
         return _of_published(_folder_entry(folder, None), _diffusers_config(folder))
     names = ", ".join(sorted([*known.bundled, *known.models]))
     raise WeightsError(f"{name}: is neither a known model ({names}) nor a folder of weights; check the spelling")
@@ -235,11 +238,13 @@ def _folder_entry(folder: Path, voice: VoiceFile | None) -> ModelEntry:
     if voice is not None:
         names = [VOICE_FILE, WEIGHTS_FILE, VOCODER_FILE, ONNX_VOCODER]
     else:
-        stems = [f"{part}/{DIFFUSERS_STEM}" for part in DIFFUSERS_PARTS]
-        weights = [f"{s}.safetensors" if (folder / f"{s}.safetensors").is_file() else f"{s}.bin" for s in stems]
-        names = [*weights, *(f"{part}/config.json" for part in DIFFUSERS_PARTS), ONNX_VOCODER]
+        names = [
+            *diffusers_weights(folder).values(),
+            *(f"{part}/config.json" for part in DIFFUSERS_PARTS),
+            ONNX_VOCODER,
+        ]
     expected = {} if voice is None else voice.hashes
-    present = [name for name in names if name in expected or (folder / name).is_file()]
+    present = [name for name in names if name in expected or isfile(folder / name)]
     files = tuple(_hashed_file(folder, name, expected.get(name)) for name in present)
     return ModelEntry(
         model=folder.resolve().name if voice is None else voice.name,
@@ -247,7 +252,7 @@ def _folder_entry(folder: Path, voice: VoiceFile | None) -> ModelEntry:
         source="folder",
         state="damaged" if any(file.state in ("missing", "wrong content") for file in files) else "folder",
         description="a folder in the Diffusers layout" if voice is None else voice.description,
-        license="unknown" if voice is None else voice.license,
+        license=UNKNOWN_LICENCE if voice is None else voice.license,
         instruments=instruments(None, True) if voice is None else instruments(voice.programs, voice.plays_drums),
         revision=None,
         folder=str(folder),
@@ -262,7 +267,7 @@ def _hashed_file(folder: Path, name: str, expected: str | None) -> FileEntry:
     except FileNotFoundError:
         return FileEntry(name, "missing", sha256=expected)
     except OSError as error:
-        raise WeightsError(f"{folder / name}: cannot be read ({cache.reason(error)})") from None
+        raise WeightsError(f"{folder / name}: cannot be read ({reason(error)})") from None
     state = "no hash to compare with" if expected is None else "verified" if found == expected else "wrong content"
     return FileEntry(name, state, size_bytes, sha256=found)
 
@@ -313,24 +318,24 @@ def _diffusers_config(folder: Path) -> ModelConfig | None:
             parts[part] = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
     try:
         notes, decoder = parts["notes_encoder"], parts["decoder"]
-        config = ModelConfig(
-            d_model=decoder["d_model"],
-            n_heads=decoder["num_heads"],
-            d_kv=decoder["d_kv"],
-            d_ff=decoder["d_ff"],
-            n_note_layers=notes["num_layers"],
-            n_context_layers=parts["continuous_encoder"]["num_layers"] if "continuous_encoder" in parts else 0,
-            n_decoder_layers=decoder["num_layers"],
-            n_vocabulary_rows=notes["vocab_size"],
-        )
-    except (KeyError, TypeError):
+        sizes = {
+            "d_model": decoder["d_model"],
+            "n_heads": decoder["num_heads"],
+            "d_kv": decoder["d_kv"],
+            "d_ff": decoder["d_ff"],
+            "n_note_layers": notes["num_layers"],
+            "n_context_layers": parts["continuous_encoder"]["num_layers"] if "continuous_encoder" in parts else 0,
+            "n_decoder_layers": decoder["num_layers"],
+            "n_vocabulary_rows": notes["vocab_size"],
+        }
+        are_sizes = all(type(size) is int and size >= 0 for size in sizes.values())
+        return ModelConfig(**sizes) if are_sizes else None
+    except (KeyError, TypeError, ValueError):
         return None
-    sizes = (config.d_model, config.n_heads, config.d_kv, config.d_ff, config.n_decoder_layers)
-    return config if all(type(size) is int and size > 0 for size in sizes) else None
 
 
 def count_parameters(config: ModelConfig) -> int | None:

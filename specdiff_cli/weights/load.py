@@ -15,11 +15,11 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from os.path import exists, isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from specdiff_cli.model.network import Network, build_network
 from specdiff_cli.model.precision import floating
 from specdiff_cli.weights import cache, convert, lock
 from specdiff_cli.weights.voice_file import (
+    DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
     DIFFUSERS_STEM,
     ONNX_VOCODER,
@@ -39,6 +40,7 @@ from specdiff_cli.weights.voice_file import (
     SamplingDefaults,
     VocoderSpec,
     VoiceFile,
+    diffusers_weights,
     read_voice_file,
 )
 
@@ -95,14 +97,14 @@ def load_voice(name: str, dtype: Precision = torch.float32) -> Voice:
         return load_voice_folder(lock.verify_bundled(name, lock=known), dtype, verified=True)
     if name in known.models:
         folder = cache.find_model(name, lock=known)
-        if (folder / VOICE_FILE).is_file():
+        if isfile(folder / VOICE_FILE):
             return load_voice_folder(folder, dtype, verified=True)
         return load_diffusers_folder(folder, name, dtype)
     folder = Path(name)
-    if folder.is_dir():
-        is_voice = (folder / VOICE_FILE).is_file()
+    if isdir(folder):
+        is_voice = isfile(folder / VOICE_FILE)
         return load_voice_folder(folder, dtype) if is_voice else load_diffusers_folder(folder, dtype=dtype)
-    if folder.exists():
+    if exists(folder):
         raise WeightsError(f"{name}: is a file; --model takes a voice's name or a folder of weights")
     names = ", ".join(sorted([*known.bundled, *known.models]))
     raise WeightsError(f"{name}: is neither a known voice ({names}) nor a folder; check the spelling")
@@ -132,9 +134,14 @@ def load_voice_folder(folder: Path, dtype: Precision = torch.float32, *, verifie
 
 def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precision = torch.float32) -> Voice:
     """Load a folder in the Diffusers layout; sizes come from its config.json files or from the tensors' shapes."""
-    paths = {part: _part_path(folder, part) for part in ("notes_encoder", "decoder")}
-    if (folder / "continuous_encoder").is_dir():
-        paths["continuous_encoder"] = _part_path(folder, "continuous_encoder")
+    weights = diffusers_weights(folder)
+    for part in DIFFUSERS_PARTS:
+        if part not in weights and (part != "continuous_encoder" or isdir(folder / part)):
+            raise WeightsError(
+                f"{folder}: is not a folder of weights that specdiff knows: no {VOICE_FILE}, and no "
+                f"{part}/{DIFFUSERS_STEM}.bin or .safetensors"
+            )
+    paths = {part: folder / name for part, name in weights.items()}
     described = {part: _described(path) for part, path in paths.items()}
     config = _diffusers_config(folder, described)
     chosen = _chosen(dtype, PUBLISHED_PREFERS_BFLOAT16)
@@ -142,7 +149,7 @@ def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precisio
     for part, (attribute, names) in convert.diffusers_parts(config).items():
         _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
     notes: tuple[str, ...] = ()
-    if (folder / ONNX_VOCODER).is_file():
+    if isfile(folder / ONNX_VOCODER):
         vocoder = VocoderSpec("soundstream")
     else:
         vocoder = VocoderSpec("griffin-lim")
@@ -182,10 +189,18 @@ def empty_network(config: ModelConfig) -> Network:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, as :func:`read_content`. Raises WeightsError, also where it holds anything else."""
+    content = read_content(path)
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: is not a plain table of tensors; expected a state dict")
+    return {str(key): value for key, value in content.items()}
+
+
+def read_content(path: Path, *, mapped: bool = True) -> object:
     """Read a ``.safetensors`` file, or a pickle under ``weights_only``; nothing in either is executed.
 
     The tensors are views of the file, mapped into memory, where its format allows that (safetensors and PyTorch's own
-    since 1.6): what is not read costs no memory. Raises WeightsError.
+    since 1.6) and ``mapped`` is true: what is not read costs no memory. Raises WeightsError.
     """
     try:
         if path.suffix == ".safetensors":
@@ -193,18 +208,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             # Hints about how a pickle was made are for whoever made it; what matters here is said below.
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and _can_be_mapped(path))
     except FileNotFoundError:
-        raise WeightsError(f"{path}: is missing; download or copy the weights again") from None
+        raise WeightsError(f"{path}: is missing; check the name, or copy it again") from None
     except pickle.UnpicklingError as error:
-        detail = "it holds more than tensors" if "Unsupported" in str(error) else "it is damaged"
-        raise WeightsError(f"{path}: is not loaded, {detail}; only plain tensor files are accepted") from None
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        # An unsupported class or function was refused; an unsupported operand is a byte that says nothing here.
+        if "Unsupported" not in str(error) or "Unsupported operand" in str(error):
+            raise WeightsError(f"{path}: is damaged or not a weights file; copy or download it again") from None
+        refused = "it holds more than tensors and plain values; save its state_dict alone"
+        raise WeightsError(f"{path}: is not loaded, {refused}") from None
+    except Exception as error:  # damaged pickles lead to errors of almost any kind
         detail = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: is damaged or not a weights file ({detail}); download it again") from None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: is not a plain table of tensors; expected a state dict")
-    return {str(key): value for key, value in content.items()}
+        raise WeightsError(f"{path}: is damaged or not a weights file ({detail}); copy or download it again") from None
 
 
 def _can_be_mapped(path: Path) -> bool:
@@ -220,17 +235,6 @@ def _chosen(dtype: Precision, prefers_bfloat16: bool) -> torch.dtype:
     return floating(dtype if isinstance(dtype, torch.dtype) else dtype(prefers_bfloat16))
 
 
-def _part_path(folder: Path, part: str) -> Path:
-    for suffix in (".safetensors", ".bin"):
-        path = folder / part / f"{DIFFUSERS_STEM}{suffix}"
-        if path.is_file():
-            return path
-    raise WeightsError(
-        f"{folder}: is not a folder of weights that specdiff knows: no voice.toml, and no {part}/{DIFFUSERS_STEM}.bin "
-        "or .safetensors"
-    )
-
-
 def _diffusers_config(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> ModelConfig:
     decoder, notes = tensors["decoder"], tensors["notes_encoder"]
     first_query = decoder.get("decoders.0.layer.0.attention.to_q.weight")
@@ -239,44 +243,31 @@ def _diffusers_config(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]])
     if first_query is None or first_gate is None or embedding is None or {first_query.ndim, embedding.ndim} != {2}:
         raise WeightsError(f"{folder}: its tensors are not those of a spectrogram diffusion model")
     d_kv = _d_kv(folder / "decoder" / "config.json")
-    n_heads, rest = divmod(first_query.shape[0], d_kv)
-    if rest:
-        raise WeightsError(f"{folder}: attention width {first_query.shape[0]} is no multiple of d_kv {d_kv}")
-    return ModelConfig(
-        d_model=first_query.shape[1],
-        n_heads=n_heads,
-        d_kv=d_kv,
-        d_ff=first_gate.shape[0],
-        n_note_layers=convert.count_blocks(notes, "encoders."),
-        n_context_layers=convert.count_blocks(tensors.get("continuous_encoder", {}), "encoders."),
-        n_decoder_layers=convert.count_blocks(decoder, "decoders."),
-        n_vocabulary_rows=embedding.shape[0],
-    )
+    try:
+        return ModelConfig(
+            d_model=first_query.shape[1],
+            n_heads=convert.count_heads(first_query.shape[0], d_kv),
+            d_kv=d_kv,
+            d_ff=first_gate.shape[0],
+            n_note_layers=convert.count_blocks(notes, "encoders."),
+            n_context_layers=convert.count_blocks(tensors.get("continuous_encoder", {}), "encoders."),
+            n_decoder_layers=convert.count_blocks(decoder, "decoders."),
+            n_vocabulary_rows=embedding.shape[0],
+        )
+    except ValueError as error:
+        raise WeightsError(f"{folder}: its tensors make no spectrogram diffusion model: {error}") from None
 
 
 def _d_kv(path: Path) -> int:
-    if not path.is_file():
+    if not isfile(path):
         return DIFFUSERS_D_KV
     try:
         value = json.loads(path.read_text(encoding="utf-8"))["d_kv"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise WeightsError(f"{path}: is damaged (no d_kv in it); download it again") from None
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or value < 1:
         raise WeightsError(f"{path}: d_kv is {value!r}; download it again")
     return value
-
-
-def fill(
-    module: torch.nn.Module, tensors: Mapping[str, Tensor], source: Path, names: Mapping[str, str] | None = None
-) -> None:
-    """Copy tensors into a module as float32. ``names``: their key -> ours.
-
-    Raises WeightsError, naming ``source``: one sorted report of everything that does not fit.
-    """
-    names = _matched(module, tensors, source, names)
-    module.load_state_dict(
-        {ours: _copied(tensors[theirs], torch.float32) for theirs, ours in names.items()}, assign=True
-    )
 
 
 def _fill_from(
@@ -287,7 +278,10 @@ def _fill_from(
     names: Mapping[str, str] | None = None,
     kept: tuple[str, ...] = (),
 ) -> None:
-    """Copy the tensors of a file into a module, piece by piece; names that begin as ``kept`` become float32."""
+    """Copy the tensors of a file into a module, piece by piece; names that begin as ``kept`` become float32.
+
+    ``names``: their key -> ours. Raises WeightsError: one sorted report of everything that does not fit.
+    """
     names = _matched(module, described, path, names)
     state = {}
     for piece in _pieces(path, {theirs: described[theirs] for theirs in names}):
@@ -296,7 +290,8 @@ def _fill_from(
             if theirs not in tensors or tensors[theirs].shape != described[theirs].shape:
                 raise WeightsError(f"{path}: has changed while it was read; run the same command again")
             ours = names[theirs]
-            state[ours] = _copied(tensors[theirs], torch.float32 if ours.startswith(kept) else dtype)
+            own = torch.empty(tensors[theirs].shape, dtype=torch.float32 if ours.startswith(kept) else dtype)
+            state[ours] = own.copy_(tensors[theirs])
         del tensors
     module.load_state_dict(state, assign=True)
 
@@ -312,10 +307,6 @@ def _pieces(path: Path, described: Mapping[str, Tensor]) -> Iterator[list[str]]:
             piece, n_bytes = [], tensor.nbytes
         piece.append(name)
     yield piece
-
-
-def _copied(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
 
 
 def _matched(

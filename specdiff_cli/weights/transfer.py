@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
-from specdiff_cli.weights.cache import PART_SUFFIX, raise_cannot_write, reason
+from specdiff_cli.weights.cache import PART_SUFFIX, raise_cannot_write
 from specdiff_cli.weights.progress import Action, Progress, format_bytes
 
 CHUNK_BYTES = 1 << 18
@@ -138,7 +139,7 @@ class PartFile:
     def _read_note(self) -> _PartNote | None:
         try:
             note = _PartNote(**json.loads(self._note_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         return note if isinstance(note.total_bytes, int | None) and isinstance(note.etag, str | None) else None
 

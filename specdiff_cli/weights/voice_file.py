@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from os.path import isfile  # unlike Path's, it answers no where looking is not allowed or a name is too long
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -34,6 +35,7 @@ class SamplingDefaults:
 VOICE_FILE = "voice.toml"
 WEIGHTS_FILE = "model.safetensors"
 VOCODER_FILE = "vocoder.safetensors"
+UNKNOWN_LICENCE = "unknown"
 #: Files of a folder in the Diffusers layout: three parts, each in a folder of its own, and perhaps a vocoder.
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
 DIFFUSERS_STEM = "diffusion_pytorch_model"
@@ -59,6 +61,17 @@ FEATURES: Mapping[str, int | float] = {
     "log_mel_max": constants.LOG_MEL_MAX,
     "window_frames": constants.WINDOW_FRAMES,
 }
+
+
+def diffusers_weights(folder: Path) -> dict[str, str]:
+    """Part -> its file of weights, for the parts of a Diffusers folder that have one."""
+    found = {}
+    for part in DIFFUSERS_PARTS:
+        for suffix in (".bin", ".safetensors"):  # the last one where both are there
+            name = f"{part}/{DIFFUSERS_STEM}{suffix}"
+            if isfile(folder / name):
+                found[part] = name
+    return found
 
 
 def vocabulary_table(config: ModelConfig) -> Mapping[str, int | float]:

@@ -22,7 +22,9 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def windows(config: ModelConfig, n_tokens: tuple[int, ...]) -> tuple[list[torch.Tensor], ...]:
+def windows(
+    config: ModelConfig, n_tokens: tuple[int, ...]
+) -> tuple[list[torch.Tensor], list[torch.Tensor | None], list[torch.Tensor]]:
     """Tokens, contexts (every second one absent) and layouts of one window per song."""
     generator = seeded()
     tokens = [torch.randint(3, 1300, (n,), generator=generator) for n in n_tokens]
@@ -32,7 +34,7 @@ def windows(config: ModelConfig, n_tokens: tuple[int, ...]) -> tuple[list[torch.
         ids = torch.randint(3, 1300, (n, 3), generator=generator).double()
         onset = torch.rand(n, 1, generator=generator).double() * 4
         layouts.append(torch.cat([ids, onset, onset + 0.5], dim=1))
-    return tokens, [None if i % 2 else c for i, c in enumerate(contexts)], layouts  # type: ignore[return-value]
+    return tokens, [None if i % 2 else c for i, c in enumerate(contexts)], layouts
 
 
 def test_fused_modules_equal_plain_ones_and_share_their_memory() -> None:
@@ -50,7 +52,9 @@ def test_fused_modules_equal_plain_ones_and_share_their_memory() -> None:
     assert list(attention_module.state_dict()) == list(names)
     for name, before in names.items():
         assert torch.equal(attention_module.state_dict()[name], before)
-    assert attention_module.k.weight.untyped_storage().data_ptr() == twin.qkv.weight.untyped_storage().data_ptr()
+    together = twin.qkv.weight
+    assert isinstance(together, torch.Tensor)
+    assert attention_module.k.weight.untyped_storage().data_ptr() == together.untyped_storage().data_ptr()
 
 
 @CONFIGS
@@ -77,9 +81,9 @@ def test_both_halves_of_guidance_at_once_equal_two_evaluations(config: ModelConf
     with torch.inference_mode():
         memory = network.remember(tokens, contexts, layouts)
         seeing, blind = network.decode(torch.cat([x, x]), film, memory).chunk(2)
-        tolerance = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 5e-2, "rtol": 5e-2}
-        torch.testing.assert_close(seeing, network.decode(x, film, memory), **tolerance)
-        torch.testing.assert_close(blind, network.decode_blind(x, film), **tolerance)
+        atol, rtol = (1e-5, 1e-4) if dtype == torch.float32 else (5e-2, 5e-2)
+        torch.testing.assert_close(seeing, network.decode(x, film, memory), atol=atol, rtol=rtol)
+        torch.testing.assert_close(blind, network.decode_blind(x, film), atol=atol, rtol=rtol)
         assert (seeing - blind).abs().mean() > 1e-3
 
 
@@ -89,9 +93,9 @@ def test_attention_of_bfloat16_by_plain_products() -> None:
     bias = torch.where(torch.arange(50) < 40, 0.0, -1e9)[None, None, None]
     exact = torch.softmax(q @ k.transpose(-1, -2) + bias, -1) @ v
     torch.testing.assert_close(attention(q, k, v, bias, False), exact, atol=1e-5, rtol=1e-4)
-    half = [x.bfloat16() for x in (q, k, v)]
-    plain = attention(*half, bias.bfloat16(), False).float()
-    kernel = torch.nn.functional.scaled_dot_product_attention(*half, attn_mask=bias.bfloat16(), scale=1.0).float()
+    q, k, v, bias = (x.bfloat16() for x in (q, k, v, bias))
+    plain = attention(q, k, v, bias, False).float()
+    kernel = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).float()
     assert (plain - exact).square().mean() < 4 * (kernel - exact).square().mean()
 
 

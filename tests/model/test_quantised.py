@@ -67,8 +67,8 @@ def test_the_first_and_the_last_block_and_what_is_computed_once_are_left_alone()
         name: type(module) for name, module in twin.named_modules() if isinstance(module, Product | QuantisedProduct)
     }
     eight_bits = {name for name, kind in products.items() if kind is QuantisedProduct}
-    names = ("attention.qkv", "attention.q", "attention.o", "mlp.wi", "mlp.wo")
-    names += ("cross_attention.qkv", "cross_attention.q", "cross_attention.o")
+    names = ["attention.qkv", "attention.q", "attention.o", "mlp.wi", "mlp.wo"]
+    names += ["cross_attention.qkv", "cross_attention.q", "cross_attention.o"]
     assert eight_bits == {f"blocks.{i}.{name}" for i in (1, 2) for name in names}
     assert "blocks.1.cross_attention.kv" in products
     linear = {name for name, module in twin.named_modules() if isinstance(module, nn.Linear)}

@@ -35,7 +35,10 @@ def test_training_windows_are_the_tokens_that_rendering_sees(tmp_path: Path) -> 
     rows = [*NOTES, (4.0, 4.1, 38, 90, 0, 1), (5.3, 9.0, 50, 70, 45, 0)]
     rows.sort()
     piece = Piece(write_piece(tmp_path / "piece.npz", rows), OURS.vocabulary)
-    notes = [Note(*row[:2], *map(int, row[2:5]), bool(row[5])) for row in rows]
+    notes = [
+        Note(start_s, end_s, pitch, velocity, program, bool(is_drum))
+        for start_s, end_s, pitch, velocity, program, is_drum in rows
+    ]
     for window in tokenize(notes, OURS.vocabulary):
         first_frame = window.index * 256
         assert piece.tokens(first_frame) == window.tokens.tolist()

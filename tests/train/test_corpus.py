@@ -50,7 +50,7 @@ def _midi_folder(folder: Path, n_files: int) -> Path:
     return folder
 
 
-def _config(midi_folder: Path | None = None, **changes: float) -> CorpusConfig:
+def _config(midi_folder: Path | None = None, /, **changes: float) -> CorpusConfig:
     folders = () if midi_folder is None else (str(midi_folder),)
     return CorpusConfig(seed=3, soundfont="none.sf2", midi_folders=folders, **changes)
 
@@ -158,7 +158,7 @@ def test_a_bad_source_is_reported_with_its_name(tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
-    def check(folder: str, gain: float = 0.8, **changes: float) -> None:
+    def check(folder: str, gain: float = 0.8, /, **changes: float) -> None:
         soundfont = tmp_path / folder / "font.sf2"
         config = replace(_config(**changes), soundfont=str(soundfont))
         corpus_module._check_settings(tmp_path / "corpus", config, SHORT, gain)
@@ -168,9 +168,14 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "font.sf2").write_bytes(content)
     check("here")
     check("there")  # the same soundfont, moved
-    for refused in (lambda: check("other"), lambda: check("here", 0.7), lambda: check("here", midi_share=0.1)):
+    refused: list[tuple[str, float, dict[str, float]]] = [
+        ("other", 0.8, {}),
+        ("here", 0.7, {}),
+        ("here", 0.8, {"midi_share": 0.1}),
+    ]
+    for folder, gain, changes in refused:
         with pytest.raises(UsageError, match="other settings"):
-            refused()
+            check(folder, gain, **changes)
 
 
 def test_a_corpus_that_is_begun_again_keeps_its_gain(tmp_path: Path) -> None:

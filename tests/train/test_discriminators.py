@@ -53,18 +53,20 @@ def test_one_stack_per_period_and_resolution() -> None:
 @pytest.mark.parametrize("kind", ["spectrum", "wave"])
 def test_noise_is_told_from_tones(kind: str) -> None:
     torch.manual_seed(0)
+    real: tuple[torch.Tensor, ...]
+    made: tuple[torch.Tensor, ...]
     if kind == "wave":
         judge: torch.nn.Module = WaveDiscriminator(width=4)
-        real, made = [(tone(2240),)], [(noise(2240),)]
+        real, made = (tone(2240),), (noise(2240),)
     else:
         judge = SpectrumDiscriminator(width=4)
-        real, made = ([truth_of(audio)[:2]] for audio in (tone(8 * 320), noise(8 * 320)))
+        real, made = truth_of(tone(8 * 320))[:2], truth_of(noise(8 * 320))[:2]
     optimiser = torch.optim.Adam(judge.parameters(), lr=5e-3)
     losses = []
     for _ in range(15):
-        loss = discriminator_loss(judge(*real[0]), judge(*made[0]))
+        loss = discriminator_loss(judge(*real), judge(*made))
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]

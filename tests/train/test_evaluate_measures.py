@@ -34,7 +34,7 @@ def recording(audio: np.ndarray) -> Recording:
 
 
 def tone(amplitude: float, n_samples: int = 16_000) -> np.ndarray:
-    return (amplitude * np.sin(2 * np.pi * 440 / 16_000 * np.arange(n_samples))).astype(np.float32)
+    return np.asarray(amplitude * np.sin(2 * np.pi * 440 / 16_000 * np.arange(n_samples)), dtype=np.float32)
 
 
 def measured(l1: float, f1: float | None = None, jump: Jump | None = None, elapsed_s: float | None = None) -> Measured:

@@ -196,9 +196,8 @@ def test_a_damaged_reference_is_one_line(tmp_path: Path) -> None:
 
 
 def written_report(folder: Path, target: Path, overwrite: bool = False) -> dict[str, Any]:
-    subject = Subject(
-        "voice <b>", FakeSynthesizer(music()), (Sampling(1, "ddim", "magenta"), Sampling(2, "ddim", "magenta"))
-    )  # type: ignore[arg-type]
+    samplings = (Sampling(1, "ddim", "magenta"), Sampling(2, "ddim", "magenta"))
+    subject = Subject("voice <b>", FakeSynthesizer(music()), samplings)  # type: ignore[arg-type]
     evaluation = Evaluation(read_pieces([folder / "piece.mid"], 100.0), [subject], None, FakeTranscriber(), DURATION_S)
     with ReportFolder(target, overwrite) as report:
         evaluation.run(on_recording=report.keep)

@@ -176,8 +176,10 @@ def test_numbers_that_run_away_end_the_run_in_one_line(corpus: Path, tmp_path: P
     trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
     trainer.run(should_stop=lambda: trainer.step == 2)
     saved = (tmp_path / "run" / "state.pt").read_bytes()
+    bias = trainer.network.read.bias
+    assert bias is not None
     with torch.no_grad():
-        trainer.network.read.bias[0] = float("nan")
+        bias[0] = float("nan")
     with pytest.raises(SpecdiffError, match="not finite at step 2; lower learning_rate"):
         trainer.run()
     assert (tmp_path / "run" / "state.pt").read_bytes() == saved

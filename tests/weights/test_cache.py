@@ -9,7 +9,7 @@ import pytest
 
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.weights import cache
-from specdiff_cli.weights.lock import Lock, LockedFile, parse_lock
+from specdiff_cli.weights.lock import Lock, LockedFile, file_sha256, parse_lock
 
 PINNED = b"pinned weights"
 UNPINNED = b'{"a": 1}'
@@ -53,11 +53,10 @@ def folder(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files hashed so far."""
     names: list[str] = []
-    original = cache.file_sha256
 
     def spy(path: Path, *args: object) -> str:
         names.append(path.name)
-        return original(path)
+        return file_sha256(path)
 
     monkeypatch.setattr(cache, "file_sha256", spy)
     return names
@@ -75,7 +74,7 @@ def test_cache_root_follows_variable_then_platform(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SPECDIFF_CACHE", "~/weights")
     assert cache.cache_root() == Path.home() / "weights"
     monkeypatch.setenv("SPECDIFF_CACHE", "")
-    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda name, appauthor: f"/caches/{name}")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, appauthor: f"/caches/{name}")
     assert cache.cache_root() == Path("/caches/specdiff")
 
 
@@ -152,7 +151,7 @@ def test_read_only_cache_is_verified_without_a_record(
         raise PermissionError(13, "Permission denied")
 
     cache.record_path(folder, lock.model("m").files[0]).unlink()
-    monkeypatch.setattr(cache.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     assert cache.find_model("m", lock=lock) == folder
     assert cache.find_model("m", lock=lock) == folder
     assert hashed == ["w.bin", "w.bin"]

@@ -15,6 +15,7 @@ from t5x_checkpoints import t5x_weights, write_t5x, zipped
 
 from specdiff_cli.errors import OutputError, WeightsError
 from specdiff_cli.weights import cache, lock, made_voice
+from specdiff_cli.weights.checkpoints.source import read_source
 from specdiff_cli.weights.convert_t5x import is_transposed, t5x_names
 from specdiff_cli.weights.download import download_model
 from specdiff_cli.weights.load import load_voice
@@ -85,11 +86,10 @@ def known(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lock:
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was converted so far."""
     seen: list[str] = []
-    read = made_voice.read_source
 
     def spy(name: str) -> object:
         seen.append(Path(name).name)
-        return read(name)
+        return read_source(name)
 
     monkeypatch.setattr(made_voice, "read_source", spy)
     return seen
@@ -195,7 +195,7 @@ def test_a_read_only_cache_is_verified_all_the_same(monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(cache.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     assert load_voice("small").folder == folder
     (folder / "model.safetensors").write_bytes(b"another")
     with pytest.raises(WeightsError, match="wrong content"):
@@ -291,13 +291,11 @@ def test_no_space_left_while_converting(
             broken.setattr(made_voice, "write_voice", refuse_as_output)
         elif during == "rename":
             move = os.replace
-            broken.setattr(
-                made_voice.os, "replace", lambda a, b: refuse() if made_voice.SCRATCH_FOLDER in str(a) else move(a, b)
-            )
+            broken.setattr(os, "replace", lambda a, b: refuse() if made_voice.SCRATCH_FOLDER in str(a) else move(a, b))
         else:
             download_files = cache.record_verified
             broken.setattr(
-                made_voice.cache,
+                cache,
                 "record_verified",
                 lambda *a, made_of="": refuse() if made_of else download_files(*a),
             )

@@ -165,6 +165,14 @@ def test_shapes_that_make_no_model(tmp_path: Path) -> None:
     weights = t5x_weights(WITHOUT_CONTEXT)
     weights["decoder.layers_0.self_attention.query.kernel"] = np.zeros((64, 50), np.float32)
     assert "attention width 50 is no multiple of the head size 16" in refusal(write_t5x(tmp_path / "a", weights))
+    folder = write_t5x(tmp_path / "c", t5x_weights(WITHOUT_CONTEXT))
+    for setting, message in (
+        ("head_dim = 0", "attention width 48 is no multiple of the head size 0"),
+        ("head_dim = 16\nNUM_VELOCITY_BINS = 0", "n_velocity_bins = 0: must be at least 1"),
+        ("head_dim = 16\nNUM_VELOCITY_BINS = 999", "n_vocabulary_rows = 1536: must be at least 2389"),
+    ):
+        (folder / "config.gin").write_text(setting)
+        assert message in refusal(folder)
     other = {"encoder.layers_0.mlp.wo.kernel": np.zeros((3, 3), np.float32)}
     message = refusal(write_t5x(tmp_path / "b", other))
     assert "is no checkpoint of a spectrogram diffusion model: it has no matrix decoder.layers_0" in message

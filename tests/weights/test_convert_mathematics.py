@@ -26,7 +26,7 @@ TOLERANCE = 2e-5  # of values of size 1; a wrong name, transpose or sign gives d
 CONFIGS = {"context": REFERENCE_LIKE, "no context": WITHOUT_CONTEXT}
 
 
-@pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS)
+@pytest.fixture(scope="module", params=list(CONFIGS.values()), ids=list(CONFIGS))
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Reference, SpectrogramDiffusion]:

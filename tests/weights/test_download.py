@@ -100,10 +100,10 @@ def part(target: Path) -> Path:
     return target.with_name("w.bin.part")
 
 
-def failure(lock: Lock, options: TransferOptions = FAST, name: str = "pinned", **arguments: bool) -> str:
+def failure(lock: Lock, options: TransferOptions = FAST, name: str = "pinned", *, allow_unpinned: bool = False) -> str:
     """The one line that a failing download ends with."""
     with pytest.raises(WeightsError) as caught:
-        download_model(name, lock=lock, options=options, **arguments)
+        download_model(name, lock=lock, options=options, allow_unpinned=allow_unpinned)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -367,7 +367,7 @@ def test_keyboard_interrupt_keeps_the_part_and_frees_the_lock(site: Site, lock: 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between attempts, none of which is really waited."""
     seconds: list[float] = []
-    monkeypatch.setattr(transfer.time, "sleep", seconds.append)
+    monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
 
 
@@ -648,7 +648,7 @@ def test_no_space_left_at_any_other_stage(
 
 def test_disk_plainly_too_small(site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
     small = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: small)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: small)
     assert "not enough space (524 kB needed, 1 kB free" in failure(lock)
 
 

@@ -17,14 +17,19 @@ from random_voices import (
 )
 from safetensors.torch import load_file, save_file
 
-from specdiff_cli.errors import WeightsError
+from specdiff_cli.cli.provenance import identify_voice
+from specdiff_cli.errors import OutputError, WeightsError
 from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights import load
+from specdiff_cli.weights.checkpoints.source import read_source
+from specdiff_cli.weights.checkpoints.target import check_target
 from specdiff_cli.weights.convert import diffusers_parts
-from specdiff_cli.weights.load import fill, load_voice, load_voice_folder, read_tensors
+from specdiff_cli.weights.inventory import find_details
+from specdiff_cli.weights.load import load_voice, load_voice_folder, read_tensors
+from specdiff_cli.weights.lock import load_lock
 from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING
 
 DECODER = Path("decoder") / "diffusion_pytorch_model.bin"
@@ -125,6 +130,39 @@ def test_damaged_files_give_one_line(tmp_path: Path, suffix: str) -> None:
             load_voice(str(folder))
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_bytes_that_changed_in_a_pickle_give_one_line(tmp_path: Path, is_new: bool) -> None:
+    path = tmp_path / "x.bin"
+    torch.save({"a": torch.ones(3, 4), "b": torch.ones(2)}, path, _use_new_zipfile_serialization=is_new)
+    whole = path.read_bytes()
+    n_refused = 0
+    for i in range(0, min(len(whole), 700)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x15]) + whole[i + 1 :])
+        try:
+            read_tensors(path)
+        except WeightsError as error:
+            n_refused += 1
+            assert "\n" not in str(error)
+    assert n_refused > 100
+
+
+def test_a_vocabulary_with_fewer_rows_than_tokens(tmp_path: Path) -> None:
+    folder = write_diffusers_folder(tmp_path / "voice")
+    path = folder / "notes_encoder" / "diffusion_pytorch_model.bin"
+    tensors = torch.load(path, weights_only=True)
+    torch.save(tensors | {"token_embedder.weight": torch.zeros(1390, 64)}, path)
+    with pytest.raises(WeightsError, match="n_vocabulary_rows = 1390: must be at least 1391"):
+        load_voice(str(folder))
+
+
+@pytest.mark.parametrize("d_kv", ["0", "true", "7", '"16"', "[" * 100_000])
+def test_a_head_size_that_cannot_be(tmp_path: Path, d_kv: str) -> None:
+    folder = write_diffusers_folder(tmp_path / "voice")
+    (folder / "decoder" / "config.json").write_text(f'{{"d_kv": {d_kv}}}')
+    with pytest.raises(WeightsError, match=r"d_kv|no multiple of the head size 7"):
+        load_voice(str(folder))
 
 
 def test_a_safetensors_header_that_claims_gigabytes(tmp_path: Path) -> None:
@@ -329,11 +367,16 @@ def test_a_model_of_impossible_width_takes_no_memory(tmp_path: Path, size: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_fill_copies_what_fits_and_names_what_does_not() -> None:
-    layer = torch.nn.Linear(2, 3, bias=False)
-    theirs = torch.arange(6, dtype=torch.float64).reshape(3, 2)
-    fill(layer, {"kernel": theirs}, Path("somewhere"), {"kernel": "weight"})
-    assert layer.weight.dtype == torch.float32
-    assert torch.equal(layer.weight, theirs.float())
-    with pytest.raises(WeightsError, match=r"somewhere: .*1 missing: kernel; 1 unexpected: other"):
-        fill(layer, {"other": theirs}, Path("somewhere"), {"kernel": "weight"})
+def test_names_that_cannot_be_looked_at_are_not_there(tmp_path: Path) -> None:
+    name = str(tmp_path / ("a" * 5000))  # too long for the system, which says so as it does of forbidden folders
+    with pytest.raises(WeightsError, match="is neither a known voice"):
+        load_voice(name)
+    with pytest.raises(WeightsError, match="does not exist"):
+        read_source(name)
+    with pytest.raises(WeightsError, match="is neither a known model"):
+        find_details(name, load_lock())
+    with pytest.raises(WeightsError, match="is neither a known voice"):
+        identify_voice(name)
+    if sys.platform != "win32":  # where such a folder is just not there
+        with pytest.raises(OutputError, match="cannot write .*too long"):
+            check_target(Path(name), False)

@@ -1,6 +1,5 @@
 """voice.toml: what is written reads back equal, what is wrong is one line, and old files stay readable."""
 
-import hashlib
 import sys
 import tomllib
 from dataclasses import replace

@@ -5,9 +5,6 @@ nothing is executed.
 """
 
 import math
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +23,7 @@ from specdiff_cli.weights.convert_lightning import (
     lightning_origins,
     lightning_shapes,
 )
-from specdiff_cli.weights.load import empty_network
+from specdiff_cli.weights.load import empty_network, read_content
 from specdiff_cli.weights.voice_file import SamplingDefaults
 
 CONTENT_FILE = "data.pkl"  # of the zip that PyTorch writes
@@ -79,16 +76,7 @@ def _feature_range(state: Mapping[str, Tensor]) -> tuple[float, float]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # hints for whoever made the pickle
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        detail = "it holds more than tensors and plain values" if "Unsupported" in str(error) else "it is damaged"
-        raise WeightsError(f"{path}: is not loaded, {detail}; save its state_dict alone") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
-        detail = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: is damaged or no PyTorch checkpoint ({detail}); copy it again") from None
+    content = read_content(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path}: has no state_dict of tensors; is it a Lightning checkpoint?")

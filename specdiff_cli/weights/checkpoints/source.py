@@ -4,10 +4,13 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from os.path import exists, isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.network import Network
@@ -20,17 +23,17 @@ from specdiff_cli.weights.voice_file import (
     AUTOREGRESSIVE_SAMPLING,
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
-    DIFFUSERS_STEM,
     PUBLISHED_PREFERS_BFLOAT16,
+    UNKNOWN_LICENCE,
     VOICE_FILE,
     WEIGHTS_FILE,
     VocoderSpec,
+    diffusers_weights,
     read_voice_file,
 )
 
 VOICE, DIFFUSERS, LIGHTNING = "specdiff voice", "Diffusers", "PyTorch Lightning"
 NO_VOCODER = "such checkpoints hold no vocoder: the sound comes from Griffin-Lim, which is rougher"
-UNKNOWN_LICENCE = "unknown"  # also in cli/convert
 
 #: What REFERENCE_CONFIGS' names are called among people.
 _ARCHITECTURES = {
@@ -81,16 +84,16 @@ def read_source(name: str) -> Source:
         WeightsError: nothing there, of unknown layout, damaged, or with arrays that make no model of ours.
     """
     path = Path(name)
-    if not path.exists():
+    if not exists(path):
         known = lock.load_lock()
         if name not in known.models:
             raise WeightsError(f"{name}: does not exist; give a checkpoint's file, zip or folder")
         path = cache.find_model(name, lock=known)
-    if path.is_file():
+    if isfile(path):
         return _read_file(path)
-    if (path / VOICE_FILE).is_file():
+    if isfile(path / VOICE_FILE):
         return _read_voice(path)
-    if any((path / part).is_dir() for part in DIFFUSERS_PARTS):
+    if any(isdir(path / part) for part in DIFFUSERS_PARTS):
         return _read_diffusers(path)
     return _read_t5x(Folder(path), path)
 
@@ -107,7 +110,7 @@ def _read_file(path: Path) -> Source:
         with path.open("rb") as file:
             is_pickle = file.read(len(lightning.LEGACY_START)) == lightning.LEGACY_START
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
+        raise WeightsError(f"{path}: cannot be read ({reason(error)}); copy it again") from None
     if is_pickle:
         return _read_lightning(path)
     raise _unknown(str(path))
@@ -128,9 +131,7 @@ def _read_voice(folder: Path) -> Source:
 
 def _read_diffusers(folder: Path) -> Source:
     voice = load_diffusers_folder(folder)
-    stems = [f"{part}/{DIFFUSERS_STEM}" for part in DIFFUSERS_PARTS]
-    names = [next((n for n in (f"{stem}.safetensors", f"{stem}.bin") if (folder / n).is_file()), "") for stem in stems]
-    hashes = _hashes(folder, [name for name in names if name])
+    hashes = _hashes(folder, list(diffusers_weights(folder).values()))
     published = _published(set(hashes.values()))
     licence, origin = published or (UNKNOWN_LICENCE, f"Diffusers folder {voice.name}")
     return Source(voice, DIFFUSERS, licence, origin, hashes)
@@ -153,7 +154,7 @@ def _hashes(folder: Path, names: list[str]) -> dict[str, str]:
     try:
         return {name: lock.file_sha256(folder / name) for name in names}
     except OSError as error:
-        raise WeightsError(f"{folder}: cannot be read ({error.strerror}); copy it again") from None
+        raise WeightsError(f"{folder}: cannot be read ({reason(error)}); copy it again") from None
 
 
 def _read_lightning(path: Path) -> Source:
@@ -211,6 +212,6 @@ def _filled(shown: str, config: ModelConfig, arrays: dict[str, Array]) -> Networ
     for theirs, our in names.items():
         array = arrays.pop(theirs).read()  # so that what was read is not held twice
         turned = array.T if convert_t5x.is_transposed(theirs) else array
-        state[our] = torch.empty(ours[our], dtype=torch.float32).copy_(torch.from_numpy(turned.copy()))
+        state[our] = torch.from_numpy(np.array(turned, dtype=np.float32, order="C"))
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)

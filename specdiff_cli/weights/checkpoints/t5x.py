@@ -21,7 +21,7 @@ from specdiff_cli.weights.checkpoints.zarr import open_zarr
 FILE = "checkpoint"
 CONFIG = "config.gin"
 MAX_DEPTH = 16
-MAX_TREE_BYTES = 16 << 30
+MAX_TREE_BYTES = 4 << 30  # base in float32 has 1.7 GB
 _ARRAY, _SCALAR = 1, 3  # flax's MessagePack extension types; 2 is a complex number
 _PIECES = "__msgpack_chunked_array__"
 #: What the contents of a malformed file lead to.
@@ -71,7 +71,7 @@ def _read_target(file: IO[bytes], where: str) -> Any:
         import msgpack
     except ModuleNotFoundError:
         raise WeightsError(
-            f"{where}: reading T5X checkpoints needs the package msgpack; pip install 'specdiff[convert]'"
+            f"{where}: reading T5X checkpoints needs msgpack: run \"pip install '.[convert]'\" in a copy of specdiff"
         ) from None
     unpacker = msgpack.Unpacker(
         file,

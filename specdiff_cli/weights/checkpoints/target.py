@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from specdiff_cli.audio.pending import reason
+from specdiff_cli.audio.pending import reason, shown_path
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.model.config import ModelConfig
@@ -52,6 +52,13 @@ class About:
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a folder that cannot become ours, before any work is done for it. Raises OutputError."""
+    try:
+        _check_target(target, overwrite)
+    except OSError as error:
+        raise OutputError(f"cannot write {shown_path(target)}: {reason(error)}") from None
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: the folder {target.parent} does not exist, create it first")
     if not target.exists() and not target.is_symlink():
@@ -225,7 +232,7 @@ def _write_folder(target: Path, overwrite: bool, write: Callable[[Path], dict[st
             made = Path(name, "made")
             made.mkdir()
             hashes = write(made)
-            if overwrite and target.exists():
+            if target.exists():
                 check_target(target, overwrite)  # once more: much time has passed
                 _replace(target, made, Path(name, "replaced"))
             else:
@@ -236,7 +243,7 @@ def _write_folder(target: Path, overwrite: bool, write: Callable[[Path], dict[st
 
 
 def _replace(target: Path, made: Path, replaced: Path) -> None:
-    """Put a new folder in the place of an old one, which is kept until then."""
+    """Put a new folder in the place of an old one (Windows: also of an empty one), which is kept until then."""
     target.rename(replaced)
     try:
         made.rename(target)
