@@ -22,6 +22,7 @@ from specdiff_cli.audio.pooling import Pool
 from specdiff_cli.constants import FRAMES_PER_SECOND, LOG_MEL_MAX, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.programs import GM_NAMES
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from specdiff_cli.midi.notes import MidiSong, Note
 
-MAX_COLUMNS = 4096  # of anything along the time axis: about two for each pixel of the page
+MAX_COLUMNS = 4096  # of anything along the time axis: two or three for each pixel of the page
+MIN_BAR_COLUMNS = 4  # a bar of less than a pixel could fall between two
 DECIBELS_PER_NEPER = 20 / np.log(10)
 RANGE_DB = 80.0
 
@@ -151,7 +153,7 @@ class _Roll:
         """Without notes that would be drawn on the very same columns; the loudest stays. Short ones come last."""
         column_s = float(max(duration_s, 1e-3) / MAX_COLUMNS)
         start = np.floor(self.start_s / column_s).astype(np.int64)
-        end = np.maximum(np.ceil(self.end_s / column_s).astype(np.int64), start + 2)
+        end = np.maximum(np.ceil(self.end_s / column_s).astype(np.int64), start + MIN_BAR_COLUMNS)
         order = np.argsort(-self.velocity, kind="stable")
         keys = np.stack([start, end, self.lane, self.colour], axis=1)[order]
         _, first = np.unique(keys, axis=0, return_index=True)
@@ -181,11 +183,7 @@ def _roll_heights(notes: "Sequence[Note]") -> list[float]:
 
 def _facts(notes: "Sequence[Note]", duration_s: float) -> str:
     n_instruments = len({(note.is_drum, 0 if note.is_drum else note.program) for note in notes})
-    minutes, seconds = divmod(round(duration_s), 60)
-    return (
-        f"{minutes}:{seconds:02d} · {len(notes)} note{'s' * (len(notes) != 1)} · "
-        f"{n_instruments} instrument{'s' * (n_instruments != 1)}"
-    )
+    return f"{_clock(duration_s)} · {count(len(notes), 'note')} · {count(n_instruments, 'instrument')}"
 
 
 def _draw_notes(axes: "Sequence[Axes]", notes: "Sequence[Note]", duration_s: float) -> None:

@@ -117,7 +117,7 @@ class LightningReference:
 
     def _norm(self, x: Array, name: str) -> Array:
         centred = x - x.mean(-1, keepdims=True)
-        normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        normed: Array = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
         return normed * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
     def _film(self, x: Array, condition: Array, name: str) -> Array:

@@ -88,10 +88,11 @@ class Reference:
         return x * (1 + scale) + shift
 
     def _norm(self, x: Array, layer: str) -> Array:
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * self._of(f"{layer}.scale")
+        mean_square: Array = (x * x).mean(-1, keepdims=True)
+        return x / np.sqrt(mean_square + 1e-6) * self._of(f"{layer}.scale")
 
     def _mlp(self, x: Array, layer: str) -> Array:
-        gate = x @ self._of(f"{layer}.wi_0.kernel")
+        gate: Array = x @ self._of(f"{layer}.wi_0.kernel")
         gate = 0.5 * gate * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)))
         return (gate * (x @ self._of(f"{layer}.wi_1.kernel"))) @ self._of(f"{layer}.wo.kernel")
 
@@ -103,5 +104,5 @@ class Reference:
         logits = np.where(mask, logits, -1e10)
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         weights = weights / weights.sum(-1, keepdims=True)
-        seen = np.einsum("hqk,khe->qhe", weights, heads(memory, "value"))
+        seen: Array = np.einsum("hqk,khe->qhe", weights, heads(memory, "value"))
         return seen.reshape(len(x), -1) @ self._of(f"{layer}.out.kernel")

@@ -1,5 +1,6 @@
 """A corpus of seconds and a network of hundreds of numbers, for tests of training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ RUN = RunConfig(SMALLEST, HASTY)
 NOTES = [(0.5, 1.5, 60, 80, 0, 0), (1.0, 6.0, 64, 40, 0, 0), (5.5, 7.0, 67, 127, 0, 0)]
 
 
-def write_piece(path: Path, notes: list[tuple[float, ...]], length_s: float = 8.0, pitch_hz: float = 440.0) -> Path:
+def write_piece(path: Path, notes: Sequence[Sequence[float]], length_s: float = 8.0, pitch_hz: float = 440.0) -> Path:
     """A piece: a tone, and notes that need not have anything to do with it."""
     seconds = np.arange(int(16_000 * length_s)) / 16_000
     audio = (np.sin(2 * np.pi * pitch_hz * seconds) * 8000).astype(np.int16)

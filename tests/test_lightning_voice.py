@@ -12,7 +12,7 @@ from lightning_checkpoints import HIGH, LOW, LightningReference, lightning_weigh
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.vocabulary import Vocabulary
 from specdiff_cli.midi.windows import tokenize
-from specdiff_cli.model.compiled import CompiledNetwork
+from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.synthesizer import Sampling, Synthesizer
@@ -105,18 +105,24 @@ def test_sizes_that_contradict_each_other(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("context", [True, False])
-def test_rendering_scales_features_and_begins_with_silence(tmp_path: Path, context: bool) -> None:
+def test_rendering_scales_features_and_begins_with_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: bool
+) -> None:
     state = {key: torch.from_numpy(value) for key, value in lightning_weights(context=context).items()}
     torch.save({"state_dict": state}, tmp_path / "last.ckpt")
     synthesizer = Synthesizer(read_source(str(tmp_path / "last.ckpt")).voice, "griffin-lim", "cpu", "float32")
-    network, seen = synthesizer.network, []
-    remember = network.remember  # type: ignore[union-attr]
+    network = synthesizer.network
+    assert isinstance(network, CompiledNetwork)
+    remember = network.remember
+    seen: list[torch.Tensor | None] = []
 
-    def watch(tokens: object, contexts: Sequence[torch.Tensor | None], layouts: object) -> object:
+    def watch(
+        tokens: Sequence[torch.Tensor], contexts: Sequence[torch.Tensor | None], layouts: Sequence[torch.Tensor]
+    ) -> Memory:
         seen.extend(contexts)
         return remember(tokens, contexts, layouts)
 
-    network.remember = watch  # type: ignore[union-attr,method-assign,assignment]
+    monkeypatch.setattr(network, "remember", watch)
     sampling = Sampling(steps=2, sampler="ddim", schedule="magenta", guidance=2.0)
     mel = synthesizer.spectrogram([a_note(0.0, 6.0, 60)], 7.0, sampling)
     assert LOW - 1e-3 <= mel.min() and mel.max() <= HIGH + 1e-3

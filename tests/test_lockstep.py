@@ -204,7 +204,7 @@ class Broken(Exception):
 
 
 def broken_notes(item: Song[int]) -> Song[int]:
-    return replace(item, notes=[replace(item.notes[0], pitch=None)])  # type: ignore[type-var,arg-type]
+    return replace(item, notes=[replace(item.notes[0], pitch=None)])  # type: ignore[arg-type]
 
 
 def broken_mel(item: Song[int]) -> Song[int]:
@@ -222,11 +222,10 @@ def broken_window(item: Song[int]) -> Song[int]:
 
 
 def broken_finished(item: Song[int]) -> Song[int]:
-    def finished() -> Iterator[FinishedWindow]:
+    def window(_index: int) -> FinishedWindow:
         raise Broken
-        yield
 
-    return replace(item, finished=finished())
+    return replace(item, finished=map(window, range(1)))
 
 
 @pytest.mark.parametrize("ahead", [False, True])

@@ -35,7 +35,7 @@ def notes(*spans: tuple[float, float], program: int = 0, is_drum: bool = False, 
 
 def pixels(path: Path) -> np.ndarray:
     """(height, width, 3) bytes."""
-    return np.round(image.imread(path)[..., :3] * 255).astype(int)
+    return np.asarray(np.round(image.imread(path)[..., :3] * 255), dtype=int)
 
 
 def columns_of(picture: np.ndarray, colour: tuple[int, int, int], most_left: float = 0.84) -> np.ndarray:
@@ -97,6 +97,15 @@ def test_drums_and_channels_have_their_own_place(tmp_path: Path) -> None:
     assert sizes["stereo"] - sizes["plain"] == pytest.approx((plots._WAVE_IN + gap) * plots._DPI, abs=2)
     assert sizes["drums"] - sizes["plain"] == pytest.approx((plots._DRUMS_IN + gap) * plots._DPI, abs=2)
     assert sizes["only drums"] == pytest.approx(sizes["drums"] - (plots._ROLL_IN + gap) * plots._DPI, abs=2)
+
+
+def test_no_hit_of_a_drum_falls_between_two_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_DPI", 150)
+    monkeypatch.setattr(plots, "_DRUM_COLOUR", "#3366cc")
+    hits = notes(*((0.2 + 0.251 * k, 0.2 + 0.251 * k) for k in range(36)), is_drum=True, pitch=38)
+    PagePlot().write(tmp_path / "a.png", hits, 10.0, "drums")
+    found = columns_of(pixels(tmp_path / "a.png"), FIRST_COLOUR)
+    assert 1 + np.count_nonzero(np.diff(found) > 1) == 36
 
 
 def test_equal_content_gives_equal_bytes_whatever_style_the_user_has(tmp_path: Path) -> None:

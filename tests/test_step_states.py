@@ -58,7 +58,7 @@ def test_every_step_is_shown_from_noise_to_the_result(synthesizer: Synthesizer, 
 
 
 def in_model_range(mel: np.ndarray) -> np.ndarray:
-    return (mel - np.log(1e-5)) / (4 - np.log(1e-5)) * 2 - 1
+    return np.asarray((mel - np.log(1e-5)) / (4 - np.log(1e-5)) * 2 - 1)
 
 
 def test_states_and_estimates_are_those_of_the_steps_between_them(synthesizer: Synthesizer) -> None:

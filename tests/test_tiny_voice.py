@@ -30,7 +30,7 @@ def piano(start_s: float, end_s: float, pitch: int, velocity: int = 90) -> Note:
 
 def magnitudes(audio: np.ndarray) -> np.ndarray:
     """Mel magnitudes (frames, 128)."""
-    return np.exp(log_mel(torch.from_numpy(audio)).numpy())
+    return np.asarray(np.exp(log_mel(torch.from_numpy(audio)).numpy()))
 
 
 def band_of(pitch: int) -> int:

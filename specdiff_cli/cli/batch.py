@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from specdiff_cli.cli.batch_display import BatchDisplay, batch_display
-from specdiff_cli.cli.console import RenderDisplay, clock, count, render_display
+from specdiff_cli.cli.console import RenderDisplay, clock, render_display
 from specdiff_cli.cli.engine import Engine
 from specdiff_cli.cli.estimate import hop_s, remember
 from specdiff_cli.cli.guard import Terminated, explain
@@ -20,6 +20,7 @@ from specdiff_cli.cli.outcomes import Outcome, Reporting, exit_code, tell_outcom
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.prepare import Prepared, RenderOptions, prepare
 from specdiff_cli.cli.song_output import SongOutput
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.synthesizer import Piece, Progress, Song
@@ -184,8 +185,9 @@ class _Run:
             elif song.n_kept:
                 tell(f"{job.source.name}: {count(song.n_kept, 'window')} of {prepared.n_windows} done earlier")
         if self._beside is None:
+            by_stems = "" if prepared.stems is None else f", {count(prepared.n_parts, 'instrument')}"
             display = render_display(
-                job.source.name,
+                f"{job.source.name}{by_stems}",
                 prepared.n_windows,
                 self._engine.sampling.steps,
                 self._options.quiet,
@@ -211,7 +213,8 @@ class _Run:
         def report(at: "Progress") -> None:
             done_s = min((at.window + at.step / at.n_steps) * window_s, duration_s)
             if song.display is not None:
-                song.display.step(at.window, at.n_windows, at.step, at.n_steps, done_s)
+                now_s = done_s - song.n_kept * window_s
+                song.display.step(at.window, at.n_windows, at.step, at.n_steps, now_s)
             elif self._beside is not None:
                 self._beside.advance(song.number, done_s / duration_s, duration_s)
 

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from specdiff_cli.cli.console import can_draw, count, say, stderr_console
+from specdiff_cli.cli.console import can_draw, say, stderr_console
+from specdiff_cli.wording import count
 
 
 class BatchDisplay:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from specdiff_cli.constants import WINDOW_S
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -66,16 +66,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def count(number: int, noun: str) -> str:
-    """``1 step``, ``2 steps``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 class RenderDisplay(Protocol):
     """Where a render reports to."""
 
     def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
-        """``step`` of ``n_steps`` in ``window`` (from 0) is done, and with it ``done_s`` seconds of audio."""
+        """``step`` of ``n_steps`` in ``window`` (from 0) is done, with it ``done_s`` seconds of audio in this run."""
 
 
 class SilentDisplay:
@@ -120,13 +115,12 @@ class BarDisplay:
     def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
         """Move the bar."""
         elapsed_s = time.perf_counter() - self._start_s
-        rendered_s = done_s - self._first_window * WINDOW_S
         self._progress.update(
             self._task,
             completed=(window - self._first_window) * n_steps + step,
             window=window + 1,
             step=step,
-            speed=f"{rendered_s / elapsed_s:.1f} × realtime" if elapsed_s > 0 else "",
+            speed=f"{done_s / elapsed_s:.1f} × realtime" if elapsed_s > 0 else "",
         )
 
 

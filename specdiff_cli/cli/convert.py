@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from specdiff_cli.weights.checkpoints.source import Source
 
 LAYOUTS = ("voice", "diffusers")
-UNKNOWN = "unknown"
 
 
 def convert(
@@ -59,6 +58,7 @@ def convert(
 
     from specdiff_cli.weights.checkpoints import target as writing
     from specdiff_cli.weights.checkpoints.source import VOICE, read_source
+    from specdiff_cli.weights.voice_file import UNKNOWN_LICENCE
 
     writing.check_target(target, overwrite)
     if not quiet:
@@ -79,7 +79,7 @@ def convert(
     if not quiet:
         for line in _summary(read, target, licence or read.licence, written):
             say(line)
-        if layout == "voice" and (licence or read.licence) == UNKNOWN:
+        if layout == "voice" and (licence or read.licence) == UNKNOWN_LICENCE:
             say("the licence of these weights is not known here; --licence writes it into the voice")
     if as_json:
         typer.echo(json.dumps(_described(source, read, target, layout, licence or read.licence, written)))

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 import typer
 
-from specdiff_cli.cli.console import clock, count, fail, one_line, print_tables
+from specdiff_cli.cli.console import clock, fail, one_line, print_tables
 from specdiff_cli.cli.estimate import Estimate, estimate
 from specdiff_cli.cli.guard import explain
 from specdiff_cli.cli.outcomes import Outcome, Reporting, exit_code, outcome_table
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.prepare import RenderOptions, prepare
 from specdiff_cli.cli.provenance import VoiceIdentity
+from specdiff_cli.cli.tables import screen_width
+from specdiff_cli.wording import count
 
 
 def dry_run(jobs: Sequence[Job], voice: VoiceIdentity, options: RenderOptions, reporting: Reporting) -> None:
@@ -56,8 +58,12 @@ def _print_plan(outcomes: Sequence[Outcome], speed: Estimate) -> None:
             f"{where} (again: {item.reason})" if item.status == "planned" and item.reason else where,
         )
 
-    print_tables(outcome_table(outcomes, cells, ("Plan", "Input", "Length", "Windows", "Time", "Output or reason")))
+    headers = ("<Plan", "<Input", "Length", "Windows", "Time", "<Output or reason")
+    print_tables(outcome_table(screen_width(), outcomes, cells, headers))
     planned = [item for item in outcomes if item.status == "planned"]
+    if not planned:
+        typer.echo("nothing to render")
+        return
     n_windows = sum(item.n_windows or 0 for item in planned)
     length = clock(sum(item.duration_s or 0.0 for item in planned))
     typer.echo(

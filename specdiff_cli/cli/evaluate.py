@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import count, say, working
+from specdiff_cli.cli.console import say, working
 from specdiff_cli.cli.inputs import expand
 from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.audio.vocoder import Vocoder

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import clock, count, fail, one_line, print_tables, say
+from specdiff_cli.cli.console import clock, fail, one_line, print_tables, say
 from specdiff_cli.cli.inputs import named
+from specdiff_cli.cli.tables import facts, screen_width
 from specdiff_cli.errors import ExitCode, SpecdiffError
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.audio.record import AudioFile
@@ -72,10 +74,10 @@ def _inspect(path: Path, as_json: bool, *, is_first: bool) -> None:
 
 def describe(path: Path, audio: "AudioFile") -> dict[str, Any]:
     """Everything the command reports, ready for JSON."""
-    facts = asdict(audio)
+    known = asdict(audio)
     return {
         "file": str(path),
-        **{key: value for key, value in facts.items() if key not in ("record", "problem")},
+        **{key: value for key, value in known.items() if key not in ("record", "problem")},
         "loudness_lufs": None if audio.loudness_lufs is None else round(audio.loudness_lufs, 2),
         "duration_s": round(audio.n_samples / audio.sample_rate_hz, 6),
         # Only a record says how much there should be.
@@ -86,15 +88,10 @@ def describe(path: Path, audio: "AudioFile") -> dict[str, Any]:
 
 
 def _print_audio(path: Path, audio: "AudioFile") -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2), pad_edge=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in _rows(audio):
-        grid.add_row(Text(name), Text(one_line(value)))
-    print_tables(Text(one_line(str(path)), style="bold", overflow="fold"), grid)
+    rows = ((name, one_line(value)) for name, value in _rows(audio))
+    print_tables(Text(one_line(str(path)), style="bold", overflow="fold"), facts(screen_width(), rows))
 
 
 def _rows(audio: "AudioFile") -> list[tuple[str, str]]:

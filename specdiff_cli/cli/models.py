@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import count, one_line
+from specdiff_cli.cli.console import one_line
 from specdiff_cli.cli.guard import guarded
 from specdiff_cli.diffusion.presets import EVERYWHERE, PRESETS, Preset
 from specdiff_cli.midi.programs import MODEL_CLASSES
@@ -20,6 +20,7 @@ from specdiff_cli.weights.inventory import Details, ModelEntry, find_details, li
 from specdiff_cli.weights.lock import load_lock
 from specdiff_cli.weights.progress import format_bytes
 from specdiff_cli.weights.voice_file import SamplingDefaults
+from specdiff_cli.wording import count
 
 HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
 LABEL_WIDTH = 17

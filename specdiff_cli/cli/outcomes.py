@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from specdiff_cli.cli.console import clock, count, fail, one_line, say, stderr_console
+from specdiff_cli.cli.console import clock, fail, one_line, say, stderr_console
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.prepare import RenderOptions
+from specdiff_cli.cli.tables import table
 from specdiff_cli.errors import ExitCode, SpecdiffError
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 MAX_ROWS = 40  # of a larger batch the table shows the failures, and counts the rest
 
@@ -83,9 +85,10 @@ def tell_summary(outcomes: Sequence[Outcome], n_jobs: int, elapsed_s: float, opt
     """The table of a batch, and the line that counts it up."""
     shown = [item for item in outcomes if item.error is not None] if n_jobs > MAX_ROWS else outcomes
     if shown and not options.quiet:
-        headers = ("Result", "Input", "Length", "Time", "Speed", "Output or reason")
+        headers = ("<Result", "<Input", "Length", "Time", "Speed", "<Output or reason")
+        console = stderr_console()
         with contextlib.suppress(OSError):  # nobody reads it any more
-            stderr_console().print(outcome_table(shown, _cells, headers), soft_wrap=False)
+            console.print(outcome_table(console.width, shown, _cells, headers), soft_wrap=False)
     counts = {status: sum(item.status == status for item in outcomes) for status in ("done", "skipped", "failed")}
     n_left = n_jobs - len(outcomes)
     if counts["failed"] or not options.quiet:
@@ -114,22 +117,12 @@ def _cells(item: Outcome) -> tuple[str, ...]:
 
 
 def outcome_table(
-    outcomes: Sequence[Outcome], cells: Callable[[Outcome], Sequence[str]], headers: Sequence[str]
-) -> "Table":
-    """A table of outcomes; names and reasons wrap inside their columns."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+    width: int, outcomes: Sequence[Outcome], cells: Callable[[Outcome], Sequence[str]], headers: Sequence[str]
+) -> "RenderableType":
+    """A table of outcomes, as :func:`~specdiff_cli.cli.tables.table` makes it."""
     styles = {"done": "green", "skipped": "cyan", "failed": "bold red", "planned": "green"}
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for header in headers:
-        is_number = header in ("Length", "Windows", "Time", "Speed")
-        table.add_column(header, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
-    for item in outcomes:
-        first, *rest = cells(item)
-        table.add_row(Text(first, style=styles[item.status]), *(Text(one_line(cell)) for cell in rest))
-    return table
+    rows = [[one_line(cell) for cell in cells(item)] for item in outcomes]
+    return table(width, headers, rows, [styles[item.status] for item in outcomes])
 
 
 def _rounded(number: float | None) -> float | None:

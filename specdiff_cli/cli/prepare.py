@@ -127,6 +127,7 @@ def _check_outputs(job: Job, options: RenderOptions, overwrite: bool) -> None:
     """Refuse an impossible output before any work is done for it."""
     from specdiff_cli.audio.pending import check_target
     from specdiff_cli.audio.wav import StreamWriter
+    from specdiff_cli.cli.snapshots import check_files
 
     if job.target is None:
         if sys.stdout is None:
@@ -136,6 +137,8 @@ def _check_outputs(job: Job, options: RenderOptions, overwrite: bool) -> None:
         check_target(job.target, overwrite)
     for path in job.companions:
         check_target(path, overwrite)
+    if options.snapshots and job.target is not None and job.target.parent.exists():
+        check_files(job.target.with_suffix(""), options.snapshots, overwrite)
 
 
 def _check_stems(prepared: Prepared, options: RenderOptions) -> None:
@@ -150,6 +153,7 @@ def _why_again(job: Job, target: Path, facts: dict[str, Any], options: RenderOpt
     """Why an existing file must be rendered again; None if it is complete and just what is asked for."""
     from specdiff_cli.audio.pending import reason, shown_path
     from specdiff_cli.audio.record import find_problem, read_record
+    from specdiff_cli.cli.snapshots import snapshot_paths
 
     try:
         record = read_record(target)
@@ -167,7 +171,9 @@ def _why_again(job: Job, target: Path, facts: dict[str, Any], options: RenderOpt
         if problem := "; ".join(differences(record, facts)) or find_problem(target, record):
             return problem
         stems = [stems_folder(target) / name for name in record.get("stems", ())]
-        missing = [path for path in [*job.companions, *stems] if not path.exists()]
+        stem = target.with_suffix("")
+        snapshots = [path for number in options.snapshots for path in snapshot_paths(stem, number)]
+        missing = [path for path in [*job.companions, *stems, *snapshots] if not path.exists()]
         return f"{missing[0]} is missing" if missing else None
     except OSError as error:
         raise OutputError(f"cannot read {shown_path(target)}: {reason(error)}") from None

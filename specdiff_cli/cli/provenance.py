@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
+from os.path import isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
-    DIFFUSERS_STEM,
     ONNX_VOCODER,
     SamplingDefaults,
+    diffusers_weights,
     read_voice_file,
 )
 
@@ -69,13 +70,13 @@ def identify_voice(model: str) -> VoiceIdentity:
         return _voice_folder(lock.bundled_folder(model), hashes)
     if model in known.models:
         folder, hashes = cache.find_weights(model, lock=known)
-        if (folder / "voice.toml").is_file():
+        if isfile(folder / "voice.toml"):
             return _voice_folder(folder, hashes)
         return _diffusers_folder(folder, model, hashes)
     folder = Path(model)
-    if (folder / "voice.toml").is_file():
+    if isfile(folder / "voice.toml"):
         return _voice_folder(folder, None)
-    if (folder / "decoder").is_dir():
+    if isdir(folder / "decoder"):
         return _diffusers_folder(folder, folder.resolve().name, None)
     from specdiff_cli.weights.load import load_voice
 
@@ -100,23 +101,18 @@ def _voice_folder(folder: Path, hashes: Mapping[str, str] | None) -> VoiceIdenti
 
 
 def _diffusers_folder(folder: Path, name: str, hashes: Mapping[str, str] | None) -> VoiceIdentity:
-    vocoder = "soundstream" if (folder / ONNX_VOCODER).is_file() else "griffin-lim"
+    vocoder = "soundstream" if isfile(folder / ONNX_VOCODER) else "griffin-lim"
     return VoiceIdentity(name, folder, DIFFUSERS_SAMPLING, vocoder, known_sha256=hashes)
 
 
 def _weight_files(folder: Path) -> list[str]:
     """The files of a voice that loading reads, in either layout, as far as they are there."""
-    if (folder / "voice.toml").is_file():
+    if isfile(folder / "voice.toml"):
         wanted = ["voice.toml", "model.safetensors", "vocoder.safetensors", ONNX_VOCODER]
     else:
-        wanted = [ONNX_VOCODER]
-        for part in DIFFUSERS_PARTS:
-            stem = f"{part}/{DIFFUSERS_STEM}"
-            # loading takes the first of the two
-            wanted += [f"{part}/config.json", f"{stem}.safetensors"]
-            if not (folder / f"{stem}.safetensors").is_file():
-                wanted.append(f"{stem}.bin")
-    return [name for name in wanted if (folder / name).is_file()]
+        wanted = [ONNX_VOCODER, *(f"{part}/config.json" for part in DIFFUSERS_PARTS)]
+        wanted += diffusers_weights(folder).values()
+    return [name for name in wanted if isfile(folder / name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +200,19 @@ def differences(record: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
         before, after = (json.loads(json.dumps(options.get(key, _DEFAULTS.get(key)))) for options in (was, now))
         # auto stands for whatever it was resolved to, so asking for just that by name changes nothing
         if before != after and not (key in ("device", "dtype") and after == record.get(key)):
-            found.append(f"{key.removesuffix('_s')} was {_shown(before)}, now {_shown(after)}")
+            found.append(f"{shown_option(key)} was {_shown(before)}, now {_shown(after)}")
     return found
 
 
+def shown_option(key: str) -> str:
+    """A key of a record's options as the command line has it: ``sample_rate_hz`` -> ``sample-rate``."""
+    plain = key.removesuffix("_s").removesuffix("_hz").replace("_", "-")
+    return {"swaps": "swap", "programs": "program"}.get(plain, plain)
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

@@ -7,12 +7,13 @@ from typing import Any
 import typer
 
 from specdiff_cli.cli import options as opt
-from specdiff_cli.cli.console import count, say
+from specdiff_cli.cli.console import say
 from specdiff_cli.cli.guard import DEBUG_VARIABLE, settings_from_elsewhere
 from specdiff_cli.cli.inputs import gather
 from specdiff_cli.cli.plan import STDOUT, Naming, check_template, format_of, plan
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import UsageError
+from specdiff_cli.wording import count
 
 
 def render(
@@ -215,6 +216,10 @@ def _check_combinations(given: Mapping[str, Any]) -> None:
                 )
         if given["batch"]:
             raise UsageError(f"--batch: does not go with {by_stems}: the instruments of a song are its batch")
+    if given["resume"] and given["snapshots"]:
+        raise UsageError("--snapshots: does not go with --resume, which does not sample finished windows again")
+    if given["snapshot_window"] != 1 and given["snapshots"] is None:
+        raise UsageError("--snapshot-window: says which window --snapshots are of; give them, too")
     if given["quiet"] and given["verbose"]:
         raise UsageError("--quiet and --verbose contradict each other; leave one out")
     if given["output_template"] is not None:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from specdiff_cli.audio.pending import output_error, shown_path
+from specdiff_cli.cli.provenance import shown_option
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import OutputError
 
@@ -171,7 +172,8 @@ def _key_difference(found: bytes, wanted: bytes) -> str:
     try:
         old, new = json.loads(found), json.loads(wanted)
         changed = [name for name in new if old.get(name) != new[name]]
-        options = [name for name in new["options"] if old["options"].get(name) != new["options"][name]]
+        was, now = old["options"], new["options"]  # without those at their defaults
+        options = [shown_option(name) for name in dict.fromkeys([*now, *was]) if was.get(name) != now.get(name)]
     except (ValueError, AttributeError, KeyError, TypeError):
         return "the file with the finished windows is damaged"
     names = [*(name for name in changed if name != "options"), *options]

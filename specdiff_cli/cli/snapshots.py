@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from specdiff_cli.errors import UsageError
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,20 +52,42 @@ def check_snapshots(steps_left: tuple[int, ...], n_steps: int) -> None:
     """Raises UsageError for a step that the schedule does not have."""
     if max(steps_left) > n_steps:
         raise UsageError(
-            f"--snapshots {max(steps_left)}: the render has {n_steps} step{'s' * (n_steps != 1)}; "
+            f"--snapshots {max(steps_left)}: the render has {count(n_steps, 'step')}; "
             f"choose from 0 (finished) to {n_steps} (noise), or set --steps"
         )
 
 
+def snapshot_paths(stem: Path, number: int) -> list[Path]:
+    """The picture, the array and the sound of a snapshot: ``song.step-0750.png`` and so on."""
+    # with_suffix would take a part of the name for a suffix
+    return [stem.with_name(f"{stem.name}.step-{number:04}{suffix}") for suffix in SUFFIXES]
+
+
+def check_files(stem: Path, steps_left: tuple[int, ...], overwrite: bool) -> None:
+    """Refuse snapshots that cannot be written, before any work is done for them.
+
+    Raises:
+        UsageError: matplotlib is missing.
+        OutputError: a file exists and ``overwrite`` is false, and the like.
+    """
+    from specdiff_cli.audio.pending import check_target
+    from specdiff_cli.plots import check_plot
+
+    for number in steps_left:
+        picture, *others = snapshot_paths(stem, number)
+        check_plot(picture, overwrite)
+        for path in others:
+            check_target(path, overwrite)
+
+
 class SnapshotWriter:
-    """Writes what a window is like at chosen steps; it is called after every step.
+    """Keeps what a window is like at chosen steps; it is called after every step, and :meth:`write` ends it.
 
     A snapshot with 750 steps to go is ``STEM.step-0750.png``, ``.npy`` ((256, 128) float32 log-mel, as it is) and
     ``.wav`` (the vocoder's, made quieter where its peak would exceed -1 dBFS). The pictures have the same colours. Each
-    file appears complete or not at all, when its step is reached.
+    file appears complete or not at all.
 
-    Raises (from the constructor) UsageError for a step or window that the render does not have and where matplotlib is
-    missing; OutputError (also from calls) for files that cannot be written.
+    Raises (from the constructor) UsageError for a step or window that the render does not have, and as ``check_files``.
     """
 
     def __init__(
@@ -78,38 +101,35 @@ class SnapshotWriter:
         vocoder: "Vocoder",
         overwrite: bool = False,
     ) -> None:
-        from specdiff_cli.audio.pending import check_target
-        from specdiff_cli.plots import check_plot
-
         check_snapshots(steps_left, n_steps)
         if not 0 <= window < n_windows:
-            raise UsageError(f"--snapshot-window {window + 1}: the song has {n_windows} window{'s' * (n_windows != 1)}")
+            raise UsageError(f"--snapshot-window {window + 1}: the song has {count(n_windows, 'window')}")
+        check_files(stem, steps_left, overwrite)
         self._stem = stem
-        self._steps_left = set(steps_left)
+        self._steps_left = steps_left
         self._window = window
         self._vocoder = vocoder
         self._overwrite = overwrite
-        self.written: list[Path] = []
-        for number in steps_left:
-            picture, *others = self._paths(number)
-            check_plot(picture, overwrite)
-            for path in others:
-                check_target(path, overwrite)
+        self._states: dict[int, npt.NDArray[np.float32]] = {}
 
     def __call__(self, at: StepState) -> None:
-        """Write the snapshot of this step if it is asked for."""
+        """Keep what this step is like if it is asked for."""
+        import numpy as np
+
         number = at.n_steps - at.step
         if at.window == self._window and number in self._steps_left:
-            self._steps_left.discard(number)  # a window that did not fit into memory is sampled again
-            self._write(number, at.state)
+            # Kept until the song is done: a window that did not fit into memory is sampled again.
+            self._states[number] = np.array(at.state, np.float32)
 
-    def finish(self) -> list[Path]:
-        """The files that were written."""
-        return self.written
+    @property
+    def paths(self) -> list[Path]:
+        """All files, the noisiest first."""
+        return [path for number in self._steps_left for path in snapshot_paths(self._stem, number)]
 
-    def _paths(self, number: int) -> list[Path]:
-        # with_suffix would take a part of the name for a suffix
-        return [self._stem.with_name(f"{self._stem.name}.step-{number:04}{suffix}") for suffix in SUFFIXES]
+    def write(self) -> None:
+        """Write every snapshot. Raises OutputError."""
+        for number in self._steps_left:
+            self._write(number, self._states[number])
 
     def _write(self, number: int, mel: "npt.NDArray[np.float32]") -> None:
         import numpy as np
@@ -119,9 +139,8 @@ class SnapshotWriter:
         from specdiff_cli.cli.mel_file import MelWriter
         from specdiff_cli.plots import spectrogram_picture
 
-        picture, array, sound = self._paths(number)
-        mel = np.array(mel, np.float32)
-        state = f"{number} step{'s' * (number != 1)} to go" if number else "finished"
+        picture, array, sound = snapshot_paths(self._stem, number)
+        state = f"{count(number, 'step')} to go" if number else "finished"
         title = f"{self._stem.name}, window {self._window + 1}: {state}"
         spectrogram_picture(picture, mel, title, self._overwrite)
         with MelWriter(array, len(mel), overwrite=self._overwrite) as mel_writer:
@@ -129,4 +148,3 @@ class SnapshotWriter:
         audio = self._vocoder.invert(torch.from_numpy(mel), 0).numpy()
         with AtomicWriter(sound, overwrite=self._overwrite) as writer:
             writer.write(audio * min(1.0, HIGHEST_PEAK / max(float(np.abs(audio).max(initial=0.0)), 1e-9)))
-        self.written += [picture, array, sound]

@@ -132,7 +132,8 @@ class SongOutput:
                 self.n_clipped = self._song.writer.levels.n_clipped
                 self.message = getattr(self._song.writer, "message", None)
                 self._draw()
-        except OutputError:
+                self._write_snapshots()
+        except BaseException:  # Ctrl-C, too
             for path in self._new_files:
                 path.unlink(missing_ok=True)
             raise
@@ -245,6 +246,11 @@ class SongOutput:
             self._plot.write(path, prepared.notes, prepared.duration_s, prepared.job.source.name, prepared.overwrite)
             if is_new:
                 self._new_files.append(path)
+
+    def _write_snapshots(self) -> None:
+        if self.snapshots is not None:
+            self._new_files += [path for path in self.snapshots.paths if not path.exists()]
+            self.snapshots.write()
 
 
 def _make_folder(folder: Path) -> None:

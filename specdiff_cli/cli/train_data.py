@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.cli.console import can_draw, clock, count, say, stderr_console
+from specdiff_cli.cli.console import can_draw, clock, say, stderr_console
 from specdiff_cli.errors import UsageError
+from specdiff_cli.wording import count
 
 ENSEMBLES = ("general-midi", "piano")
 LINE_EVERY_PIECES = 10

@@ -16,6 +16,7 @@ from specdiff_cli.cli.options import check_threads
 from specdiff_cli.cli.plan import STDOUT, format_of
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -120,7 +121,7 @@ def vocode(
     if quiet:
         return
     if writer.levels.n_clipped:
-        say(f"{source.name}: {writer.levels.n_clipped} samples were clipped; --subtype float keeps them")
+        say(f"{source.name}: {count(writer.levels.n_clipped, 'sample')} clipped; --subtype float keeps them")
     duration_s = writer.levels.n_samples / sample_rate
     say(_summary(output, duration_s, elapsed_s, f"{voice_name} + {loaded.name}", distance))
 

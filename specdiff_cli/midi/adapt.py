@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from specdiff_cli.midi.notes import MidiSong, Note
 from specdiff_cli.midi.programs import GM_NAMES, MODEL_CLASSES, model_class
+from specdiff_cli.wording import count
 
 #: General MIDI's effects, world and percussive instruments: the model classes have none of them but take all into their
 #: last one, synth pad.
@@ -48,17 +49,17 @@ def fit_to_voice(
     if moved and programs:
         names = ", ".join(name for name, _ in moved.most_common())
         messages.append(
-            f"{_count(moved.total(), 'note')} played on {MODEL_CLASSES[programs[0]]}, "
+            f"{count(moved.total(), 'note')} played on {MODEL_CLASSES[programs[0]]}, "
             f"the voice was not trained on: {names}"
         )
     if folded:
         names = ", ".join(name for name, _ in folded.most_common())
         messages.append(
-            f"{_count(folded.total(), 'note')} played on {MODEL_CLASSES[max(MODEL_CLASSES)]}, "
+            f"{count(folded.total(), 'note')} played on {MODEL_CLASSES[max(MODEL_CLASSES)]}, "
             f"the voice was not trained on: {names}"
         )
     if n_drums:
-        messages.append(f"{_count(n_drums, 'drum note')} left out, the voice was not trained on drums")
+        messages.append(f"{count(n_drums, 'drum note')} left out, the voice was not trained on drums")
     return kept, messages
 
 
@@ -71,9 +72,5 @@ def describe_oddities(song: MidiSong) -> list[str]:
     """One sentence for each thing about the file that a listener may miss or wonder about."""
     messages = []
     if song.n_unclosed_notes:
-        messages.append(f"{_count(song.n_unclosed_notes, 'note')} never closed, ended with the track")
+        messages.append(f"{count(song.n_unclosed_notes, 'note')} never closed, ended with the track")
     return messages
-
-
-def _count(n: int, noun: str) -> str:
-    return f"1 {noun}" if n == 1 else f"{n} {noun}s"

@@ -10,6 +10,7 @@ from specdiff_cli.midi.instruments import Instrument, Part, find_instrument, nam
 from specdiff_cli.midi.notes import MidiSong, Note
 from specdiff_cli.midi.programs import GM_NAMES
 from specdiff_cli.midi.sections import Moment, change_tempo, check_section, cut_section, parse_moment
+from specdiff_cli.wording import count
 
 MAX_TRANSPOSE = 127
 MIN_TEMPO_SCALE, MAX_TEMPO_SCALE = 0.1, 10.0
@@ -120,7 +121,7 @@ def apply_edits(song: MidiSong, edits: Edits, name: str) -> tuple[MidiSong, list
         if not notes:
             raise MidiError(f"{name}: --transpose {edits.transpose} leaves no note within MIDI's range")
         if n_lost:
-            messages.append(f"{_count(n_lost, 'note')} left out: transposed beyond MIDI's range of pitches")
+            messages.append(f"{count(n_lost, 'note')} left out: transposed beyond MIDI's range of pitches")
         song = replace(song, notes=notes)
     if edits.tempo_scale != 1:
         song = change_tempo(song, edits.tempo_scale)
@@ -259,12 +260,12 @@ def _describe(counts: Counter[Part], kept: set[Part], programs: dict[Part, int])
     lines = []
     if others := [part for part in counts if part not in kept]:
         n_notes = sum(counts[part] for part in others)
-        lines.append(f"{_count(n_notes, 'note')} left out: {name_parts(others)}")
+        lines.append(f"{count(n_notes, 'note')} left out: {name_parts(others)}")
     moved: Counter[tuple[str, str]] = Counter()
     for part in counts:
         if part in kept and part in programs:
             moved[part.name, GM_NAMES[programs[part]]] += counts[part]
-    lines += [f"{_count(n_notes, 'note')} of {old} played on {new}" for (old, new), n_notes in moved.items()]
+    lines += [f"{count(n_notes, 'note')} of {old} played on {new}" for (old, new), n_notes in moved.items()]
     return lines
 
 
@@ -288,7 +289,3 @@ def _transpose(notes: Sequence[Note], semitones: int) -> list[Note]:
         for note in notes
         if note.is_drum or 0 <= note.pitch + semitones <= 127
     ]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"1 {noun}" if n == 1 else f"{n} {noun}s"

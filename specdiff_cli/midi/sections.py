@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from specdiff_cli.errors import MidiError, UsageError
 from specdiff_cli.midi.notes import MidiSong, Note
+from specdiff_cli.wording import count, exact_clock
 
 # A drum struck this shortly before a section belongs to it: players are early, and a drum has no rest to be played.
 EARLY_HIT_S = 0.05
@@ -136,9 +137,5 @@ def change_tempo(song: MidiSong, speed: float) -> MidiSong:
 
 
 def _length(song: MidiSong) -> str:
-    minutes, seconds = divmod(song.end_s, 60)
-    length = f"{int(minutes)}:{seconds:05.2f}"
-    if song.bars is None:
-        return length
-    n_bars = song.bars.count(song.end_s)
-    return f"{length}, {n_bars} bar{'s' * (n_bars > 1)}"
+    length = exact_clock(song.end_s)
+    return length if song.bars is None else f"{length}, {count(song.bars.count(song.end_s), 'bar')}"

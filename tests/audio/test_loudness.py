@@ -24,7 +24,7 @@ def sine(rate_hz: int, duration_s: float, peak_dbfs: float, frequency_hz: float 
 def music(rate_hz: int, n_channels: int) -> np.ndarray:
     """Seven seconds of chords and noise, with a quiet passage and a silent one."""
     rng = np.random.default_rng(rate_hz)
-    tones = sum(sine(rate_hz, 7.013, -18, 110.0 * k) for k in (1, 2, 3, 5, 8, 13))
+    tones = np.sum([sine(rate_hz, 7.013, -18, 110.0 * k) for k in (1, 2, 3, 5, 8, 13)], axis=0)
     audio = np.stack([tones * rng.uniform(0.5, 1) + rng.normal(0, 0.01, len(tones)) for _ in range(n_channels)], axis=1)
     audio[: 2 * rate_hz] *= 0.1
     audio[3 * rate_hz : 4 * rate_hz] *= 1e-5

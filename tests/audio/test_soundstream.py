@@ -37,7 +37,7 @@ def save_decoder(
     """
     rng = np.random.default_rng(0)
 
-    def weights(name: str, *shape: int) -> onnx.TensorProto:
+    def weights(name: str, *shape: int) -> TensorProto:
         return numpy_helper.from_array((rng.standard_normal(shape) * 0.1).astype(np.float32), name)
 
     pad, trim = kernel // 2 * dilation, (upsample_kernel - hop) // 2
@@ -91,7 +91,7 @@ def test_streamed_equals_whole(tmp_path: Path, block: int) -> None:
     assert whole.dtype == torch.float32
     assert whole.abs().max() > 0.01
     streaming = StreamingVocoder(vocoder, block)
-    streamed = torch.cat([*(streaming.push(piece) for piece in mel.split(37)), streaming.flush()])
+    streamed = torch.cat([*(streaming.push(piece) for piece in torch.split(mel, 37)), streaming.flush()])
     assert (streamed - whole).abs().max() < 1e-4
 
 

@@ -18,7 +18,9 @@ from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.cli import batch, engine, outcomes
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.guard import Terminated
+from specdiff_cli.cli.prepare import prepare as real_prepare
 from specdiff_cli.cli.provenance import differences
+from specdiff_cli.synthesizer import Synthesizer
 
 runner = CliRunner()
 
@@ -59,7 +61,12 @@ def never_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_bad_file_stops_nothing_and_everything_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
     real_load = engine.Engine._load
-    monkeypatch.setattr(engine.Engine, "_load", lambda self: loads.append(1) or real_load(self))
+
+    def load(self: engine.Engine) -> Synthesizer:
+        loads.append(1)
+        return real_load(self)
+
+    monkeypatch.setattr(engine.Engine, "_load", load)
     write_midi("a.mid")
     Path("b.mid").write_bytes(b"MThd")
     write_midi("c.mid")
@@ -90,12 +97,11 @@ def test_fail_fast_stops_at_the_first(folder: Path) -> None:
 
 
 def test_a_bug_in_one_file_is_told_and_the_rest_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = batch.prepare
 
     def prepare(job: Any, *rest: Any) -> Any:
         if job.source.name == "a.mid":
             raise RecursionError("too deep")
-        return real(job, *rest)
+        return real_prepare(job, *rest)
 
     monkeypatch.setattr(batch, "prepare", prepare)
     write_midi("a.mid")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from specdiff_cli import benchmark
 from specdiff_cli.benchmark import Report
 from specdiff_cli.cli.app import app
+from specdiff_cli.model.config import REFERENCE_CONFIGS
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +37,11 @@ def test_the_table_names_the_machine_and_the_speed(tmp_path: Path) -> None:
 
 
 def test_8_bits_and_an_autoregressive_voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"d_model": 32, "n_heads": 2, "d_kv": 16, "d_ff": 48, "n_note_layers": 1, "n_decoder_layers": 3}
     for name in ("small", "small-autoregressive"):
-        config = replace(benchmark.REFERENCE_CONFIGS[name], **few)
-        monkeypatch.setitem(benchmark.REFERENCE_CONFIGS, name, config)
+        config = replace(
+            REFERENCE_CONFIGS[name], d_model=32, n_heads=2, d_kv=16, d_ff=48, n_note_layers=1, n_decoder_layers=3
+        )
+        monkeypatch.setitem(REFERENCE_CONFIGS, name, config)
     words = ["benchmark", "--random-weights", "--seconds", "1", "--vocoder", "griffin-lim", "--model"]
     monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: True)
     result = CliRunner().invoke(app, [*words, "small", "--dtype", "int8", "--steps", "1"])

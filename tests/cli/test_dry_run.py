@@ -46,6 +46,7 @@ def test_lists_what_would_be_done_and_does_nothing(folder: Path, monkeypatch: py
     assert "from the last render with this voice" in result.stdout
     assert "error: c.mid: is a damaged MIDI file" in result.stderr
     assert [path.name for path in Path("out").iterdir()] == ["a.wav"]
+    assert run("a.mid", "-o", "out", "--skip-existing", "-n").stdout.splitlines()[-1] == "nothing to render"
 
 
 def test_for_programs(folder: Path) -> None:

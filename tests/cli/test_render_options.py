@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import read_record
 from specdiff_cli.cli.app import app
+from specdiff_cli.cli.snapshots import SnapshotWriter
+from specdiff_cli.errors import OutputError
 
 OLD_OPTIONS = {
     "steps", "sampler", "schedule", "guidance", "seed", "vocoder", "tail_s", "subtype", "device", "dtype",
@@ -59,7 +61,7 @@ def test_edits_are_recorded_and_another_edit_renders_again(folder: Path) -> None
     result = run(*edits[2:], "--skip-existing")
     assert "rendered again: transpose was 2, now 0" in result.stderr
     result = run("--skip-existing")
-    assert "programs was piano:cello, now none; mute was drums, now none; end was bar:2, now none" in result.stderr
+    assert "program was piano:cello, now none; mute was drums, now none; end was bar:2, now none" in result.stderr
 
 
 def test_a_section_is_as_long_as_it_is(folder: Path) -> None:
@@ -78,7 +80,7 @@ def test_faster_is_shorter(folder: Path) -> None:
 @pytest.mark.parametrize("rate_hz", [44_100, 48_000])
 def test_other_rates_hold_the_same_sound(folder: Path, rate_hz: int) -> None:
     assert run("-o", "plain.wav", "--subtype", "float").exit_code == 0
-    assert run("--sample-rate", rate_hz, "--subtype", "float").exit_code == 0
+    assert run("--sample-rate", str(rate_hz), "--subtype", "float").exit_code == 0
     info = soundfile.info("a.wav")
     assert (info.samplerate, info.frames) == (rate_hz, round(soundfile.info("plain.wav").frames * rate_hz / 16_000))
     plain, resampled = soundfile.read("plain.wav")[0], soundfile.read("a.wav")[0]
@@ -116,6 +118,26 @@ def test_snapshots_and_a_plot_beside_the_audio(folder: Path) -> None:
     assert made == {f"a.step-000{step}.{suffix}" for step in (4, 0) for suffix in ("png", "npy", "wav")}
     assert Path("page.png").read_bytes()[:4] == b"\x89PNG"
     assert run("--plot", "page.png", "-o", "b.wav").exit_code == 5  # it exists
+    Path("a.step-0004.npy").unlink()
+    again = ["--steps", "4", "--snapshots", "4,0", "--snapshot-window", "2", "--skip-existing"]
+    assert "a.step-0004.npy is missing" in run(*again).stderr
+    assert Path("a.step-0004.npy").is_file()
+    assert "skipped" in run(*again).stderr
+
+
+def test_snapshots_of_a_song_that_fails_do_not_appear(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+
+    write = SnapshotWriter._write
+
+    def full_at_the_second(self: SnapshotWriter, number: int, mel: np.ndarray) -> None:
+        write(self, number, mel)
+        if number == 0:
+            raise OutputError("no space left")
+
+    monkeypatch.setattr(SnapshotWriter, "_write", full_at_the_second)
+    assert run("--snapshots", "1,0", "--steps", "1").exit_code == 5
+    assert {path.name for path in Path().iterdir()} == {"a.mid"}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +149,8 @@ def test_snapshots_and_a_plot_beside_the_audio(folder: Path) -> None:
         (["--overlap-frames", "200"], 2, "--overlap-frames 200: must be between 0 and 128"),
         (["--snapshots", "1000"], 2, "1000"),
         (["--snapshots", "1", "--snapshot-window", "9"], 2, "window"),
+        (["--snapshot-window", "2"], 2, "--snapshot-window: says which window"),
+        (["--snapshots", "0", "--resume"], 2, "--snapshots: does not go with --resume"),
         (["--snapshot-window", "0"], 2, "--snapshot-window 0: windows count from 1"),
         (["--swap", "piano"], 2, "--swap piano"),
         (["--swap", "piano=flugelbone"], 2, "flugelbone"),

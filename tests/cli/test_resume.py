@@ -76,7 +76,13 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "n_windows", "word"),
-    [({"options": {"seed": 1}, "device": "cpu"}, 5, "seed"), (KEY, 6, "windows"), (KEY | {"device": "x"}, 5, "device")],
+    [
+        ({"options": {"seed": 1}, "device": "cpu"}, 5, "seed"),
+        ({"options": {}, "device": "cpu"}, 5, "seed"),
+        ({"options": {"seed": 0, "sample_rate_hz": 48000}, "device": "cpu"}, 5, "sample-rate"),
+        (KEY, 6, "windows"),
+        (KEY | {"device": "x"}, 5, "device"),
+    ],
 )
 def test_windows_of_another_render_are_not_used(tmp_path: Path, key: dict[str, Any], n_windows: int, word: str) -> None:
     target = tmp_path / "a.wav"

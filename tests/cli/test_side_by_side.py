@@ -19,6 +19,7 @@ from specdiff_cli.cli import batch
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.batch import _longest_first
 from specdiff_cli.cli.guard import Terminated
+from specdiff_cli.cli.prepare import prepare as real_prepare
 from specdiff_cli.model.compiled import CompiledNetwork
 
 TICKS_PER_S = 960
@@ -166,7 +167,7 @@ def test_long_songs_go_first_as_far_as_is_seen_ahead() -> None:
             self.duration_s = duration_s
 
     songs = iter([Song(duration_s) for duration_s in (1, 5, 3, 9, 2, 7)])
-    assert [song.duration_s for song in _longest_first(songs, 3)] == [5, 9, 3, 7, 2, 1]  # type: ignore[arg-type, type-var]
+    assert [song.duration_s for song in _longest_first(songs, 3)] == [5, 9, 3, 7, 2, 1]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("n_songs", ["0", "1025"])
@@ -177,12 +178,11 @@ def test_numbers_that_make_no_batch_are_refused(folder: Path, n_songs: str) -> N
 
 
 def test_a_bug_while_songs_are_prepared_is_that_songs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = batch.prepare
 
     def prepare(job: Any, *rest: Any) -> Any:
         if job.source.name == "c.mid":
             raise RecursionError("too deep")
-        return real(job, *rest)
+        return real_prepare(job, *rest)
 
     monkeypatch.setattr(batch, "prepare", prepare)
     result = run("in", "-o", "out", "--batch", "2")

@@ -8,7 +8,6 @@ from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
-from specdiff_cli.cli import options, render
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.user_defaults import KEYS, config_path, read_defaults
 from specdiff_cli.errors import UsageError
@@ -140,4 +139,3 @@ def test_every_key_is_an_option_with_a_variable() -> None:
     for key in KEYS:
         assert variables[key] == "SPECDIFF_" + key.upper().replace("-", "_")
     assert {key for key, variable in variables.items() if variable} == set(KEYS)
-    assert render.opt is options

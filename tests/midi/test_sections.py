@@ -1,6 +1,7 @@
 """Sections of a song: which notes are in them, and when."""
 
 import mido
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,10 +115,10 @@ def test_tempo_and_bars_move_along() -> None:
         [tempo(0, 500_000), tempo(960, 250_000), tempo(3840, 1_000_000)],
     )
     part = cut(whole, "1.5", "3")  # the changes are at 1 s and 2.5 s
-    assert part.tempo_changes == [(0.0, pytest.approx(240.0)), (pytest.approx(1.0), pytest.approx(60.0))]
+    np.testing.assert_allclose(part.tempo_changes, [(0.0, 240.0), (1.0, 60.0)])
     assert part.bars is not None
     assert part.bars.start_s(2) == pytest.approx(0.0)  # bars keep their numbers
-    assert cut(whole, "1.5", "2").tempo_changes == [(0.0, pytest.approx(240.0))]
+    np.testing.assert_allclose(cut(whole, "1.5", "2").tempo_changes, [(0.0, 240.0)])
 
 
 def test_an_end_past_the_end_is_only_mentioned() -> None:

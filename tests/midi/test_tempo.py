@@ -3,6 +3,7 @@
 import io
 
 import mido
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ def tempo_map(*tracks: list[Timed], ticks_per_beat: int = 100) -> TempoMap:
 
 def test_without_tempo_a_beat_lasts_half_a_second() -> None:
     assert tempo_map([]).seconds(300) == pytest.approx(1.5)
-    assert tempo_map([]).changes() == [(0.0, pytest.approx(120.0))]
+    np.testing.assert_allclose(tempo_map([]).changes(), [(0.0, 120.0)])
     assert tempo_map([]).tracks == []
 
 
@@ -30,11 +31,7 @@ def test_segments_follow_each_other() -> None:
     assert changes.seconds(200) == pytest.approx(2.0)
     assert changes.seconds(600) == pytest.approx(3.0)
     assert changes.seconds(700) == pytest.approx(5.0)
-    assert changes.changes() == [
-        (0.0, pytest.approx(60.0)),
-        (pytest.approx(2.0), pytest.approx(240.0)),
-        (pytest.approx(3.0), pytest.approx(30.0)),
-    ]
+    np.testing.assert_allclose(changes.changes(), [(0.0, 60.0), (2.0, 240.0), (3.0, 30.0)])
 
 
 def test_tempo_counts_in_whatever_track_it_stands() -> None:
@@ -79,7 +76,7 @@ def test_smpte_time_is_free_of_tempo() -> None:
     data = midi_bytes([tempo(0, 1_000_000), *note(500, 1500, 0, 60)], ticks_per_beat=480)
     data = data[:12] + (0xE728).to_bytes(2, "big") + data[14:]  # -25 frames per second, 40 ticks per frame
     song = parse_midi(data, "smpte.mid")
-    assert [(found.start_s, found.end_s) for found in song.notes] == [(pytest.approx(0.5), pytest.approx(1.5))]
+    np.testing.assert_allclose([(found.start_s, found.end_s) for found in song.notes], [(0.5, 1.5)])
     assert song.tempo_changes == []
 
 
