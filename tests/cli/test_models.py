@@ -11,6 +11,7 @@ from architectures import write_architecture_folder
 from random_voices import write_voice_folder
 from typer.testing import CliRunner
 
+import specdiff_cli
 from specdiff_cli.cli.models import models_app, print_columns
 
 app = typer.Typer()
@@ -77,7 +78,8 @@ def test_one_model() -> None:
     ):
         assert words in " ".join(text.split())
     assert "\nfile             model.safetensors" in text
-    assert all(len(line) <= 100 for line in text.splitlines())
+    folder = str(Path(specdiff_cli.__file__).parent)  # a path is one word, however long
+    assert all(len(line) <= 100 for line in text.splitlines() if folder not in line)
 
 
 def test_one_model_as_json() -> None:
