@@ -234,7 +234,9 @@ def _require(
         channels = ", ".join(str(channel + 1) for channel in sorted({part.channel for part in counts}))
         raise MidiError(f"{name}: has no notes on channel {instrument.channel + 1} ({option}), only on {channels}")
     called = f"called {instrument.text!r}" if not instrument.text.isdigit() else f"of program {instrument.text}"
-    hint = "" if other is None else f"; --program {other.text}:{instrument.text} does not need it"
+    hint = ""
+    if other is not None and any(other.picks(part) for part in counts):
+        hint = f"; --program {other.text}:{instrument.text} does not need it"
     raise MidiError(f"{name}: no instrument {called} ({option}); this file has {name_parts(counts)}{hint}")
 
 

@@ -241,6 +241,10 @@ def test_what_this_file_lacks(edits: dict[str, Any], expected: str) -> None:
     assert expected in refusal(MidiError, **edits)
 
 
+def test_a_swap_of_what_is_not_there_at_all_hints_at_nothing() -> None:
+    assert "--program" not in refusal(MidiError, swaps=("oboe=tuba",))
+
+
 def test_a_channel_of_drums_and_melody_keeps_its_drums() -> None:
     drums, melody = [control(0, 3, 0, 120), program(0, 3, 0)], [control(480, 3, 0, 121), program(480, 3, 5)]
     track = [*drums, *note(0, 240, 3, 36), *melody, *note(480, 960, 3, 60)]
