@@ -103,8 +103,8 @@ class _Run:
             if batch > 1:
                 queue = _longest_first(queue, batch * POOL_PER_PLACE)
                 self._beside = stack.enter_context(batch_display(len(self._jobs), batch, self._options.quiet))
-            while failed_together := self._render(queue, batch):
-                for prepared in failed_together if batch > 1 else ():  # one of them it was; the others can go on
+            while (suspects := self._render(queue, batch)) is not None:
+                for prepared in suspects:
                     self._render(iter([prepared]), 1)
 
     def _prepare_all(self, jobs: Iterator[Job]) -> Iterator[Prepared]:
@@ -122,10 +122,11 @@ class _Run:
             else:
                 yield prepared
 
-    def _render(self, queue: Iterator[Prepared], batch: int) -> list[Prepared]:
-        """Render up to ``batch`` songs at once until there are none; the ones that a failure of the network ended.
+    def _render(self, queue: Iterator[Prepared], batch: int) -> list[Prepared] | None:
+        """Render up to ``batch`` songs at once; None once the queue is empty.
 
-        Which of several songs was to blame cannot be told; a single one has failed.
+        A failure of the network ends all that were on their way. A single one has failed; of several it cannot be told
+        which is to blame, and they are returned, to be rendered one by one.
         """
         synthesizer, sampling = self._engine.synthesizer, self._engine.sampling
         pieces = synthesizer.stream_many(
@@ -143,17 +144,20 @@ class _Run:
             self._close_all(error)
             if not isinstance(error, Exception) or isinstance(error, BrokenPipeError) or not ended:
                 raise
-            if len(ended) == 1:
-                self._fail(ended[0].job, error)
-            return ended
+            if len(ended) > 1:
+                return ended
+            self._fail(ended[0].job, error)
+            return []
         self._close_all(GeneratorExit())  # none is open but after --fail-fast
-        return []
+        return None
 
     def _songs(self, queue: Iterable[Prepared]) -> "Iterator[Song[Part]]":
         """The parts of the songs whose turn it is."""
         from specdiff_cli.synthesizer import Song
 
         for prepared in queue:
+            if self._is_over:
+                return
             try:
                 song = self._open_song(prepared)
             except Exception as error:

@@ -102,6 +102,30 @@ def test_a_network_that_fails_on_one_song_fails_that_song(folder: Path, monkeypa
     assert sorted(os.listdir("out")) == ["a.wav", "c.wav", "d.wav", "e.wav"]
 
 
+def test_the_last_song_of_a_batch_fails_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remember(self: CompiledNetwork, tokens: Any, *rest: Any, **options: Any) -> Any:
+        if len(tokens) == 1:  # the longest song is alone at its end
+            raise ZeroDivisionError("alone")
+        return real(self, tokens, *rest, **options)
+
+    real = CompiledNetwork.remember
+    monkeypatch.setattr(CompiledNetwork, "remember", remember)
+    result = run("in/a.mid", "in/b.mid", "-o", "out", "--batch", "2", "--json")
+    assert result.exit_code == 1
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["done", "failed"]
+    assert "2 inputs: 1 done, 1 failed" in result.stderr
+
+
+def test_fail_fast_holds_when_the_network_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remember(self: CompiledNetwork, *rest: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("always")
+
+    monkeypatch.setattr(CompiledNetwork, "remember", remember)
+    result = run("in", "-o", "out", "--batch", "2", "--fail-fast")
+    assert result.exit_code == 1
+    assert "5 inputs: 0 done, 1 failed, 4 not rendered" in result.stderr
+
+
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_an_interruption_leaves_no_half_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int
