@@ -151,17 +151,18 @@ class SoundOptions:
         """Option -> value as JSON has it, without those that stand at a default of this class."""
         options = asdict(self)
         options |= options.pop("edits")
-        told = {key: value for key, value in options.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
-        plain: dict[str, Any] = json.loads(json.dumps(told))
-        return plain
+        return {key: value for key, value in _plain(options).items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
 
 
-def _defaults() -> dict[str, Any]:
-    given = {item.name: item.default for item in fields(SoundOptions) if item.default is not MISSING}
-    return given | asdict(Edits())
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As it reads back from a record: tuples are lists there."""
+    plain: dict[str, Any] = json.loads(json.dumps(options))
+    return plain
 
 
-_DEFAULTS = _defaults()
+_DEFAULTS = _plain(
+    {item.name: item.default for item in fields(SoundOptions) if item.default is not MISSING} | asdict(Edits())
+)
 
 
 def source_facts(name: str, data: bytes, voice: VoiceIdentity, options: SoundOptions) -> dict[str, Any]:
@@ -197,7 +198,7 @@ def differences(record: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
         found.append(f"the weights of {facts['model']['name']} have changed")
     was, now = _table(record, "options"), facts["options"]
     for key in dict.fromkeys([*now, *was]):
-        before, after = (json.loads(json.dumps(options.get(key, _DEFAULTS.get(key)))) for options in (was, now))
+        before, after = (options.get(key, _DEFAULTS.get(key)) for options in (was, now))
         # auto stands for whatever it was resolved to, so asking for just that by name changes nothing
         if before != after and not (key in ("device", "dtype") and after == record.get(key)):
             found.append(f"{shown_option(key)} was {_shown(before)}, now {_shown(after)}")
