@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from specdiff_cli import lengths
 from specdiff_cli.audio.mel import FEATURE_RANGE
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
 from specdiff_cli.autoregression import AutoregressiveSampler
 from specdiff_cli.background import running_ahead
-from specdiff_cli.constants import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_FRAMES
 from specdiff_cli.denoising import DiffusionSampler
 from specdiff_cli.devices import resolve_device, resolve_dtype
 from specdiff_cli.errors import MidiError, UsageError
@@ -158,21 +158,9 @@ class Synthesizer:
         threads = f", {n_threads} thread{'s' if n_threads > 1 else ''}" if self.device.type == "cpu" else ""
         return f"{self.voice.name} + {self.vocoder.name} · {self.device} {dtype}{threads}"
 
-    @staticmethod
-    def count_samples(duration_s: float) -> int:
-        """Samples of a render of ``duration_s`` seconds; at least one."""
-        return max(1, round(duration_s * SAMPLE_RATE_HZ))
-
-    @staticmethod
-    def count_frames(duration_s: float) -> int:
-        """Spectrogram frames of such a render."""
-        return -(-Synthesizer.count_samples(duration_s) // HOP_SAMPLES)
-
-    @staticmethod
-    def count_windows(duration_s: float, overlap_frames: int = 0) -> int:
-        """Windows of such a render."""
-        n_after_first = max(0, Synthesizer.count_frames(duration_s) - WINDOW_FRAMES)
-        return 1 - (-n_after_first // (WINDOW_FRAMES - overlap_frames))
+    count_samples = staticmethod(lengths.count_samples)
+    count_frames = staticmethod(lengths.count_frames)
+    count_windows = staticmethod(lengths.count_windows)
 
     def playable(self, notes: Sequence[Note]) -> tuple[list[Note], list[str]]:
         """Notes as this voice plays them, and one sentence for each kind of change.

@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "constants": 0,
     "errors": 0,
+    "lengths": 1,
     "wording": 0,
     "background": 0,
     "midi": 1,

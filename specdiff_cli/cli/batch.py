@@ -14,12 +14,13 @@ import typer
 from specdiff_cli.cli.batch_display import BatchDisplay, batch_display
 from specdiff_cli.cli.console import RenderDisplay, clock, render_display
 from specdiff_cli.cli.engine import Engine
-from specdiff_cli.cli.estimate import hop_s, remember
+from specdiff_cli.cli.estimate import remember
 from specdiff_cli.cli.guard import Terminated, explain
 from specdiff_cli.cli.outcomes import Outcome, Reporting, exit_code, tell_outcome, tell_summary
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.prepare import Prepared, RenderOptions, prepare
 from specdiff_cli.cli.song_output import SongOutput
+from specdiff_cli.lengths import hop_s
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:

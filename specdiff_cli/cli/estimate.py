@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from specdiff_cli.cli.provenance import SoundOptions, VoiceIdentity
-from specdiff_cli.constants import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_FRAMES, WINDOW_S
+from specdiff_cli.constants import WINDOW_S
 from specdiff_cli.weights.cache import cache_root
 
 SPEEDS_NAME = "speeds.json"
@@ -23,18 +23,6 @@ MAX_SPEEDS = 200  # the oldest are forgotten
 GUESSED_S_PER_BYTE = WINDOW_S / 39 / 2 / 37e6
 #: What a render's speed depends on, besides the voice and the machine.
 _SPEED_OPTIONS = ("steps", "sampler", "vocoder", "device", "dtype")
-
-
-def count_windows(duration_s: float, overlap_frames: int = 0) -> int:
-    """Windows of a render of ``duration_s`` seconds, as the synthesizer counts them."""
-    n_samples = max(1, round(duration_s * SAMPLE_RATE_HZ))
-    n_frames = -(-n_samples // HOP_SAMPLES)
-    return max(1, -(-(n_frames - overlap_frames) // (WINDOW_FRAMES - overlap_frames)))
-
-
-def hop_s(overlap_frames: int) -> float:
-    """Seconds from the start of a window to that of the next."""
-    return (WINDOW_FRAMES - overlap_frames) * HOP_SAMPLES / SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True)

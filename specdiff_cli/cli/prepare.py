@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.cli.console import say
-from specdiff_cli.cli.estimate import count_windows
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.provenance import SoundOptions, VoiceIdentity, differences, source_facts
 from specdiff_cli.errors import MidiError, OutputError
+from specdiff_cli.lengths import count_windows
 
 if TYPE_CHECKING:
     from specdiff_cli.midi.notes import MidiSong, Note

@@ -11,8 +11,6 @@ from typer.testing import CliRunner, Result
 from specdiff_cli.cli import engine
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.dry_run import about
-from specdiff_cli.cli.estimate import count_windows
-from specdiff_cli.synthesizer import Synthesizer
 
 
 @pytest.fixture
@@ -65,11 +63,6 @@ def test_an_output_in_the_way_is_a_failure_of_the_plan(folder: Path) -> None:
     result = run("a.mid", "--dry-run")
     assert result.exit_code == 5
     assert "a.wav exists already" in result.stderr
-
-
-@pytest.mark.parametrize("duration_s", [0.0, 0.001, 5.12, 5.1200625, 5.13, 10.24, 7200.0])
-def test_windows_are_counted_as_the_synthesizer_counts_them(duration_s: float) -> None:
-    assert count_windows(duration_s) == Synthesizer.count_windows(duration_s)
 
 
 def test_rough_times() -> None:
