@@ -15,28 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import Piece, read
 from torch import Tensor
 
 from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
-from specdiff_cli.audio.mel import log_mel, to_model_range
+from specdiff_cli.audio.mel import to_model_range
 from specdiff_cli.constants import FRAMES_PER_SECOND, WINDOW_FRAMES
-from specdiff_cli.midi.notes import Note
-from specdiff_cli.train.evaluate import read_audio, read_pieces
 from specdiff_cli.train.evaluate_measures import mel_distance
 
 SHIFT_FRAMES = WINDOW_FRAMES // 2
 SHIFT_S = SHIFT_FRAMES / FRAMES_PER_SECOND
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What is rendered, and the reference's spectrogram (n_frames, 128) where there is a recording."""
-
-    name: str
-    notes: Sequence[Note]
-    duration_s: float
-    reference: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -69,21 +58,6 @@ def joins_of(n_frames: int, hop_frames: int, first_join: int = WINDOW_FRAMES) ->
     return (after_first >= 0) & (after_first % hop_frames == 0)
 
 
-def read(paths: Sequence[Path], synthesizer: Synthesizer, max_seconds: float) -> list[Piece]:
-    """The pieces as the voice plays them."""
-    files = [file for path in paths for file in (sorted(path.glob("*.mid")) if path.is_dir() else [path])]
-    pieces = []
-    for piece in read_pieces(files, 24 * 3600.0):
-        duration_s = piece.duration_s(max_seconds)
-        notes, _ = synthesizer.playable([note for note in piece.song.notes if note.start_s < duration_s])
-        reference = None
-        if piece.audio is not None:
-            audio = torch.from_numpy(read_audio(piece.audio)[: synthesizer.count_samples(duration_s)])
-            reference = log_mel(audio)
-        pieces.append(Piece(piece.name, notes, duration_s, reference))
-    return pieces
-
-
 def earlier(piece: Piece, synthesizer: Synthesizer, sampling: Sampling) -> Tensor:
     """The spectrogram (n_frames, 128) of a render whose windows begin half a window earlier, without overlap."""
     notes = [replace(note, start_s=note.start_s + SHIFT_S, end_s=note.end_s + SHIFT_S) for note in piece.notes]
@@ -106,9 +80,9 @@ def measure(pieces: Sequence[Piece], within: Sequence[Tensor], synthesizer: Synt
     for piece, other in zip(pieces, within, strict=True):
         mel = torch.from_numpy(synthesizer.spectrogram(piece.notes, piece.duration_s, sampling))
         steps.append(compare(mel, other, sampling))
-        if piece.reference is not None:
-            n_frames = min(len(mel), len(piece.reference))
-            distances.append(mel_distance(piece.reference[:n_frames], mel[:n_frames]))
+        if piece.recording is not None:
+            n_frames = min(len(mel), len(piece.recording))
+            distances.append(mel_distance(piece.recording[:n_frames], mel[:n_frames]))
     joins = torch.cat([item.joins for item in steps])
     elsewhere = torch.cat([item.elsewhere for item in steps])
     at_same = torch.cat([item.within for item in steps])

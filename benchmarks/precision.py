@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from held_out import midi_files
 
 from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--schedule", default="magenta")
     parser.add_argument("--seconds", type=float, default=15.36, help="of each piece")
     args = parser.parse_args()
-    files = [file for path in args.midi for file in (sorted(path.glob("*.mid")) if path.is_dir() else [path])]
+    files = midi_files(args.midi)
     # Each has a voice of its own: a loaded voice is compiled for one precision.
     synthesizers = {
         dtype: Synthesizer(load_voice(args.model), GriffinLim(), "cpu", dtype) for dtype in ["float32", *args.dtypes]

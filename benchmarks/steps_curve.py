@@ -16,23 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from held_out import Piece, read
 from torch import Tensor
 
 from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
-from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.diffusion.presets import EVERYWHERE, parse_guidance_interval
-from specdiff_cli.midi.notes import Note
-from specdiff_cli.train.evaluate import read_audio, read_pieces
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What is rendered, and the recording's spectrogram (n_frames, 128) where there is one."""
-
-    notes: Sequence[Note]
-    duration_s: float
-    recording: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -46,21 +35,6 @@ class Row:
     to_anchor: float
     to_recording: float | None
     seconds_per_s: float
-
-
-def read(paths: Sequence[Path], synthesizer: Synthesizer, max_seconds: float) -> list[Piece]:
-    """The pieces as the voice plays them."""
-    files = [file for path in paths for file in (sorted(path.glob("*.mid")) if path.is_dir() else [path])]
-    pieces = []
-    for piece in read_pieces(files, 24 * 3600.0):
-        duration_s = piece.duration_s(max_seconds)
-        notes, _ = synthesizer.playable([note for note in piece.song.notes if note.start_s < duration_s])
-        recording = None
-        if piece.audio is not None:
-            audio = torch.from_numpy(read_audio(piece.audio)[: synthesizer.count_samples(duration_s)])
-            recording = log_mel(audio)
-        pieces.append(Piece(notes, duration_s, recording))
-    return pieces
 
 
 def paint(pieces: Sequence[Piece], synthesizer: Synthesizer, sampling: Sampling) -> list[Tensor]:

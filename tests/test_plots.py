@@ -4,12 +4,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_limits import largest_file
 from midi_files import midi_bytes, note
 
 from specdiff_cli import plots
@@ -182,17 +181,6 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match=r"pip install '\.\[plot\]'"):
         check_plot(tmp_path / "a.png", False)
     assert logging.getLogger("matplotlib").level == logging.NOTSET
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 import json
 import struct
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from file_limits import largest_file
 
 from specdiff_cli.audio import encoding
 from specdiff_cli.audio.encoding import Layout, Subtype, max_wav_samples, wav_header
@@ -92,18 +91,6 @@ def test_no_record_is_no_error(tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(content)
         assert read_record(tmp_path / "a") is None
     assert read_record(tmp_path / "missing") is None
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """A real limit of the system on file sizes: writing fails as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("file_format", ["wav", "flac"])

@@ -3,13 +3,12 @@
 import io
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from file_limits import largest_file
 
 from specdiff_cli.audio.loudness import LoudnessMeter
 from specdiff_cli.audio.normalise import NormalisingWriter, Target, parse_normalise
@@ -185,18 +184,6 @@ def test_settling_completes_all_but_the_name(tmp_path: Path) -> None:
             writer.write(tune(0.1))
         writer.settle()
     assert soundfile.info(tmp_path / "a.wav").frames == 32_000
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """A real limit of the system on file sizes: writing fails as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("limit", [0, 30, 5_000, 100_000, 127_999])  # 128 000 bytes wait, 64 044 are written

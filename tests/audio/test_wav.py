@@ -9,14 +9,13 @@ import struct
 import subprocess
 import sys
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from file_limits import largest_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -314,18 +313,6 @@ def test_a_folder_that_refuses_new_files(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OutputError, match="a.wav: Permission denied"):
         write(tmp_path / "a.wav", tone())
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """A real limit of the system on file sizes: writing fails as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("file_format", ["wav", "flac"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from file_limits import largest_file
 from small_corpora import HASTY, NOTES, RUN, SMALLEST, write_corpus, write_piece
 from typer.testing import CliRunner, Result
 
@@ -268,18 +269,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoint(corpus
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(corpus: Path, tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
     run = tmp_path / "run"
     trainer = Trainer(corpus, run, RUN)
     trainer.run(stop_after(1))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # no file may grow beyond, as on a full disk
-    try:
-        with pytest.raises(OutputError, match=r"cannot write .*state\.pt: .*; free some space") as caught:
-            trainer.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    full = pytest.raises(OutputError, match=r"cannot write .*state\.pt: .*; free some space")
+    with largest_file(20_000), full as caught:
+        trainer.save()
     assert "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 

@@ -2,13 +2,13 @@
 
 import json
 import math
-import resource
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from file_limits import largest_file
 from safetensors.torch import load_file, save_file
 
 from specdiff_cli.audio.mel import log_mel
@@ -160,13 +160,8 @@ def test_a_full_disk_leaves_the_last_state(corpus: Path, tmp_path: Path) -> None
     trainer.save()
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     trainer.train_step()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # no file may grow beyond, as on a full disk
-    try:
-        with pytest.raises(OutputError, match="cannot write .*state.pt") as caught:
-            trainer.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with largest_file(1000), pytest.raises(OutputError, match="cannot write .*state.pt") as caught:
+        trainer.save()
     assert "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     assert Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE).step == 1
