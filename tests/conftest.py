@@ -43,3 +43,11 @@ def single_threaded() -> None:
 def shared_midi() -> Path:
     """The folder of reference MIDI files; the test is skipped where there is none."""
     return SHARED_MIDI
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny random voice, whose vocoder is Griffin-Lim; as ``--model`` takes it."""
+    from random_voices import write_voice_folder
+
+    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))

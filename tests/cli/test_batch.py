@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import soundfile
 from midi_files import midi_bytes, note
-from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import find_problem, read_record
@@ -23,11 +22,6 @@ from specdiff_cli.cli.provenance import differences
 from specdiff_cli.synthesizer import Synthesizer
 
 runner = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))
 
 
 @pytest.fixture

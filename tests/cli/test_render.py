@@ -9,17 +9,12 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-from random_voices import write_diffusers_folder, write_voice_folder
+from random_voices import write_diffusers_folder
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.cli.app import app
 
 runner = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 from midi_files import midi_bytes, note, program
-from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import read_record
@@ -18,11 +17,6 @@ from specdiff_cli.errors import OutputError
 OLD_OPTIONS = {
     "steps", "sampler", "schedule", "guidance", "seed", "vocoder", "tail_s", "subtype", "device", "dtype",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 import soundfile
 import torch
 from midi_files import midi_bytes, note
-from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import find_problem, read_record
@@ -24,11 +23,6 @@ from specdiff_cli.model.compiled import CompiledNetwork
 
 TICKS_PER_S = 960
 LENGTHS_S = {"a.mid": 2.0, "b.mid": 12.0, "c.mid": 6.0, "d.mid": 1.0, "e.mid": 7.0}
-
-
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ from specdiff_cli.constants import LOG_MEL_MIN
 runner = CliRunner()
 
 
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))  # its vocoder is Griffin-Lim
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
