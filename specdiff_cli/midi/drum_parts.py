@@ -12,6 +12,8 @@ from typing import Self
 
 import mido
 
+from specdiff_cli.midi.systems import reset_system
+
 DRUM_CHANNEL = 9
 BANK_CONTROLLER = 0
 _GM2_BANKS = {120: True, 121: False}
@@ -46,7 +48,7 @@ class DrumParts:
         by_bank: set[int] = set()  # channels that are what they are because of their bank
         for tick, message in events:
             if message.type == "sysex":
-                if (reset := _reset_system(message.data)) is not None:
+                if (reset := reset_system(message.data)) is not None:
                     system, banks, by_bank = reset, [0] * 16, set()
                     parts._system_ticks.append(tick)
                     parts._systems.append(system)
@@ -77,7 +79,7 @@ class DrumParts:
     def follows(self, message: mido.Message, tick: int) -> bool:
         """Is it a system exclusive message or a bank select that this class acts on?"""
         if message.type == "sysex":
-            return _reset_system(message.data) is not None or _part_mode(message.data) is not None
+            return reset_system(message.data) is not None or _part_mode(message.data) is not None
         index = bisect_right(self._system_ticks, tick) - 1
         system = self._systems[index] if index >= 0 else ""
         return message.control == BANK_CONTROLLER and message.value in _BANKS.get(system, {})
@@ -87,17 +89,6 @@ class DrumParts:
         if known[-1] != is_drum:
             self._ticks[channel].append(tick)
             self._is_drum[channel].append(is_drum)
-
-
-def _reset_system(data: tuple[int, ...]) -> str | None:
-    """The system that a message switches on, or None for any other message."""
-    if len(data) == 4 and data[0] == 0x7E and data[2] == 0x09:
-        return {1: "gm", 2: "", 3: "gm2"}.get(data[3])
-    if len(data) == 9 and data[0] == 0x41 and data[2:7] == (0x42, 0x12, 0x40, 0x00, 0x7F):
-        return "gs"
-    if len(data) == 7 and data[0] == 0x43 and data[1] >> 4 == 1 and data[2:] == (0x4C, 0x00, 0x00, 0x7E, 0x00):
-        return "xg"
-    return None
 
 
 def _part_mode(data: tuple[int, ...]) -> tuple[int, bool] | None:

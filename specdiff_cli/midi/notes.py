@@ -10,6 +10,7 @@ import io
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from specdiff_cli.errors import MidiError
 from specdiff_cli.midi import chunks
 from specdiff_cli.midi.bars import BarMap
 from specdiff_cli.midi.drum_parts import DrumParts
+from specdiff_cli.midi.expression import ChannelExpression, ExpressionReader
 from specdiff_cli.midi.levels import CENTRE_PAN, PAN_CONTROLLER, ChannelLevels
 from specdiff_cli.midi.pedal import SUSTAIN_CONTROLLER, SUSTAIN_ON_FROM, PedalledNotes, apply_sustain
 from specdiff_cli.midi.tempo import TempoMap
+from specdiff_cli.midi.timeline import Part, merge_tracks
+from specdiff_cli.midi.zones import share_zones
 
 SILENCE_CONTROLLERS = (120, 123)  # all sound off, all notes off
 DEFAULT_MAX_DURATION_S = 3 * 3600.0
@@ -57,7 +61,8 @@ class Note:
     """One note. Times in seconds from the start of the file; velocity 1-127.
 
     ``level`` is what channel volume and expression ask for: a factor on the velocity, 1 where a file says nothing.
-    ``pan`` is where the channel stands when the note begins: -1 left, 0 centre, 1 right.
+    ``pan`` is where the channel stands when the note begins: -1 left, 0 centre, 1 right. ``port`` and ``channel``
+    name what the file's controllers act on: see ``MidiSong.expression``.
     """
 
     start_s: float
@@ -70,6 +75,7 @@ class Note:
     track: int = 0
     level: float = 1.0
     pan: float = 0.0
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,9 @@ class MidiSong:
     """The notes of a MIDI file and what was learnt on the way.
 
     ``notes`` are in the order in which their instruments first sound and are closed, which later stable sorts
-    rely on. ``end_s`` is when the last note ends, pedal included. ``bars`` is None with SMPTE division. ``track`` is
-    the track that was asked for alone, from 1.
+    rely on. ``expression`` says for each (port, channel) what controllers, bends and tunings ask for over time; those
+    that it lacks ask for nothing. ``end_s`` is when the last note ends, pedal included. ``bars`` is None with SMPTE
+    division. ``track`` is the track that was asked for alone, from 1.
     """
 
     notes: list[Note]
@@ -102,6 +109,7 @@ class MidiSong:
     ignored: dict[str, int] = field(default_factory=dict)  # kind of message the models cannot follow -> count
     bars: BarMap | None = None
     track: int | None = None
+    expression: Mapping[Part, ChannelExpression] = field(default_factory=dict)
 
 
 def read_midi(
@@ -146,6 +154,7 @@ def parse_midi(
             f"{name}: lasts {_hours(last_s)} by its own clock, more than the limit of {_hours(max_duration_s)}; "
             "one delta time or tempo is probably corrupt (raise the limit with --max-duration if it is not)"
         )
+    events, _ = share_zones(merge_tracks(midi.tracks))
     reader = _TrackReader(tempo_map, ChannelLevels.from_midi(midi), DrumParts.from_midi(midi))
     tracks = [
         reader.read(index, own) if track in (None, index + 1) else TrackInfo(own.name, len(own), n_notes=0)
@@ -167,6 +176,7 @@ def parse_midi(
         ignored=dict(reader.ignored),
         bars=BarMap.from_midi(midi, tempo_map),
         track=track,
+        expression=ExpressionReader(tempo_map.seconds).read(events),
     )
 
 
@@ -266,6 +276,7 @@ class _TrackReader:
         # same list to every later instrument of that (channel, track), so they all share further moves too.
         self._early_pedal: dict[tuple[int, int], list[tuple[float, bool]]] = {}
         self.ignored: Counter[str] = Counter()
+        self._port = 0
         self.n_unclosed_notes = 0
         self.n_zero_length_notes = 0
 
@@ -275,6 +286,7 @@ class _TrackReader:
 
     def read(self, track_index: int, track: mido.MidiTrack) -> TrackInfo:
         """Read one track; message times are deltas in ticks."""
+        self._port = next((message.port for message in track if message.type == "midi_port"), 0)
         open_notes: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         programs = [0] * 16
         silences: defaultdict[int, list[int]] = defaultdict(list)  # ticks at which a channel was told to be silent
@@ -352,7 +364,7 @@ class _TrackReader:
             level = self._levels.of_note(channel, start_tick, end_tick)
             is_drum = self._drum_parts.at(channel, start_tick)
             pan = self._levels.pan(channel, start_tick)
-            note = Note(start_s, end_s, pitch, velocity, program, is_drum, channel, track, level, pan)
+            note = Note(start_s, end_s, pitch, velocity, program, is_drum, channel, track, level, pan, self._port)
             self._instrument(program, channel, track, is_drum).notes.append(note)
 
     def _instrument(self, program: int, channel: int, track: int, is_drum: bool) -> PedalledNotes:

@@ -122,6 +122,7 @@ def _moved(song: MidiSong, notes: list[Note], start_s: float, end_s: float) -> M
         end_s=min(end_s, song.end_s) - start_s,
         tempo_changes=changes,
         bars=None if song.bars is None else song.bars.retimed(start_s=start_s),
+        expression={part: found.retimed(start_s=start_s) for part, found in song.expression.items()},
     )
 
 
@@ -133,6 +134,7 @@ def change_tempo(song: MidiSong, speed: float) -> MidiSong:
         end_s=song.end_s / speed,
         tempo_changes=[(time_s / speed, bpm * speed) for time_s, bpm in song.tempo_changes],
         bars=None if song.bars is None else song.bars.retimed(speed=speed),
+        expression={part: found.retimed(speed=speed) for part, found in song.expression.items()},
     )
 
 

@@ -1,0 +1,47 @@
+"""Messages that speak to a device as a whole: the systems GM, GM2, GS and XG, master volume and tuning."""
+
+# Universal system exclusive messages, without the F0 and the device number: (kind, sub-id 1, sub-id 2).
+_REALTIME, _DEVICE_CONTROL = 0x7F, 0x04
+_MASTER_VOLUME, _MASTER_FINE_TUNING, _MASTER_COARSE_TUNING = 0x01, 0x03, 0x04
+
+
+def reset_system(data: tuple[int, ...]) -> str | None:
+    """The system that a message switches on ("" is none), or None for any other message."""
+    if len(data) == 4 and data[0] == 0x7E and data[2] == 0x09:
+        return {1: "gm", 2: "", 3: "gm2"}.get(data[3])
+    if len(data) == 9 and data[0] == 0x41 and data[2:7] == (0x42, 0x12, 0x40, 0x00, 0x7F):
+        return "gs"
+    if len(data) == 7 and data[0] == 0x43 and data[1] >> 4 == 1 and data[2:] == (0x4C, 0x00, 0x00, 0x7E, 0x00):
+        return "xg"
+    return None
+
+
+def master_volume(data: tuple[int, ...]) -> float | None:
+    """0 to 1 (of 14 bits) of a message that sets a device's volume, or None for any other message."""
+    value = _device_control(data, _MASTER_VOLUME)
+    if value is not None:
+        return value / 0x3FFF
+    if len(data) == 9 and data[0] == 0x41 and data[2:7] == (0x42, 0x12, 0x40, 0x00, 0x04):  # GS
+        return data[7] / 127
+    if len(data) == 7 and data[0] == 0x43 and data[1] >> 4 == 1 and data[2:6] == (0x4C, 0x00, 0x00, 0x04):  # XG
+        return data[6] / 127
+    return None
+
+
+def master_fine_tuning(data: tuple[int, ...]) -> float | None:
+    """Semitones (-1 to 1) of a message that sets a device's fine tuning, or None for any other message."""
+    value = _device_control(data, _MASTER_FINE_TUNING)
+    return None if value is None else (value - 0x2000) / 0x2000
+
+
+def master_coarse_tuning(data: tuple[int, ...]) -> float | None:
+    """Semitones of a message that sets a device's coarse tuning, or None for any other message."""
+    value = _device_control(data, _MASTER_COARSE_TUNING)
+    return None if value is None else float((value >> 7) - 0x40)
+
+
+def _device_control(data: tuple[int, ...], kind: int) -> int | None:
+    """The 14 bits of a universal device control message (RP-001, CA-024, CA-025)."""
+    if len(data) == 6 and data[0] == _REALTIME and data[2:4] == (_DEVICE_CONTROL, kind):
+        return data[4] | data[5] << 7
+    return None

@@ -1,0 +1,73 @@
+"""MPE: what is sent to a zone's manager channel reaches its members (MIDI Polyphonic Expression, RP-053).
+
+Each note of an MPE file has a channel of its own, with bends of its own; programs, pedals and volumes are sent once, to
+the manager: channel 1 with the channels above it, or channel 16 with those below it.
+"""
+
+from collections.abc import Sequence
+
+import mido
+
+from specdiff_cli.midi import parameters
+from specdiff_cli.midi.timeline import Part, Timed
+
+_MANAGERS = {0: 1, 15: -1}  # channel -> the direction of its members
+_MAX_MEMBERS = 15
+MEMBER_BEND_RANGE_SEMITONES = 48
+_DRUM_CHANNEL = 9
+
+
+def share_zones(events: Sequence[Timed]) -> tuple[list[Timed], int]:
+    """The events with those of managers repeated for their members, and how many zones were switched on."""
+    if not any(_selects_configuration(event.message) for event in events):
+        return list(events), 0
+    shared: list[Timed] = []
+    selected: dict[Part, parameters.Parameters] = {}
+    zones: dict[Part, list[int]] = {}
+    n_zones = 0
+    for event in events:
+        shared.append(event)
+        message = event.message
+        if message.type in ("sysex", "note_on", "note_off") or message.channel not in _MANAGERS:
+            continue
+        is_parameter = message.type == "control_change" and message.control in parameters.PARAMETER_CONTROLLERS
+        if is_parameter:
+            found = selected.setdefault(event.part, parameters.Parameters())
+            found.control(message.control, message.value)
+            if found.selected == parameters.MPE_CONFIGURATION and message.control == parameters.DATA_MSB:
+                members = _members(message.channel, message.value)
+                zones[event.part] = members
+                n_zones += bool(members)
+                shared += [extra for channel in members for extra in _prepare(event, channel)]
+        elif message.type in ("control_change", "program_change", "pitchwheel"):
+            for channel in zones.get(event.part, ()):
+                shared.append(event._replace(message=message.copy(channel=channel), is_shared=True))
+    return shared, n_zones
+
+
+def _selects_configuration(message: mido.Message) -> bool:
+    return bool(
+        message.type == "control_change"
+        and message.control == parameters.RPN_LSB
+        and message.value == parameters.MPE_CONFIGURATION
+    )
+
+
+def _members(manager: int, n_members: int) -> list[int]:
+    step = _MANAGERS[manager]
+    return [manager + step * number for number in range(1, min(n_members, _MAX_MEMBERS) + 1)]
+
+
+def _prepare(event: Timed, channel: int) -> list[Timed]:
+    """What a new member is set to: the wide bends of MPE, and no drums."""
+    values = {
+        parameters.RPN_MSB: 0,
+        parameters.RPN_LSB: parameters.BEND_RANGE,
+        parameters.DATA_MSB: MEMBER_BEND_RANGE_SEMITONES,
+    }
+    messages = [
+        mido.Message("control_change", channel=channel, control=number, value=value) for number, value in values.items()
+    ]
+    if channel == _DRUM_CHANNEL:
+        messages.append(mido.Message("sysex", data=bytes.fromhex("41 10 42 12 40 10 15 00 1B")))  # GS: no rhythm part
+    return [event._replace(message=message) for message in messages]
