@@ -9,6 +9,11 @@ import pytest
 SHARED_MIDI = Path(__file__).resolve().parents[2] / "shared" / "midi"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--update-golden``: write what the command line says now to ``tests/golden`` before comparing."""
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden again")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs the reference MIDI files where they are not beside the checkout."""
     if SHARED_MIDI.is_dir():
