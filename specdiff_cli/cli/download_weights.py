@@ -81,7 +81,7 @@ def download_weights(
     \b
     Examples:
       specdiff download-weights --list
-      specdiff download-weights base --allow-unpinned
+      specdiff download-weights base
       specdiff download-weights small --source gcs --allow-unpinned
       specdiff download-weights base --verify
       HF_ENDPOINT=https://hf-mirror.example specdiff download-weights --list

@@ -104,13 +104,15 @@ def test_the_models_of_the_shipped_lock() -> None:
     assert {"base", "small", "tiny"} <= {name for name, _ in entries}
     tiny, base = entries["tiny", "package"], entries["base", "huggingface"]
     assert (tiny.state, tiny.hashes, tiny.instruments) == ("bundled", "verified", "34 instrument classes, drums")
-    assert (base.state, base.hashes, base.license) == ("available", "4 of 9 pinned", "Apache-2.0")
+    assert (base.state, base.hashes, base.license) == ("available", "pinned", "Apache-2.0")
     assert 1.6e9 < (base.size_bytes or 0) < 1.8e9 and base.is_estimate
     assert entries["small", "gcs"].size_bytes is None  # the zip's is not known
     details = find_details("small", load_lock())
     assert details.config == REFERENCE_CONFIGS["small"]
     assert details.commands == ("specdiff download-weights small --allow-unpinned",)
-    assert find_details("base", load_lock()).commands[1].endswith("base --source gcs --allow-unpinned")
+    first, second = find_details("base", load_lock()).commands
+    assert first == "specdiff download-weights base"  # every file's hash is known
+    assert second.endswith("base --source gcs --allow-unpinned")
 
 
 def test_a_folder_in_the_diffusers_layout(tmp_path: Path) -> None:
