@@ -1,8 +1,11 @@
 """Every test runs away from the user's caches, settings and network configuration."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +45,21 @@ def single_threaded() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:  # a test that needs no torch must not pay for it
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Signals as a terminal's programs have them, for this test and what it starts, even where they are ignored here.
+
+    ``nohup`` ignores SIGHUP from the start, and shells SIGINT for what runs in the background; specdiff respects that.
+    """
+    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

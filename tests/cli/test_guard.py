@@ -10,7 +10,10 @@ import pytest
 
 from specdiff_cli.cli.guard import StopSignals, Terminated
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
+    pytest.mark.usefixtures("heeded_signals"),
+]
 
 #: A command with an unfinished file, whose cleaning up takes very long.
 SLOW_TO_CLEAN = """

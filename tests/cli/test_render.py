@@ -340,6 +340,7 @@ def test_a_closed_pipe_ends_quietly(folder: Path, voice: str) -> None:
     assert b"rror" not in err
 
 
+@pytest.mark.usefixtures("heeded_signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_an_interruption_leaves_no_file(folder: Path, voice: str, number: signal.Signals, code: int) -> None:
     write_midi(folder / "long.mid", n_notes=2000)

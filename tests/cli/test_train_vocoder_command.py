@@ -59,6 +59,7 @@ def test_a_run_tells_its_losses_and_how_good_it_became(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("heeded_signals")
 def test_a_signal_saves_and_the_same_command_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
@@ -68,14 +69,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(
         signal.raise_signal(number)
         return step(trainer)
 
-    before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "train_step", interrupted_step)
-            stopped = run("--quiet")
-    finally:
-        for name, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-            signal.signal(name, handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", interrupted_step)
+        stopped = run("--quiet")
     assert stopped.exit_code == code, stopped.stderr
     saved, ended = stopped.stderr.splitlines()
     assert saved == "run: saved at step 1 of 3; the same command goes on from there"

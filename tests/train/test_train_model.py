@@ -305,10 +305,10 @@ def test_the_command_trains_and_refuses_to_train_again(corpus: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("heeded_signals")
 def test_an_interrupted_command_saves_and_says_how_to_go_on(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    handlers = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM)]
     step = Trainer.train_step
 
     def interrupted_step(self: Trainer, *arguments: Any) -> Any:
@@ -317,11 +317,7 @@ def test_an_interrupted_command_saves_and_says_how_to_go_on(
         return step(self, *arguments)
 
     monkeypatch.setattr(Trainer, "train_step", interrupted_step)
-    try:
-        result = train(tmp_path)
-    finally:
-        signal.signal(signal.SIGINT, handlers[0])
-        signal.signal(signal.SIGTERM, handlers[1])
+    result = train(tmp_path)
     assert result.exit_code == code
     assert "at step 2; the same command goes on from there" in result.stderr
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 2
