@@ -9,8 +9,8 @@ from torch import Tensor
 
 from specdiff_cli import Synthesizer
 from specdiff_cli.audio.mel import log_mel
+from specdiff_cli.evaluation.evaluate import read_audio, read_pieces
 from specdiff_cli.midi.notes import Note
-from specdiff_cli.train.evaluate import read_audio, read_pieces
 
 
 @dataclass(frozen=True)

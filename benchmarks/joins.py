@@ -22,7 +22,7 @@ from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.audio.mel import to_model_range
 from specdiff_cli.constants import FRAMES_PER_SECOND, WINDOW_FRAMES
-from specdiff_cli.train.evaluate_measures import mel_distance
+from specdiff_cli.evaluation.measures import mel_distance
 
 SHIFT_FRAMES = WINDOW_FRAMES // 2
 SHIFT_S = SHIFT_FRAMES / FRAMES_PER_SECOND

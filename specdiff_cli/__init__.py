@@ -5,24 +5,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from specdiff_cli.engine.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, StepState, Synthesizer
+    from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.errors import SpecdiffError
     from specdiff_cli.midi.notes import Note, read_midi
-    from specdiff_cli.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, StepState, Synthesizer
-    from specdiff_cli.vocoders import load_vocoder
     from specdiff_cli.weights.load import Voice, load_voice
 
 _HOMES = {
-    "FinishedWindow": "specdiff_cli.synthesizer",
+    "FinishedWindow": "specdiff_cli.engine.synthesizer",
     "Note": "specdiff_cli.midi.notes",
-    "Piece": "specdiff_cli.synthesizer",
-    "Progress": "specdiff_cli.synthesizer",
-    "Sampling": "specdiff_cli.synthesizer",
-    "Song": "specdiff_cli.synthesizer",
+    "Piece": "specdiff_cli.engine.synthesizer",
+    "Progress": "specdiff_cli.engine.synthesizer",
+    "Sampling": "specdiff_cli.engine.synthesizer",
+    "Song": "specdiff_cli.engine.synthesizer",
     "SpecdiffError": "specdiff_cli.errors",
-    "StepState": "specdiff_cli.synthesizer",
-    "Synthesizer": "specdiff_cli.synthesizer",
+    "StepState": "specdiff_cli.engine.synthesizer",
+    "Synthesizer": "specdiff_cli.engine.synthesizer",
     "Voice": "specdiff_cli.weights.load",
-    "load_vocoder": "specdiff_cli.vocoders",
+    "load_vocoder": "specdiff_cli.engine.vocoders",
     "load_voice": "specdiff_cli.weights.load",
     "read_midi": "specdiff_cli.midi.notes",
 }

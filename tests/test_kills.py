@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and 
 FORKS = """
 import json, os, signal, sys, time
 from specdiff_cli.__main__ import main
-from specdiff_cli.audio.pending import sweep
+from specdiff_cli.files import sweep
 sys.argv = ["specdiff", "render", "--threads", "1", "a.mid", "-o", "warm-up.wav"]
 try:
     main()

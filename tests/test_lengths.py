@@ -2,8 +2,8 @@
 
 import pytest
 
+from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.lengths import count_frames, count_samples, count_windows, hop_s
-from specdiff_cli.synthesizer import Synthesizer
 
 
 @pytest.mark.parametrize(

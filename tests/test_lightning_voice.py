@@ -9,13 +9,13 @@ import pytest
 import torch
 from lightning_checkpoints import HIGH, LOW, LightningReference, lightning_weights
 
+from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.vocabulary import Vocabulary
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
-from specdiff_cli.synthesizer import Sampling, Synthesizer
 from specdiff_cli.weights.checkpoints.source import read_source
 
 TOKENS = Vocabulary(max_shift_steps=513, dialect="lightning")

@@ -6,9 +6,9 @@ import torch
 
 from specdiff_cli.audio.mel import log_mel, mel_matrix
 from specdiff_cli.constants import FFT_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE_HZ
+from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.midi.notes import Note
-from specdiff_cli.synthesizer import Sampling, Synthesizer
-from specdiff_cli.vocoders import load_vocoder
 from specdiff_cli.weights.load import load_voice
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from specdiff_cli.audio.griffin_lim import ANCHOR_FRAMES, AnchorGrid, Peaks
 from specdiff_cli.audio.mel import N_BINS, hann_window
-from specdiff_cli.audio.melgan import MelGan, MelGanConfig, SpectralVocoder
+from specdiff_cli.audio.spectral import MelGan, MelGanConfig, SpectralVocoder
 from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES
 
 _SMALLEST_ENVELOPE = 1e-2  # the first samples of a song lie under one rising window only: let them fade in, not blow up

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from specdiff_cli.audio.encoding import Layout, Levels, check_samples
 from specdiff_cli.audio.loudness import GATE_LUFS, LoudnessMeter
-from specdiff_cli.audio.pending import reason, shown_path
 from specdiff_cli.audio.wav import Writer
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.files import reason, shown_path
 
 #: Unit -> level where none is given, lowest and highest level.
 LEVELS = {"dBFS": (-1.0, -60.0, 0.0), "LUFS": (-16.0, -60.0, -5.0)}

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.constants import exact_div
 from specdiff_cli.errors import ExitCode, SpecdiffError
+from specdiff_cli.files import reason
 
 PROGRAM = "specdiff"  # what the key "program" of a record of ours says
 READ_BYTES = 1 << 20

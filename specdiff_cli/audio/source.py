@@ -9,9 +9,9 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.audio.record import AudioFileError, unreadable
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.files import reason
 
 BLOCK_S = 1.0
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000

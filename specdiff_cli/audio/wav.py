@@ -24,9 +24,9 @@ from specdiff_cli.audio.encoding import (
     record_text,
     wav_header,
 )
-from specdiff_cli.audio.pending import PendingFile, check_target, output_error, reason, shown_path
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.files import PendingFile, check_target, output_error, reason, shown_path
 
 
 class ReaderGone(BrokenPipeError):

@@ -24,7 +24,7 @@ from specdiff_cli.lengths import hop_s
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
-    from specdiff_cli.synthesizer import Piece, Progress, Song
+    from specdiff_cli.engine.synthesizer import Piece, Progress, Song
 
     Part = tuple[int, int]  # number of a song, and of a part of it
 
@@ -131,7 +131,7 @@ class _Run:
         """
         synthesizer, sampling = self._engine.synthesizer, self._engine.sampling
         pieces = synthesizer.stream_many(
-            self._songs(queue), sampling, batch=batch, on_note=self._options.tell, given_up=self._given_up
+            self._songs(queue), sampling, batch=batch, on_message=self._options.tell, given_up=self._given_up
         )
         try:
             # However this ends: it may be sampling ahead on a thread of its own.
@@ -154,7 +154,7 @@ class _Run:
 
     def _songs(self, queue: Iterable[Prepared]) -> "Iterator[Song[Part]]":
         """The parts of the songs whose turn it is."""
-        from specdiff_cli.synthesizer import Song
+        from specdiff_cli.engine.synthesizer import Song
 
         for prepared in queue:
             if self._is_over:

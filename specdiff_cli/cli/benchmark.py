@@ -12,9 +12,9 @@ from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from specdiff_cli.benchmark import Report
+    from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.evaluation.speed import Report
     from specdiff_cli.midi.notes import Note
-    from specdiff_cli.synthesizer import Sampling, Synthesizer
 
 MAX_STEPS = 10_000
 MAX_BATCH = 1024
@@ -57,7 +57,7 @@ def benchmark(
         int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per usable core")
     ] = None,
     vocoder: Annotated[
-        str | None, typer.Option(help="melgan, soundstream or griffin-lim.", show_default="the voice's")
+        str | None, typer.Option(help="spectral, soundstream or griffin-lim.", show_default="the voice's")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -79,7 +79,7 @@ def benchmark(
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 6 device or memory.
     """
     _check_numbers(seconds, steps, guidance, batch, threads)
-    from specdiff_cli.devices import check_device_name
+    from specdiff_cli.engine.devices import check_device_name
 
     check_device_name(device)
     read, duration_s = _piece(song, seconds)
@@ -87,10 +87,10 @@ def benchmark(
     def load() -> "tuple[Synthesizer, Sampling]":
         return _load(model, random_weights, preset, steps, sampler, guidance, device, dtype, threads, vocoder)
 
-    from specdiff_cli.benchmark import measure
+    from specdiff_cli.evaluation.speed import measure
 
     with working(f"measuring {model}", quiet=as_json):
-        report = measure(load, read, duration_s, batch, on_note=say)
+        report = measure(load, read, duration_s, batch, on_message=say)
     if as_json:
         import json
 
@@ -116,7 +116,7 @@ def _piece(song: Path | None, seconds: float) -> "tuple[Callable[[], list[Note]]
     from specdiff_cli.midi.notes import read_midi
 
     if song is None:
-        from specdiff_cli.benchmark import dense_notes
+        from specdiff_cli.evaluation.speed import dense_notes
 
         return (lambda: dense_notes(seconds)), seconds
     return (lambda: list(read_midi(song).notes)), min(seconds, read_midi(song).end_s)
@@ -136,12 +136,12 @@ def _load(
 ) -> "tuple[Synthesizer, Sampling]":
     import torch
 
-    from specdiff_cli.benchmark import random_voice
-    from specdiff_cli.devices import resolve_device, resolve_dtype, set_threads
     from specdiff_cli.diffusion.presets import find_preset
     from specdiff_cli.diffusion.samplers import SAMPLERS
-    from specdiff_cli.synthesizer import Sampling, Synthesizer
-    from specdiff_cli.vocoders import load_vocoder
+    from specdiff_cli.engine.devices import resolve_device, resolve_dtype, set_threads
+    from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.engine.vocoders import load_vocoder
+    from specdiff_cli.evaluation.speed import random_voice
     from specdiff_cli.weights.load import load_voice
 
     if sampler is not None and sampler not in SAMPLERS:

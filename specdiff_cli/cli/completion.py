@@ -69,7 +69,7 @@ def midi_files(incomplete: str) -> list[tuple[str, str]]:
 
 samplers = one_of("ddim", "ddpm", "dpm++2m")
 schedules = one_of("magenta", "discrete")
-vocoders = one_of("melgan", "soundstream", "griffin-lim")
+vocoders = one_of("spectral", "soundstream", "griffin-lim")
 devices = one_of("auto", "cpu", "cuda", "mps")
 dtypes = one_of("auto", "float32", "bfloat16", "float16", "int8")
 formats = one_of("wav", "flac")

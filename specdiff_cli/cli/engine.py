@@ -8,7 +8,7 @@ from specdiff_cli.cli.prepare import RenderOptions
 from specdiff_cli.cli.provenance import VoiceIdentity
 
 if TYPE_CHECKING:
-    from specdiff_cli.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 
 #: Songs rendered at once where nothing is said: a GPU is far from full with one.
 BATCH_ON_CUDA = 16
@@ -31,14 +31,14 @@ class Engine:
         """
         with working(f"loading {self._model}", self._options.quiet):
             synthesizer = self._load()
-        for note in synthesizer.voice.notes:
-            self._options.tell(note)
+        for message in synthesizer.voice.messages:
+            self._options.tell(message)
         return synthesizer
 
     @cached_property
     def sampling(self) -> "Sampling":
         """How to sample; valid once the voice is loaded."""
-        from specdiff_cli.synthesizer import Sampling
+        from specdiff_cli.engine.synthesizer import Sampling
 
         sound = self._options.sound
         return Sampling(
@@ -61,12 +61,12 @@ class Engine:
     def _load(self) -> "Synthesizer":
         import torch
 
-        from specdiff_cli.devices import resolve_device, resolve_dtype, set_threads
         from specdiff_cli.diffusion.samplers import find_sampler
         from specdiff_cli.diffusion.schedules import find_schedule
+        from specdiff_cli.engine.devices import resolve_device, resolve_dtype, set_threads
+        from specdiff_cli.engine.synthesizer import Synthesizer
+        from specdiff_cli.engine.vocoders import load_vocoder
         from specdiff_cli.model.precision import floating
-        from specdiff_cli.synthesizer import Synthesizer
-        from specdiff_cli.vocoders import load_vocoder
         from specdiff_cli.weights.load import load_voice
 
         sound = self._options.sound

@@ -18,10 +18,10 @@ from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.audio.vocoder import Vocoder
-    from specdiff_cli.synthesizer import Sampling
-    from specdiff_cli.train.evaluate import Evaluation, Event, Subject
-    from specdiff_cli.train.soundfont import FluidSynth
-    from specdiff_cli.train.transcribe import OnnxTranscriber
+    from specdiff_cli.corpus.soundfont import FluidSynth
+    from specdiff_cli.engine.synthesizer import Sampling
+    from specdiff_cli.evaluation.evaluate import Evaluation, Event, Subject
+    from specdiff_cli.evaluation.transcriber import OnnxTranscriber
     from specdiff_cli.weights.load import Voice
 
 MAX_STEPS = 10_000
@@ -98,7 +98,7 @@ def evaluate(
     vocoder: Annotated[
         str | None,
         typer.Option(
-            help="melgan, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
+            help="spectral, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
@@ -146,10 +146,10 @@ def evaluate(
     options = VoiceOptions(_parse_steps(steps), sampler, schedule, guidance, seed, device, dtype, vocoder)
     files = [file for item in midi for file in expand(item)]
     _check_installed()
-    from specdiff_cli.devices import check_device_name
+    from specdiff_cli.engine.devices import check_device_name
+    from specdiff_cli.evaluation.evaluate import Evaluation, read_pieces
+    from specdiff_cli.evaluation.report import ReportFolder, describe
     from specdiff_cli.midi.notes import DEFAULT_MAX_DURATION_S
-    from specdiff_cli.train.evaluate import Evaluation, read_pieces
-    from specdiff_cli.train.evaluate_report import ReportFolder, describe
 
     check_device_name(device)
     folder = None if output is None else ReportFolder(output, overwrite)
@@ -214,7 +214,7 @@ def _check_installed() -> None:
 
 
 def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "OnnxTranscriber":
-    from specdiff_cli.train.transcribe import OnnxTranscriber
+    from specdiff_cli.evaluation.transcriber import OnnxTranscriber
 
     ear = OnnxTranscriber(path, threads or 0)
     if not ear.is_known and not quiet:
@@ -223,7 +223,7 @@ def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "O
 
 
 def _open_soundfont(path: Path | None, gain: float | None) -> "FluidSynth | None":
-    from specdiff_cli.train.soundfont import GAIN, FluidSynth
+    from specdiff_cli.corpus.soundfont import GAIN, FluidSynth
 
     return None if path is None else FluidSynth(path, GAIN if gain is None else gain)
 
@@ -234,10 +234,10 @@ def _load_subjects(
     """The voices ready to render, and what their files are."""
     import torch
 
-    from specdiff_cli.devices import resolve_device, resolve_dtype
-    from specdiff_cli.synthesizer import Synthesizer
-    from specdiff_cli.train.evaluate import Subject
-    from specdiff_cli.vocoders import load_vocoder
+    from specdiff_cli.engine.devices import resolve_device, resolve_dtype
+    from specdiff_cli.engine.synthesizer import Synthesizer
+    from specdiff_cli.engine.vocoders import load_vocoder
+    from specdiff_cli.evaluation.evaluate import Subject
     from specdiff_cli.weights.load import load_voice
 
     if threads is not None:
@@ -264,7 +264,7 @@ def _load_subjects(
 def _samplings(voice: "Voice", options: VoiceOptions) -> "list[Sampling]":
     from specdiff_cli.diffusion.samplers import SAMPLERS
     from specdiff_cli.diffusion.schedules import N_TRAINING_STEPS, SCHEDULES
-    from specdiff_cli.synthesizer import Sampling
+    from specdiff_cli.engine.synthesizer import Sampling
 
     for option, value, known in (("sampler", options.sampler, SAMPLERS), ("schedule", options.schedule, SCHEDULES)):
         if value is not None and value not in known:
@@ -316,7 +316,7 @@ def _circumstances(
 
     import torch
 
-    from specdiff_cli.train.soundfont import GAIN
+    from specdiff_cli.corpus.soundfont import GAIN
     from specdiff_cli.weights.lock import file_sha256
 
     return {

@@ -49,7 +49,7 @@ def _table(report: Mapping[str, Any]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from specdiff_cli.train.evaluate_html import cell
+    from specdiff_cli.evaluation.page import cell
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("", overflow="fold")

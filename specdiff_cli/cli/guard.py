@@ -14,9 +14,9 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import typer
 
-from specdiff_cli.audio.pending import discard_all
 from specdiff_cli.cli.console import fail, say
 from specdiff_cli.errors import DeviceError, ExitCode, OutputError, SpecdiffError
+from specdiff_cli.files import discard_all
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"

@@ -61,7 +61,7 @@ def inspect_midi(
 
         song = read_midi(source, track=track, max_duration_s=max_duration)
         if plot is not None:
-            from specdiff_cli.plots import piano_roll_page
+            from specdiff_cli.rendering.plots import piano_roll_page
 
             piano_roll_page(plot, song, source.name, overwrite=overwrite)
         _show(describe_song(str(source), song, with_tokens=tokens), as_json, is_first)

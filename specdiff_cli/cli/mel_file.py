@@ -4,8 +4,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from specdiff_cli.audio.pending import PendingFile, check_target, output_error, shown_path
 from specdiff_cli.constants import N_MELS
+from specdiff_cli.files import PendingFile, check_target, output_error, shown_path
 
 if TYPE_CHECKING:
     import numpy as np

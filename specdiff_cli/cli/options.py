@@ -283,7 +283,7 @@ Vocoder = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.vocoders,
-        help="melgan, soundstream or griffin-lim.",
+        help="spectral, soundstream or griffin-lim.",
         show_default="the voice's",
         envvar="SPECDIFF_VOCODER",
         rich_help_panel=_SOUND,

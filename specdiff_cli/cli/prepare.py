@@ -125,9 +125,9 @@ def prepare(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Prepared 
 
 def _check_outputs(job: Job, options: RenderOptions, overwrite: bool) -> None:
     """Refuse an impossible output before any work is done for it."""
-    from specdiff_cli.audio.pending import check_target
     from specdiff_cli.audio.wav import StreamWriter
     from specdiff_cli.cli.snapshots import check_files
+    from specdiff_cli.files import check_target
 
     if job.target is None:
         if sys.stdout is None:
@@ -142,7 +142,7 @@ def _check_outputs(job: Job, options: RenderOptions, overwrite: bool) -> None:
 
 
 def _check_stems(prepared: Prepared, options: RenderOptions) -> None:
-    from specdiff_cli.audio.pending import check_target
+    from specdiff_cli.files import check_target
 
     for path in prepared.stem_targets(options.file_format):
         if path.parent.exists():
@@ -151,9 +151,9 @@ def _check_stems(prepared: Prepared, options: RenderOptions) -> None:
 
 def _why_again(job: Job, target: Path, facts: dict[str, Any], options: RenderOptions) -> str | None:
     """Why an existing file must be rendered again; None if it is complete and just what is asked for."""
-    from specdiff_cli.audio.pending import reason, shown_path
     from specdiff_cli.audio.record import find_problem, read_record
     from specdiff_cli.cli.snapshots import snapshot_paths
+    from specdiff_cli.files import reason, shown_path
 
     try:
         record = read_record(target)

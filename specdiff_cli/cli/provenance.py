@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from specdiff_cli import __version__
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.audio.record import PROGRAM
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.files import reason
 from specdiff_cli.midi.edits import Edits
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
@@ -25,6 +25,7 @@ from specdiff_cli.weights.voice_file import (
     DIFFUSERS_SAMPLING,
     ONNX_VOCODER,
     SamplingDefaults,
+    current_vocoder_name,
     diffusers_weights,
     read_voice_file,
 )
@@ -196,7 +197,9 @@ def differences(record: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
         found.append(f"the model was {model.get('name')}, now {facts['model']['name']}")
     elif model.get("weights") != facts["model"]["weights"]:
         found.append(f"the weights of {facts['model']['name']} have changed")
-    was, now = _table(record, "options"), facts["options"]
+    was, now = dict(_table(record, "options")), facts["options"]
+    if "vocoder" in was:  # of an earlier version, perhaps
+        was["vocoder"] = current_vocoder_name(str(was["vocoder"]))
     for key in dict.fromkeys([*now, *was]):
         before, after = (options.get(key, _DEFAULTS.get(key)) for options in (was, now))
         # auto stands for whatever it was resolved to, so asking for just that by name changes nothing

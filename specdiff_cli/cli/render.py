@@ -110,8 +110,8 @@ def render(
     from specdiff_cli.audio.encoding import check_format
     from specdiff_cli.audio.normalise import parse_normalise
     from specdiff_cli.audio.resample import check_rate
-    from specdiff_cli.devices import check_device_name
     from specdiff_cli.diffusion.presets import check_overlap_frames, parse_guidance_interval
+    from specdiff_cli.engine.devices import check_device_name
     from specdiff_cli.midi.edits import Edits, check_edits
 
     chosen_format = file_format or format_of(output, output_template)
@@ -136,6 +136,7 @@ def render(
     from specdiff_cli.cli.prepare import RenderOptions
     from specdiff_cli.cli.provenance import SoundOptions, identify_voice
     from specdiff_cli.diffusion.presets import find_preset
+    from specdiff_cli.weights.voice_file import current_vocoder_name
 
     voice = identify_voice(model)
     if voice.is_autoregressive:
@@ -148,7 +149,7 @@ def render(
         schedule=schedule or chosen.schedule,
         guidance=chosen.guidance if guidance is None else guidance,
         seed=seed,
-        vocoder=vocoder or voice.vocoder,
+        vocoder=voice.vocoder if vocoder is None else current_vocoder_name(vocoder),
         tail_s=tail,
         subtype=subtype,
         device=device,
@@ -181,7 +182,7 @@ def render(
     if snapshots is not None and len(jobs) > 1:
         raise UsageError("--snapshots takes a single input; render the files one by one")
     if plot is not None:
-        from specdiff_cli.plots import check_plot
+        from specdiff_cli.rendering.plots import check_plot
 
         check_plot(plot, overwrite or skip_existing)
     if n_repeated:

@@ -16,16 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from specdiff_cli.audio.pending import output_error, shown_path
 from specdiff_cli.cli.provenance import shown_option
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import OutputError
+from specdiff_cli.files import output_error, shown_path
 
 if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
-    from specdiff_cli.synthesizer import FinishedWindow
+    from specdiff_cli.engine.synthesizer import FinishedWindow
 
 SUFFIX = ".specdiff-resume"
 MAX_NAME_BYTES = 255
@@ -113,7 +113,7 @@ class Sidecar:
         """The windows that were there at the start, in order."""
         import numpy as np
 
-        from specdiff_cli.synthesizer import FinishedWindow
+        from specdiff_cli.engine.synthesizer import FinishedWindow
 
         with self._path.open("rb") as file:
             file.seek(len(self._key))

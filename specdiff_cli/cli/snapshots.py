@@ -70,8 +70,8 @@ def check_files(stem: Path, steps_left: tuple[int, ...], overwrite: bool) -> Non
         UsageError: matplotlib is missing.
         OutputError: a file exists and ``overwrite`` is false, and the like.
     """
-    from specdiff_cli.audio.pending import check_target
-    from specdiff_cli.plots import check_plot
+    from specdiff_cli.files import check_target
+    from specdiff_cli.rendering.plots import check_plot
 
     for number in steps_left:
         picture, *others = snapshot_paths(stem, number)
@@ -137,7 +137,7 @@ class SnapshotWriter:
 
         from specdiff_cli.audio.wav import AtomicWriter
         from specdiff_cli.cli.mel_file import MelWriter
-        from specdiff_cli.plots import spectrogram_picture
+        from specdiff_cli.rendering.plots import spectrogram_picture
 
         picture, array, sound = snapshot_paths(self._stem, number)
         state = f"{count(number, 'step')} to go" if number else "finished"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from specdiff_cli.audio.stereo import MelMixer, StemMixer
     from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
     from specdiff_cli.cli.snapshots import SnapshotWriter
-    from specdiff_cli.plots import PagePlot
-    from specdiff_cli.synthesizer import Synthesizer
+    from specdiff_cli.engine.synthesizer import Synthesizer
+    from specdiff_cli.rendering.plots import PagePlot
 
     Audio = npt.NDArray[np.float32]
     Writer = AtomicWriter | StreamWriter | NormalisingWriter
@@ -212,7 +212,7 @@ class SongOutput:
                 self._stems.append(self._channel(path, {**record, "stem": stem.name}))
                 self._enter_companion(self._stems[-1].writer, path)
         if job.plot_target is not None:
-            from specdiff_cli.plots import PagePlot
+            from specdiff_cli.rendering.plots import PagePlot
 
             self._plot = PagePlot(n_channels=2 if sound.stereo else 1)
         if self._options.snapshots and job.target is not None:

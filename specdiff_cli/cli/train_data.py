@@ -70,8 +70,8 @@ def train_data(
     try:
         import pyloudnorm  # noqa: F401 - asked for later, and together with the rest
 
-        from specdiff_cli.train.compose import SOLO_PIANO, ComposeConfig
-        from specdiff_cli.train.corpus import CorpusConfig, make_corpus
+        from specdiff_cli.corpus.compose import SOLO_PIANO, ComposeConfig
+        from specdiff_cli.corpus.pieces import CorpusConfig, make_corpus
     except ModuleNotFoundError as error:
         raise UsageError(
             f"making a corpus needs {error.name}: run \"pip install '.[train]'\" in a copy of specdiff"

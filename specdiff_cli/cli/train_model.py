@@ -54,7 +54,7 @@ def train_model(
     """
     import dataclasses
 
-    from specdiff_cli.devices import check_device_name
+    from specdiff_cli.engine.devices import check_device_name
 
     check_device_name(device)
     if device == "mps":
@@ -91,7 +91,7 @@ def train_model(
 def _training_device(name: str) -> "torch.device":
     import torch
 
-    from specdiff_cli.devices import resolve_device
+    from specdiff_cli.engine.devices import resolve_device
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

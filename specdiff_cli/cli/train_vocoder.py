@@ -58,12 +58,12 @@ def train_vocoder(
     5 output, 6 device or memory, 130 interrupted and 143 terminated (both saved, to be resumed).
     """
     check_threads(threads)
-    from specdiff_cli.devices import check_device_name
+    from specdiff_cli.engine.devices import check_device_name
 
     check_device_name(device)
     import torch
 
-    from specdiff_cli.devices import resolve_device
+    from specdiff_cli.engine.devices import resolve_device
 
     try:
         from specdiff_cli.train.vocoder import Trainer, read_vocoder_settings

@@ -25,7 +25,7 @@ def _describe_device() -> str:
     """The device that ``--device auto`` takes, and the precision that ``--dtype auto`` takes for the bundled voice."""
     import torch
 
-    from specdiff_cli.devices import resolve_device, resolve_dtype
+    from specdiff_cli.engine.devices import resolve_device, resolve_dtype
 
     device = resolve_device("auto")
     dtype = str(resolve_dtype("auto", device, prefers_bfloat16=True)).removeprefix("torch.")

@@ -56,7 +56,7 @@ def vocode(
     vocoder: Annotated[
         str | None,
         typer.Option(
-            help="melgan, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
+            help="spectral, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
         ),
     ] = None,
     threads: Annotated[
@@ -184,7 +184,7 @@ def _target(source: Path, output: str) -> Path:
 def _check_output(target: Path | None, file_format: str, subtype: str, overwrite: bool) -> None:
     """Refuse an impossible output before any work."""
     from specdiff_cli.audio.encoding import check_format
-    from specdiff_cli.audio.pending import check_target
+    from specdiff_cli.files import check_target
 
     check_format(file_format, subtype)
     if target is not None:
@@ -229,8 +229,8 @@ def _open_source(path: Path, max_duration_s: float) -> Any:
 
 def _load(model: str, vocoder_name: str | None, threads: int | None) -> "tuple[str, Vocoder]":
     """The voice's name, and the vocoder."""
-    from specdiff_cli.devices import set_threads
-    from specdiff_cli.vocoders import load_vocoder
+    from specdiff_cli.engine.devices import set_threads
+    from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.weights.load import load_voice
 
     n_threads = set_threads(threads)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from specdiff_cli.audio.melgan import LOG_MAGNITUDE_MIN
+from specdiff_cli.audio.spectral import LOG_MAGNITUDE_MIN
 
 PERIODS_SAMPLES = (2, 3, 5, 7, 11)
 RESOLUTIONS_SAMPLES = (256, 512, 1024)

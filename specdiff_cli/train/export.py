@@ -78,7 +78,7 @@ def export(
     vocoder = VocoderSpec("griffin-lim")
     sources = {WEIGHTS_FILE: run / "model.safetensors"}
     if vocoder_run is not None:
-        vocoder = VocoderSpec("melgan", _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
+        vocoder = VocoderSpec("spectral", _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
         sources[VOCODER_FILE] = vocoder_run / "vocoder.safetensors"
     if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
         raise OutputError(f"{voice} exists already: use --overwrite to replace it, or another name")

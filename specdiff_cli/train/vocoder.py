@@ -23,10 +23,10 @@ from torch import Tensor
 
 from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import MelGanConfig, load_weights, make_network, make_vocoder
+from specdiff_cli.audio.spectral import MelGanConfig, load_weights, make_network, make_vocoder
 from specdiff_cli.audio.vocoder import Vocoder
 from specdiff_cli.constants import N_MELS, SAMPLE_RATE_HZ
-from specdiff_cli.devices import resolve_dtype
+from specdiff_cli.engine.devices import resolve_dtype
 from specdiff_cli.errors import SpecdiffError, UsageError, WeightsError
 from specdiff_cli.train.discriminators import discriminator_loss, generator_losses
 from specdiff_cli.train.journal import Journal
@@ -294,7 +294,7 @@ class Trainer:
             "step": self.step,
         }
         self._plain = self._plain or self.evaluate(GriffinLim().invert)
-        scores = {"step": self.step, "melgan": self.measure()._asdict(), "griffin-lim": self._plain._asdict()}
+        scores = {"step": self.step, "spectral": self.measure()._asdict(), "griffin-lim": self._plain._asdict()}
         about = {"sizes": self.settings["vocoder"], "train": self.settings["train"], "step": self.step}
         RunFolder(self.out).create()
         write_atomically(self.out / "state.pt", lambda file: torch.save(state, file))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN
+from specdiff_cli.corpus.pieces import INT16_PEAK
 from specdiff_cli.errors import UsageError
-from specdiff_cli.train.corpus import INT16_PEAK
 
 
 @dataclass(frozen=True)

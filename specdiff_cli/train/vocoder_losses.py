@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from specdiff_cli.audio.mel import N_BINS, hann_window, log_mel
-from specdiff_cli.audio.melgan import LOG_MAGNITUDE_MAX, LOG_MAGNITUDE_MIN, bin_turns
+from specdiff_cli.audio.spectral import LOG_MAGNITUDE_MAX, LOG_MAGNITUDE_MIN, bin_turns
 from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES
 
 COMPRESSED_WEIGHT = 2.0  # of the error in square-root magnitudes, which hears loud partials, beside that in logarithms

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from specdiff_cli.audio.griffin_lim import Peaks
 from specdiff_cli.audio.istft import join_turns, overlap_add
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import LOG_MAGNITUDE_MAX, LOG_MAGNITUDE_MIN, MelGanConfig, Trunk, network_inputs
+from specdiff_cli.audio.spectral import LOG_MAGNITUDE_MAX, LOG_MAGNITUDE_MIN, MelGanConfig, Trunk, network_inputs
 from specdiff_cli.constants import HOP_SAMPLES, N_MELS
 from specdiff_cli.train.discriminators import SpectrumDiscriminator, WaveDiscriminator
 from specdiff_cli.train.vocoder_data import Example

@@ -24,8 +24,8 @@ from typing import IO, NoReturn
 
 import platformdirs
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.files import reason
 from specdiff_cli.weights.lock import Lock, LockedFile, LockedModel, file_sha256, load_lock
 from specdiff_cli.weights.progress import SILENT, Action, Progress
 from specdiff_cli.weights.voice_file import VOICE_FILE, WEIGHTS_FILE

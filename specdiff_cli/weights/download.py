@@ -13,8 +13,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.files import reason
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.lock import (
     CHECKPOINT_SUFFIX,

@@ -11,10 +11,10 @@ from os.path import isdir, isfile  # unlike Path's, they answer no where looking
 from pathlib import Path
 from typing import Any
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.files import reason
 from specdiff_cli.midi.programs import MODEL_CLASSES
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights import cache, lock

@@ -72,7 +72,7 @@ class Voice:
     programs: tuple[int, ...] | None = None  # model classes it was trained on; None: all of them
     plays_drums: bool = True
     prefers_bfloat16: bool = False  # trained for it: `--dtype auto` may take it
-    notes: tuple[str, ...] = field(default=())  # for the user: what was done differently than they may expect
+    messages: tuple[str, ...] = field(default=())  # for the user: what was done differently than they may expect
     presets: Mapping[str, Preset] = field(default_factory=dict)  # its own, beside the general ones
 
     @property
@@ -148,12 +148,12 @@ def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precisio
     network = empty_network(config)
     for part, (attribute, names) in convert.diffusers_parts(config).items():
         _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
-    notes: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     if isfile(folder / ONNX_VOCODER):
         vocoder = VocoderSpec("soundstream")
     else:
         vocoder = VocoderSpec("griffin-lim")
-        notes = (f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher",)
+        messages = (f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher",)
     return Voice(
         name=name or folder.resolve().name,
         folder=folder,
@@ -161,7 +161,7 @@ def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precisio
         sampling=DIFFUSERS_SAMPLING,
         vocoder=vocoder,
         prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
-        notes=notes,
+        messages=messages,
     )
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.files import reason
 from specdiff_cli.weights.cache import PART_SUFFIX, raise_cannot_write
 from specdiff_cli.weights.progress import Action, Progress, format_bytes
 

@@ -12,9 +12,9 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from specdiff_cli import constants
-from specdiff_cli.audio.pending import PendingFile
 from specdiff_cli.diffusion.presets import EVERYWHERE, Preset, check_guidance_interval
 from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.files import PendingFile
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.lock import PATH_PATTERN, SHA256_PATTERN
 
@@ -40,6 +40,8 @@ UNKNOWN_LICENCE = "unknown"
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 ONNX_VOCODER = "melgan/model.onnx"
+#: Names of vocoders in files of earlier versions -> what they are called now.
+OLD_VOCODER_NAMES = {"melgan": "spectral"}
 #: What the Diffusers port does by default, which is how these folders are known to sound.
 DIFFUSERS_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
 #: An autoregressive voice has no choice: one step per frame of a window.
@@ -61,6 +63,11 @@ FEATURES: Mapping[str, int | float] = {
     "log_mel_max": constants.LOG_MEL_MAX,
     "window_frames": constants.WINDOW_FRAMES,
 }
+
+
+def current_vocoder_name(name: str) -> str:
+    """The name of a vocoder, also where it is given by the one that it had earlier."""
+    return OLD_VOCODER_NAMES.get(name, name)
 
 
 def diffusers_weights(folder: Path) -> dict[str, str]:
@@ -218,7 +225,7 @@ def _vocoder(path: Path, table: Mapping[str, Any]) -> VocoderSpec:
     name = sizes.pop("name", None)
     if not isinstance(name, str) or not all(type(sizes[key]) is int for key in sizes if key != "head"):
         raise WeightsError(f"{path}: [vocoder] needs a name and whole numbers for its sizes")
-    return VocoderSpec(name, sizes)
+    return VocoderSpec(current_vocoder_name(name), sizes)
 
 
 def _agreeing(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from specdiff_cli.audio.griffin_lim import find_peaks, spread_mel
 from specdiff_cli.audio.istft import IstftMelGan, IstftVocoder, join_turns
 from specdiff_cli.audio.mel import log_mel, magnitudes
-from specdiff_cli.audio.melgan import MelGanConfig, load_melgan, network_inputs
+from specdiff_cli.audio.spectral import MelGanConfig, load_melgan, network_inputs
 from specdiff_cli.audio.vocoder import StreamingVocoder
 from specdiff_cli.errors import WeightsError
 
@@ -140,7 +140,7 @@ def test_the_config_says_which_head_the_weights_are_of() -> None:
     weights = random_network().state_dict()
     loaded = load_melgan({name: tensor.half() for name, tensor in weights.items()}, SMALL)
     assert isinstance(loaded, IstftVocoder)
-    assert loaded.name == "melgan"
+    assert loaded.name == "spectral"
     with pytest.raises(WeightsError, match="phase.bias is unknown"):
         load_melgan(weights, MelGanConfig(dim=16, n_blocks=2, kernel=5, expansion=2))
     with pytest.raises(WeightsError, match="'wave' is not one of advance, istft"):

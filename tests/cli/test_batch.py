@@ -19,7 +19,7 @@ from specdiff_cli.cli.app import app
 from specdiff_cli.cli.guard import Terminated
 from specdiff_cli.cli.prepare import prepare as real_prepare
 from specdiff_cli.cli.provenance import differences
-from specdiff_cli.synthesizer import Synthesizer
+from specdiff_cli.engine.synthesizer import Synthesizer
 
 runner = CliRunner()
 

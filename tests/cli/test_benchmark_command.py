@@ -6,15 +6,15 @@ import pytest
 from random_voices import write_voice_folder
 from typer.testing import CliRunner
 
-from specdiff_cli import benchmark
-from specdiff_cli.benchmark import Report
 from specdiff_cli.cli.app import app
+from specdiff_cli.evaluation import speed
+from specdiff_cli.evaluation.speed import Report
 from specdiff_cli.model.config import REFERENCE_CONFIGS
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "MATMUL_S", 0.01)
+    monkeypatch.setattr(speed, "MATMUL_S", 0.01)
 
 
 def test_json_has_every_figure(tmp_path: Path) -> None:

@@ -84,11 +84,11 @@ def test_a_broken_lock_offers_nothing_and_says_nothing(monkeypatch: pytest.Monke
 
 def test_every_value_that_there_is_is_offered() -> None:
     from specdiff_cli.audio.encoding import Format, Subtype
-    from specdiff_cli.devices import DTYPE_NAMES
     from specdiff_cli.diffusion.presets import PRESETS
     from specdiff_cli.diffusion.samplers import SAMPLERS
     from specdiff_cli.diffusion.schedules import SCHEDULES
-    from specdiff_cli.vocoders import VOCODER_NAMES
+    from specdiff_cli.engine.devices import DTYPE_NAMES
+    from specdiff_cli.engine.vocoders import VOCODER_NAMES
 
     for offer, names in (
         (completion.samplers, SAMPLERS),

@@ -90,7 +90,7 @@ def test_bad_input_is_one_line(folder: Path, arguments: list[str], code: int, te
 
 
 def test_a_missing_transcriber_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specdiff_cli.train.transcribe.PACKAGE", "no_such_package")
+    monkeypatch.setattr("specdiff_cli.evaluation.transcriber.PACKAGE", "no_such_package")
     result = run(folder)
     assert result.exit_code == 2
     assert "pip install --no-deps basic-pitch" in result.stderr

@@ -19,7 +19,7 @@ pytestmark = [
 SLOW_TO_CLEAN = """
 import time
 from pathlib import Path
-from specdiff_cli.audio.pending import PendingFile
+from specdiff_cli.files import PendingFile
 from specdiff_cli.cli.guard import guarded
 import typer
 

@@ -72,7 +72,7 @@ def test_one_model() -> None:
         "hop 320 samples",
         "1422 tokens, 32 velocities",
         "1 step of ddim, magenta schedule, guidance 1",
-        "melgan (dim 256",
+        "spectral (dim 256",
         "bfloat16 where the hardware has it",
         "file model.safetensors, 33.7 MB, verified",
     ):

@@ -245,7 +245,7 @@ def test_a_folder_without_midi(folder: Path) -> None:
         (["--device", "cuda"], 6, "--device cuda"),
         (["--dtype", "float16", "--device", "cpu"], 6, "use bfloat16 or float32"),
         (["--vocoder", "soundstream"], 4, "the SoundStream decoder is missing"),
-        (["--vocoder", "melgan"], 4, "has no MelGAN"),
+        (["--vocoder", "spectral"], 4, "has no spectral vocoder"),
         (["--model", "unknown"], 4, "neither a known voice"),
         (["--model", "base"], 4, "specdiff download-weights base"),
         (["-o", "no/such/folder/"], 0, ""),

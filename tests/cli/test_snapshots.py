@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from specdiff_cli import plots
 from specdiff_cli.cli.snapshots import SnapshotWriter, check_snapshots, parse_snapshots
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.rendering import plots
 
 pytest.importorskip("matplotlib")
 

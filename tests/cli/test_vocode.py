@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import MelGanConfig, make_network
 from specdiff_cli.audio.resample import Resampler
+from specdiff_cli.audio.spectral import MelGanConfig, make_network
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.vocode import _pass_through
 from specdiff_cli.constants import LOG_MEL_MIN
@@ -54,7 +54,7 @@ def test_audio_comes_back_as_long_and_alike_and_the_summary_says_how_much(folder
     made, rate_hz = soundfile.read("out.wav")
     assert (rate_hz, made.shape) == (16000, recording.shape)
     summary = only_line(result)
-    for part in ("out.wav: 0:01 of audio in", "× realtime · tiny + melgan · log-mel L1 to the input"):
+    for part in ("out.wav: 0:01 of audio in", "× realtime · tiny + spectral · log-mel L1 to the input"):
         assert part in summary
     nepers = float(summary.split("input ")[1].split(" nepers")[0])
     assert nepers == pytest.approx(log_mel_distance(recording, made), abs=2e-3)
@@ -239,7 +239,7 @@ def test_the_voice_file_says_which_head_its_vocoder_has(folder: Path, head: str)
     table = "".join(f"{key} = {size}\n" for key, size in sizes.items())
     text = (own / "voice.toml").read_text()
     (own / "voice.toml").write_text(
-        text.replace('name = "griffin-lim"\n', f'name = "melgan"\nhead = "{head}"\n{table}')
+        text.replace('name = "griffin-lim"\n', f'name = "spectral"\nhead = "{head}"\n{table}')
     )
     soundfile.write("in.wav", chord(0.2), 16000)
     result = run("in.wav", "-o", "out.wav", "-m", str(own))
@@ -248,4 +248,4 @@ def test_the_voice_file_says_which_head_its_vocoder_has(folder: Path, head: str)
         assert "'wave' is not one of advance, istft" in only_line(result)
     else:
         assert result.exit_code == 0, result.stderr
-        assert "random + melgan" in only_line(result)
+        assert "random + spectral" in only_line(result)

@@ -12,7 +12,7 @@ from file_limits import largest_file
 from safetensors.torch import load_file, save_file
 
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import MelGanConfig, load_melgan, make_network
+from specdiff_cli.audio.spectral import MelGanConfig, load_melgan, make_network
 from specdiff_cli.errors import OutputError, SpecdiffError, UsageError, WeightsError
 from specdiff_cli.train.vocoder import Report, Trainer, read_vocoder_settings
 from specdiff_cli.train.vocoder_settings import TrainConfig, lr_factor
@@ -100,7 +100,7 @@ def test_what_a_finished_run_leaves(corpus: Path, tmp_path: Path) -> None:
     about = json.loads((tmp_path / "run" / "vocoder.json").read_text())
     sizes = MelGanConfig(**about["sizes"])
     assert torch.isfinite(load_melgan(weights, sizes).invert(torch.zeros(5, 128), 0)).all()
-    assert set(json.loads((tmp_path / "run" / "quality.json").read_text())) == {"step", "melgan", "griffin-lim"}
+    assert set(json.loads((tmp_path / "run" / "quality.json").read_text())) == {"step", "spectral", "griffin-lim"}
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [2, 4, 4]
     assert "judge" not in log[0]  # the discriminator joined for the second half

@@ -9,7 +9,7 @@ import torch
 from specdiff_cli.audio.griffin_lim import Peaks
 from specdiff_cli.audio.istft import join_turns, overlap_add
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.melgan import MelGanConfig, bin_turns, network_inputs
+from specdiff_cli.audio.spectral import MelGanConfig, bin_turns, network_inputs
 from specdiff_cli.train.vocoder_data import Example
 from specdiff_cli.train.vocoder_losses import (
     Guess,

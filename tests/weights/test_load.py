@@ -61,12 +61,12 @@ def test_sizes_are_inferred_without_config_files(tmp_path: Path) -> None:
 def test_a_folder_without_a_vocoder_says_what_it_uses(tmp_path: Path) -> None:
     voice = load_voice(str(write_diffusers_folder(tmp_path / "voice")))
     assert voice.vocoder.name == "griffin-lim"
-    assert "melgan/model.onnx" in voice.notes[0]
+    assert "melgan/model.onnx" in voice.messages[0]
     (tmp_path / "voice" / "melgan").mkdir()
     (tmp_path / "voice" / "melgan" / "model.onnx").write_bytes(b"")
     voice = load_voice(str(tmp_path / "voice"))
     assert voice.vocoder.name == "soundstream"
-    assert voice.notes == ()
+    assert voice.messages == ()
 
 
 def test_a_voice_folder_loads(tmp_path: Path) -> None:

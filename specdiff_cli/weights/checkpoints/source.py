@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from specdiff_cli.audio.pending import reason
 from specdiff_cli.errors import WeightsError
+from specdiff_cli.files import reason
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.network import Network
 from specdiff_cli.weights import cache, convert, convert_t5x, lock
@@ -165,7 +165,7 @@ def _read_lightning(path: Path) -> Source:
         sampling=lightning.LIGHTNING_SAMPLING,
         vocoder=VocoderSpec("griffin-lim"),
         prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
-        notes=(NO_VOCODER,),
+        messages=(NO_VOCODER,),
     )
     hashes = _hashes(path.parent, [path.name])
     origin = _origin(f"Lightning checkpoint {path.name}", hashes)
@@ -191,7 +191,7 @@ def _read_t5x(files: Files, path: Path) -> Source:
         sampling=AUTOREGRESSIVE_SAMPLING if config.is_autoregressive else DIFFUSERS_SAMPLING,
         vocoder=VocoderSpec("griffin-lim"),
         prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
-        notes=(NO_VOCODER,),
+        messages=(NO_VOCODER,),
     )
     form = "Zarr" if t5x.is_zarr(files, folder) else "MessagePack"
     return Source(voice, f"T5X ({form})", UNKNOWN_LICENCE, _origin(f"T5X checkpoint {place}", hashes), hashes)

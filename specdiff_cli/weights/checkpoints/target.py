@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from specdiff_cli.audio.pending import reason, shown_path
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.files import reason, shown_path
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.convert import diffusers_parts
 from specdiff_cli.weights.load import Voice, load_diffusers_folder, load_voice_folder

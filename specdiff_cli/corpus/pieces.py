@@ -1,0 +1,277 @@
+"""The training corpus: pieces of music, their notes and the audio that a soundfont makes of them.
+
+Each piece depends on the settings and its index alone, so the same call gives the same corpus whatever the number of
+workers, and an interrupted call goes on where it stopped. Layout of the folder:
+
+- ``corpus.json``: the settings; a call with others is refused.
+- ``train/piece-000000.npz``, ``validation/piece-000050.npz`` …: ``audio`` (n,) int16 mono at 16 kHz, ``notes``
+  (n_notes, 6) float64 (start_s, end_s, pitch, velocity, program, is_drum), ``clipped_samples``, ``peak`` and
+  ``has_reverb``.
+- the ``.mid`` beside each.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.corpus.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
+from specdiff_cli.corpus.loudness import calibrated_gain
+from specdiff_cli.corpus.soundfont import FluidSynth
+from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
+from specdiff_cli.weights.lock import file_sha256
+
+MEAN_PIECE_S = 100.0  # measured: composed pieces and arrangements of songs together, tail included
+# Composed validation pieces draw their seeds from a range that training never reaches.
+VALIDATION_SEED_OFFSET = 1 << 40
+SEED_STRIDE = 1 << 20  # pieces per corpus seed
+INT16_PEAK = 32767
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Everything that decides what the pieces are.
+
+    ``midi_share``: of the pieces, arrangements of files under ``midi_folders``; the others are composed.
+    ``loudness_lufs``: what the corpus's pieces have on average. One gain serves all of them, since a velocity must be
+    equally loud everywhere: from the notes alone a network could not know how each piece was levelled.
+    """
+
+    seed: int
+    soundfont: str
+    midi_folders: tuple[str, ...] = ()
+    midi_share: float = 0.4
+    validation_share: float = 0.02
+    reverb_share: float = 0.0
+    loudness_lufs: float = -28.0
+
+    def __post_init__(self) -> None:
+        for name in ("midi_share", "reverb_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name):g}: must be between 0 and 1")
+        if not 0 < self.validation_share < 1:
+            raise UsageError(f"validation share {self.validation_share:g}: must be above 0 and below 1")
+        if not -60 <= self.loudness_lufs <= -10:
+            raise UsageError(f"loudness {self.loudness_lufs:g}: must be between -60 and -10 LUFS")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One entry of the plan. ``source`` is the MIDI file to arrange, None for a composed piece."""
+
+    index: int
+    seed: int
+    is_validation: bool
+    source: Path | None
+    has_reverb: bool = False
+
+    def path(self, folder: Path) -> Path:
+        """Where the finished piece lies."""
+        return folder / ("validation" if self.is_validation else "train") / f"piece-{self.index:06d}.npz"
+
+
+def is_validation_file(path: Path, share: float) -> bool:
+    """Whether a source file belongs to validation: a property of its name, so it never changes sides."""
+    digest = hashlib.blake2b(path.name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < share
+
+
+def plan(config: CorpusConfig, n_pieces: int) -> list[Piece]:
+    """The corpus's pieces in order, both kinds and both splits interleaved.
+
+    A longer plan begins with the shorter one. Raises UsageError when the folder has no MIDI files.
+    """
+    sources: dict[bool, list[Path]] = {False: [], True: []}
+    for folder in config.midi_folders if config.midi_share > 0 else ():
+        files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+        if not files:
+            raise UsageError(f"no MIDI files under {folder}: give another folder with --midi")
+        for path in files:
+            sources[is_validation_file(path, config.validation_share)].append(path)
+    if sources[False] or sources[True]:
+        for split in sources:
+            order = np.random.default_rng([config.seed, 3, int(split)]).permutation(len(sources[split]))
+            sources[split] = [sources[split][int(i)] for i in order]
+    pieces = []
+    used = {False: 0, True: 0}
+    seen = {False: 0, True: 0}
+    for index in range(n_pieces):
+        split = _falls_due(index, config.validation_share)
+        source = None
+        if sources[split] and _falls_due(seen[split], config.midi_share):
+            source = sources[split][used[split] % len(sources[split])]
+            used[split] += 1
+        seen[split] += 1
+        seed = config.seed * SEED_STRIDE + index + (VALIDATION_SEED_OFFSET if split else 0)
+        has_reverb = bool(np.random.default_rng([config.seed, 4, index]).random() < config.reverb_share)
+        pieces.append(Piece(index, seed, split, source, has_reverb))
+    return pieces
+
+
+def _falls_due(index: int, share: float) -> bool:
+    """True for ``share`` of the indices, evenly spread."""
+    return math.floor((index + 1) * share + 0.5) > math.floor(index * share + 0.5)
+
+
+def make_piece(piece: Piece, synth: FluidSynth, folder: Path, compose_config: ComposeConfig) -> float:
+    """Compose or arrange, render, and store one piece; returns its length in seconds.
+
+    Raises OutputError when the folder cannot be written.
+    """
+    path = piece.path(folder)
+    if piece.source is None:
+        midi = compose(piece.seed, compose_config)
+    else:
+        midi = arrange(piece.source, piece.seed, compose_config)
+    audio = synth.render(midi, has_reverb=piece.has_reverb)
+    peak = float(np.abs(audio).max())
+    samples: NDArray[np.int16] = np.clip(np.round(audio * INT16_PEAK), -INT16_PEAK, INT16_PEAK).astype(np.int16)
+    midi_path = path.with_suffix(".mid")
+    partial_path, partial_midi_path = path.with_suffix(".npz.partial"), path.with_suffix(".mid.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        midi.save(partial_midi_path)
+        with open(partial_path, "wb") as file:
+            np.savez(
+                file,
+                audio=samples,
+                notes=note_table(partial_midi_path),
+                clipped_samples=np.int64((np.abs(audio) > 1.0).sum()),
+                peak=np.float64(peak),
+                has_reverb=np.bool_(piece.has_reverb),
+            )
+        partial_midi_path.replace(midi_path)
+        partial_path.replace(path)  # last: its presence means that the piece is complete
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial_path.unlink(missing_ok=True)
+            partial_midi_path.unlink(missing_ok=True)
+    return len(samples) / SAMPLE_RATE_HZ
+
+
+def finished_s(path: Path) -> float | None:
+    """Length in seconds of a finished piece; None where it is missing or damaged."""
+    try:
+        with np.load(path) as piece:
+            return len(piece["audio"]) / SAMPLE_RATE_HZ if len(piece["notes"]) else None
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        return None
+
+
+_worker_synth: FluidSynth | None = None
+
+
+def _start_worker(soundfont: Path, gain: float) -> None:
+    global _worker_synth
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the maker hears it, and stops its workers
+    _worker_synth = FluidSynth(soundfont, gain)
+
+
+def _work(piece: Piece, folder: Path, compose_config: ComposeConfig) -> float | SpecdiffError:
+    if _worker_synth is None:
+        raise RuntimeError("the worker has no synthesizer")
+    done_s = finished_s(piece.path(folder))
+    if done_s is not None:
+        return done_s
+    try:
+        return make_piece(piece, _worker_synth, folder, compose_config)
+    except SpecdiffError as error:
+        return error
+
+
+def make_corpus(
+    folder: Path, hours: float, config: CorpusConfig, workers: int, compose_config: ComposeConfig
+) -> Iterator[tuple[int, int, float]]:
+    """Make (or complete) a corpus; yields (pieces ready, pieces planned, hours ready) after each piece.
+
+    Raises UsageError for settings that differ from the folder's, for an unreadable soundfont and where FluidSynth is
+    missing; OutputError when the folder cannot be written.
+    """
+    pieces = plan(config, math.ceil(hours * 3600 / MEAN_PIECE_S))
+    soundfont = Path(config.soundfont)
+    gain = _known_gain(folder, config, compose_config)
+    if gain is None:
+        gain = calibrated_gain(soundfont, config.loudness_lufs, compose_config)
+    _check_settings(folder, config, compose_config, gain)
+    with _only_maker(folder):
+        yield from _make_pieces(folder, pieces, soundfont, gain, workers, compose_config)
+
+
+def _make_pieces(
+    folder: Path, pieces: list[Piece], soundfont: Path, gain: float, workers: int, compose_config: ComposeConfig
+) -> Iterator[tuple[int, int, float]]:
+    task = partial(_work, folder=folder, compose_config=compose_config)
+    total_s = 0.0
+    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (soundfont, gain)) as pool:
+        for ready, result in enumerate(pool.imap(task, pieces), start=1):
+            if isinstance(result, SpecdiffError):
+                raise result
+            total_s += result
+            yield ready, len(pieces), total_s / 3600
+
+
+@contextmanager
+def _only_maker(folder: Path) -> Iterator[None]:
+    """Keep a second process from filling the same folder; the lock goes with the process, even if it is killed."""
+    import fcntl
+
+    path = folder / ".lock"
+    try:
+        lock = open(path, "w")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another process is making a corpus in {folder}: wait for it, or give another --out"
+            raise UsageError(message) from None
+        yield
+
+
+def _record(config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> str:
+    """What ``corpus.json`` says. The soundfont is known by what it holds: where it lies may change."""
+    record = {
+        "composer_version": COMPOSER_VERSION,
+        "corpus": asdict(config) | {"soundfont": Path(config.soundfont).name},
+        "soundfont_sha256": file_sha256(Path(config.soundfont)),
+        "gain": gain,
+        "composer": asdict(compose_config),
+    }
+    return json.dumps(record, indent=2) + "\n"
+
+
+def _known_gain(folder: Path, config: CorpusConfig, compose_config: ComposeConfig) -> float | None:
+    """The gain of a corpus that was begun with the same settings, so that it need not be measured again."""
+    try:
+        text = (folder / "corpus.json").read_text()
+        gain = float(json.loads(text)["gain"])
+        return gain if text == _record(config, compose_config, gain) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> None:
+    settings = _record(config, compose_config, gain)
+    path = folder / "corpus.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(settings)
+        elif path.read_text() != settings:
+            raise UsageError(f"{path} was made with other settings: give another --out, or the same settings")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,430 @@
+"""The one loop: windows of notes in, spectrogram out, the previous window as context, audio as it goes."""
+
+import copy
+import os
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Generic
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from specdiff_cli import lengths
+from specdiff_cli.audio.mel import FEATURE_RANGE
+from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
+from specdiff_cli.engine.ahead import running_ahead
+from specdiff_cli.engine.autoregression import AutoregressiveSampler
+from specdiff_cli.engine.denoising import DiffusionSampler
+from specdiff_cli.engine.devices import resolve_device, resolve_dtype
+from specdiff_cli.engine.songs import (
+    ActiveSong,
+    FailedSong,
+    FinishedWindow,
+    Key,
+    Progress,
+    SampledWindow,
+    Sampling,
+    StepState,
+    WindowSampler,
+    sample_all,
+)
+from specdiff_cli.engine.vocoders import load_vocoder
+from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.midi.adapt import fit_to_voice
+from specdiff_cli.midi.notes import MidiSong, Note, read_midi
+from specdiff_cli.midi.windows import tokenize
+from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
+from specdiff_cli.model.compiled import CompiledNetwork
+from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.weights.load import Voice
+from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING
+
+__all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]
+
+TAIL_S = 1.0  # after the last note, where no duration is given; as `specdiff render`
+
+#: A MIDI file, a song read from one, or notes as they are to be played.
+Music = str | os.PathLike[str] | MidiSong | Sequence[Note]
+Audio = npt.NDArray[np.float32]
+Mel = npt.NDArray[np.float32]
+ProgressCallback = Callable[[Progress], None]
+StepCallback = Callable[[StepState], None]
+MelCallback = Callable[[Mel], None]
+WindowCallback = Callable[[FinishedWindow], None]
+
+# A network is compiled in place, and once: whoever else renders with it shares the result.
+_COMPILED: WeakKeyDictionary[nn.Module, CompiledNetwork | CompiledAutoregressive] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Song(Generic[Key]):
+    """One of many songs to render; ``key`` is the caller's own mark, handed back with the audio.
+
+    The rest is as in :meth:`Synthesizer.stream`.
+    """
+
+    key: Key
+    notes: Sequence[Note]
+    duration_s: float
+    seed: int = 0
+    finished: Iterable[FinishedWindow] = field(default=(), kw_only=True)
+    on_progress: ProgressCallback | None = field(default=None, kw_only=True)
+    on_step: StepCallback | None = field(default=None, kw_only=True)
+    on_mel: MelCallback | None = field(default=None, kw_only=True)
+    on_window: WindowCallback | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Generic[Key]):
+    """Audio of one of many songs: the next (n,) samples of the song ``key``; n may be 0.
+
+    ``error`` is why a song ends before its end; there is no audio with it.
+    """
+
+    key: Key
+    audio: Audio
+    is_last: bool
+    n_dropped_events: int  # of the song so far
+    error: Exception | None = None
+
+
+class Synthesizer:
+    """A voice compiled for one device and precision, able to render any number of songs.
+
+    Synthesizers of one :class:`Voice` share its network.
+    """
+
+    def __init__(
+        self,
+        voice: Voice,
+        vocoder: Vocoder | str | None = None,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | str = "auto",
+        *,
+        overlap: bool | None = None,
+    ) -> None:
+        """
+        Args:
+            voice: from :func:`specdiff_cli.load_voice`.
+            vocoder: an object that follows the protocol :class:`specdiff_cli.audio.vocoder.Vocoder`, or a name; the
+                voice's own by default.
+            device: auto, cpu, cuda, cuda:N or mps.
+            dtype: auto, float32, bfloat16, float16 or int8.
+            overlap: sample the next window while the last one is turned into sound. The audio is the same. By default
+                where the network does not compute on the CPU, which the vocoder needs.
+
+        Raises:
+            UsageError: an unknown name, or the voice is in use on another device or in another precision.
+            DeviceError: the machine has no such device, or not this precision.
+            WeightsError: the voice has no weights for this vocoder.
+        """
+        self.voice = voice
+        self.device = resolve_device(device) if isinstance(device, str) else device
+        self.dtype = dtype if isinstance(dtype, torch.dtype) else _dtype_for(voice, dtype, self.device)
+        self.vocoder = _vocoder_for(voice, vocoder)
+        self.overlap = self.device.type != "cpu" if overlap is None else overlap
+        self.config = voice.network.config
+        self.network = _compiled(voice, self.device, self.dtype)
+        self.n_dropped_events = 0  # of the song rendered last
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the voice is sampled by default."""
+        default = self.voice.sampling
+        return Sampling(
+            steps=default.steps,
+            sampler=default.sampler,
+            schedule=default.schedule,
+            guidance=default.guidance,
+            guidance_interval=default.guidance_interval,
+        )
+
+    def with_vocoder(self, vocoder: Vocoder | str) -> "Synthesizer":
+        """The same network with another vocoder; both synthesizers can be used."""
+        other = copy.copy(self)
+        other.vocoder = _vocoder_for(self.voice, vocoder)
+        return other
+
+    def describe(self) -> str:
+        """Voice, vocoder, device, precision and CPU threads, for a summary line."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        n_threads = torch.get_num_threads()
+        threads = f", {n_threads} thread{'s' if n_threads > 1 else ''}" if self.device.type == "cpu" else ""
+        return f"{self.voice.name} + {self.vocoder.name} · {self.device} {dtype}{threads}"
+
+    count_samples = staticmethod(lengths.count_samples)
+    count_frames = staticmethod(lengths.count_frames)
+    count_windows = staticmethod(lengths.count_windows)
+
+    def playable(self, notes: Sequence[Note]) -> tuple[list[Note], list[str]]:
+        """Notes as this voice plays them, and one sentence for each kind of change.
+
+        Instruments that it was not trained on are given to others, drums may be left out.
+        """
+        voice = self.voice
+        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+
+    def render(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Audio:
+        """The whole audio at once, (n,) float32 at 16 kHz; arguments as in :meth:`stream`."""
+        return np.concatenate(list(self.stream(music, duration_s, sampling)))
+
+    def spectrogram(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Mel:
+        """What the network paints, (n_frames, 128) float32 log-mel in feature range, 50 frames a second; not clipped.
+
+        Arguments as in :meth:`stream`. :meth:`vocode` makes sound of it.
+        """
+        notes, duration_s = self._heard(music, duration_s)
+        sampling = sampling or self.sampling
+        active = self._activate(Song(None, notes, duration_s, sampling.seed), sampling)
+        mels: list[Mel] = []
+        for windows in sample_all([active], self._sampler(sampling, None)):
+            for window in windows:
+                if isinstance(window, FailedSong):
+                    raise window.error
+                self.n_dropped_events = window.n_dropped_events
+                mels.append(window.mel[window.n_known :].numpy())
+        return np.concatenate(mels)[: self.count_frames(duration_s)]
+
+    def vocode(self, mel: Mel) -> Audio:
+        """Sound of a spectrogram, (n_frames, 128) log-mel in feature range: (320 n_frames,) float32 at 16 kHz.
+
+        Raises:
+            ValueError: another shape.
+        """
+        streaming = StreamingVocoder(self.vocoder)
+        with torch.inference_mode():
+            pushed = streaming.push(torch.from_numpy(np.asarray(mel, dtype=np.float32)))
+            audio: Audio = torch.cat([pushed, streaming.flush()]).numpy()
+        return audio
+
+    def stream(
+        self,
+        music: Music,
+        duration_s: float | None = None,
+        sampling: Sampling | None = None,
+        *,
+        on_progress: ProgressCallback | None = None,
+        on_step: StepCallback | None = None,
+        on_mel: MelCallback | None = None,
+        finished: Iterable[FinishedWindow] = (),
+        on_window: WindowCallback | None = None,
+    ) -> Generator[Audio, None, None]:
+        """Render music to audio, chunk by chunk; memory does not grow with the song.
+
+        Args:
+            music: a MIDI file or a song read from one, which is made :meth:`playable`; or notes, in the order of
+                :func:`specdiff_cli.read_midi`, which are played as they are.
+            duration_s: length of the audio; later notes are cut. By default one second more than the notes.
+            sampling: steps, sampler, schedule, guidance, seed and overlap; the voice's own by default. The same seed
+                on the same device gives the same bytes.
+            on_progress: called after every denoising step (on another thread where ``overlap`` is on).
+            on_step: called with what each window looks like before the first step and after every step (on the same
+                thread as ``on_progress``).
+            on_mel: called with the spectrogram of each window, as far as it is new: (frames, 128) float32 log-mel in
+                feature range.
+            finished: the song's first windows, from an earlier run with the same arguments; taken one by one, and not
+                sampled again. The audio is that of an uninterrupted run, from its first sample.
+            on_window: called with each window that was sampled now, before its audio is yielded.
+
+        Yields:
+            (n,) float32 at 16 kHz, nominally within [-1, 1]; ``round(16000 * duration_s)`` samples in all.
+
+        Raises:
+            MidiError: the file cannot be read, or the voice plays nothing of it.
+            UsageError: a sampling that cannot be.
+            DeviceError: not enough memory.
+        """
+        notes, duration_s = self._heard(music, duration_s)
+        sampling = sampling or self.sampling
+        song = Song(
+            None,
+            notes,
+            duration_s,
+            sampling.seed,
+            finished=finished,
+            on_progress=on_progress,
+            on_step=on_step,
+            on_mel=on_mel,
+            on_window=on_window,
+        )
+        pieces = self.stream_many([song], sampling, batch=1)
+        try:
+            for piece in pieces:
+                self.n_dropped_events = piece.n_dropped_events
+                if piece.error is not None:
+                    raise piece.error
+                if len(piece.audio):
+                    yield piece.audio
+        finally:
+            pieces.close()
+
+    def stream_many(
+        self,
+        songs: Iterable[Song[Key]],
+        sampling: Sampling | None = None,
+        *,
+        batch: int,
+        on_message: Callable[[str], None] | None = None,
+        given_up: Container[Key] = (),
+    ) -> Generator[Piece[Key], None, None]:
+        """Render songs side by side: up to ``batch`` of them advance together, window by window.
+
+        A song that ends makes room for the next, which is taken from ``songs`` only then. Give the longest ones first:
+        those that end last are then short, and the batch stays full. Each song has the noise of its own seed
+        (``sampling.seed`` is not used), so it sounds as it does alone, up to the rounding of larger matrix products.
+        What fails in the notes, the finished windows, ``on_mel`` or ``on_window`` of a song ends this song alone.
+
+        Args:
+            songs: may be a generator; memory depends on ``batch`` and not on how many songs there are.
+            sampling: as in :meth:`stream`, the same for all.
+            on_message: called with a line for the user when a batch did not fit into memory and is made smaller.
+            given_up: keys of songs that nobody wants any more; asked before each window. They yield nothing more.
+
+        Yields:
+            Pieces of all songs in turn; the last one of each song says so.
+
+        Raises:
+            UsageError: a sampling that cannot be.
+            DeviceError: not even one song fits into memory.
+        """
+        sampling = sampling or self.sampling
+        sounds: dict[Key, _Sound[Key]] = {}
+        failed: set[Key] = set()
+
+        def has_ended(key: Key) -> bool:
+            return key in failed or key in given_up
+
+        def active_songs() -> Iterator[ActiveSong[Key]]:
+            for song in songs:
+                sounds[song.key] = _Sound(self.vocoder, song)
+                yield self._activate(song, sampling)
+
+        def sample(stop: Event | None) -> Generator[list[SampledWindow[Key] | FailedSong[Key]], None, None]:
+            sampler = self._sampler(sampling, stop)
+            return sample_all(active_songs(), sampler, batch=batch, on_message=on_message, has_ended=has_ended)
+
+        sampled = running_ahead(sample) if self.overlap else sample(None)
+        try:
+            for windows in sampled:
+                for window in windows:
+                    if has_ended(window.key):
+                        sounds.pop(window.key, None)
+                        continue
+                    piece = sounds[window.key].piece(window)
+                    if piece.error is not None:
+                        failed.add(piece.key)
+                    if piece.is_last:
+                        del sounds[piece.key]
+                    yield piece
+        finally:
+            sampled.close()
+
+    def _heard(self, music: Music, duration_s: float | None) -> tuple[Sequence[Note], float]:
+        """The notes to play, and for how long."""
+        if isinstance(music, str | os.PathLike):
+            music = read_midi(Path(music))
+        notes: Sequence[Note]
+        if isinstance(music, MidiSong):
+            notes, _ = self.playable(music.notes)
+            if music.notes and not notes:
+                raise MidiError(f"the song holds nothing that the voice {self.voice.name} plays; use another voice")
+        else:
+            notes = music
+        if duration_s is None:
+            duration_s = max((note.end_s for note in notes), default=0.0) + TAIL_S
+        return notes, duration_s
+
+    def _activate(self, song: Song[Key], sampling: Sampling) -> ActiveSong[Key]:
+        if song.on_step is not None and self.config.is_autoregressive:
+            raise UsageError(f"the voice {self.voice.name} is autoregressive: it has no diffusion steps to be shown")
+        n_windows = self.count_windows(song.duration_s, sampling.overlap_frames)
+        windows = tokenize(song.notes, self.config.vocabulary, total_s=song.duration_s, hop_frames=sampling.hop_frames)
+        return ActiveSong(
+            song.key,
+            islice(windows, n_windows),
+            n_windows,
+            song.seed,
+            overlap_frames=sampling.overlap_frames,
+            finished=song.finished,
+            feature_range=self.config.feature_range or FEATURE_RANGE,
+            on_progress=song.on_progress,
+            on_step=song.on_step,
+        )
+
+    def _sampler(self, sampling: Sampling, stop: Event | None) -> WindowSampler:
+        if isinstance(self.network, CompiledNetwork):
+            return DiffusionSampler(self.network, self.config, sampling, stop)
+        why = f"the voice {self.voice.name} is autoregressive: it has no diffusion steps"
+        own = AUTOREGRESSIVE_SAMPLING
+        if (sampling.steps, sampling.sampler, sampling.schedule) != (own.steps, own.sampler, own.schedule):
+            raise UsageError(f"{why}; leave out --steps, --sampler, --schedule and --preset")
+        if sampling.guidance != 1.0:
+            raise UsageError(f"--guidance {sampling.guidance:g}: {why} to be guided; leave it out")
+        if sampling.overlap_frames:
+            raise UsageError(f"--overlap-frames {sampling.overlap_frames}: {why} that could keep frames; use 0")
+        return AutoregressiveSampler(self.network, stop)
+
+
+class _Sound(Generic[Key]):
+    """A song's spectrogram to its audio, window by window, cut to its length."""
+
+    def __init__(self, vocoder: Vocoder, song: Song[Key]) -> None:
+        self._song = song
+        self._streaming = StreamingVocoder(vocoder)
+        self._n_frames = Synthesizer.count_frames(song.duration_s)  # to come
+        self._n_samples = Synthesizer.count_samples(song.duration_s)  # to come
+
+    def piece(self, window: SampledWindow[Key] | FailedSong[Key]) -> Piece[Key]:
+        """What the next window makes certain, and who wants to know is told of it."""
+        if isinstance(window, FailedSong):
+            return self._failed(window.error, window.n_dropped_events)
+        new = window.mel[window.n_known :][: self._n_frames]
+        try:
+            if self._song.on_window is not None and window.is_new:
+                self._song.on_window(FinishedWindow(window.mel.numpy(), window.noise_state))
+            if self._song.on_mel is not None:
+                self._song.on_mel(new.numpy())
+        except Exception as error:  # of this song: the others have nothing to do with it
+            return self._failed(error, window.n_dropped_events)
+        self._n_frames -= len(new)
+        is_last = self._n_frames == 0
+        audio = self._streaming.push(new)
+        if is_last:
+            audio = torch.cat([audio, self._streaming.flush()])
+        chunk: Audio = audio[: self._n_samples].numpy()
+        self._n_samples -= len(chunk)
+        return Piece(self._song.key, chunk, is_last, window.n_dropped_events)
+
+    def _failed(self, error: Exception, n_dropped_events: int) -> Piece[Key]:
+        return Piece(self._song.key, np.zeros(0, dtype=np.float32), True, n_dropped_events, error)
+
+
+def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> CompiledNetwork | CompiledAutoregressive:
+    compiled = _COMPILED.get(voice.network)
+    if compiled is None:
+        network = voice.network
+        if isinstance(network, SpectrogramDiffusion):
+            compiled = CompiledNetwork(network, device, dtype)
+        else:
+            compiled = CompiledAutoregressive(network, device, dtype)
+        _COMPILED[network] = compiled
+    elif (compiled.device, compiled.dtype) != (device, dtype):
+        in_use = f"{compiled.device} {str(compiled.dtype).removeprefix('torch.')}"
+        raise UsageError(f"the voice {voice.name} is in use as {in_use}; load it once more for another device or dtype")
+    return compiled
+
+
+def _dtype_for(voice: Voice, name: str, device: torch.device) -> torch.dtype:
+    return resolve_dtype(name, device, prefers_bfloat16=voice.prefers_bfloat16)
+
+
+def _vocoder_for(voice: Voice, vocoder: Vocoder | str | None) -> Vocoder:
+    if vocoder is None or isinstance(vocoder, str):
+        return load_vocoder(voice, vocoder, n_threads=torch.get_num_threads())
+    return vocoder

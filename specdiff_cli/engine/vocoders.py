@@ -1,0 +1,43 @@
+"""From a voice's vocoder entry to a vocoder ready to run."""
+
+from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.weights.load import Voice, read_tensors
+from specdiff_cli.weights.voice_file import ONNX_VOCODER, current_vocoder_name
+
+VOCODER_NAMES = ("spectral", "soundstream", "griffin-lim")
+
+
+def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None = None) -> Vocoder:
+    """Load the vocoder of a voice, or another one by name.
+
+    Raises:
+        UsageError: not the name of a vocoder.
+        WeightsError: the voice's folder does not hold the weights of that vocoder, or they are damaged.
+    """
+    name = voice.vocoder.name if name is None else current_vocoder_name(name)
+    if name == "griffin-lim":
+        from specdiff_cli.audio.griffin_lim import GriffinLim
+
+        return GriffinLim()
+    if name == "soundstream":
+        path = voice.folder / ONNX_VOCODER
+        if not path.is_file():
+            raise WeightsError(f"{path}: the SoundStream decoder is missing; add it or use --vocoder griffin-lim")
+        from specdiff_cli.audio.soundstream import SoundStream
+
+        return SoundStream(path, n_threads=n_threads)
+    if name == "spectral":
+        path = voice.folder / "vocoder.safetensors"
+        if voice.vocoder.name != "spectral" or not path.is_file():
+            raise WeightsError(
+                f"{voice.folder}: the voice {voice.name} has no spectral vocoder; use --vocoder griffin-lim"
+            )
+        from specdiff_cli.audio.spectral import MelGanConfig, load_melgan
+
+        try:
+            config = MelGanConfig(**voice.vocoder.sizes)
+        except TypeError as error:
+            raise WeightsError(f"{voice.folder / 'voice.toml'}: the sizes in [vocoder] do not fit ({error})") from None
+        return load_melgan(read_tensors(path), config)
+    raise UsageError(f"--vocoder {name}: is not one of {', '.join(VOCODER_NAMES)}")

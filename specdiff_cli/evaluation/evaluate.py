@@ -1,0 +1,281 @@
+"""How good a voice is: held-out music rendered by it, against the soundfont that it learned from.
+
+Each piece gives several recordings. The *reference* is FluidSynth's, with the song's true instruments. *Vocoder only*
+is the reference's spectrogram passed through the voice's vocoder: as good as the voice can sound. A *render* is the
+voice's, window after window on its own context, as ``specdiff render`` makes it. All are measured alike
+(:mod:`specdiff_cli.evaluation.measures`), and what does not depend on the voice is done once.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import mido
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from specdiff_cli.audio.mel import log_mel
+from specdiff_cli.audio.source import AudioSource
+from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder, checked_mel
+from specdiff_cli.constants import WINDOW_S
+from specdiff_cli.corpus.soundfont import FluidSynth
+from specdiff_cli.engine.synthesizer import TAIL_S, Sampling, Synthesizer
+from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.evaluation.measures import (
+    Jump,
+    Measured,
+    Recording,
+    as_pcm16,
+    boundary_jump,
+    compare,
+    mel_distance,
+    written_onsets,
+)
+from specdiff_cli.evaluation.transcriber import Onset, Transcriber, onset_scores
+from specdiff_cli.midi.adapt import fit_to_voice
+from specdiff_cli.midi.notes import MidiSong, Note, read_midi
+from specdiff_cli.midi.summary import summarize_instruments
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Held-out music. ``audio`` is its ready reference, None if one is to be rendered."""
+
+    name: str
+    source: Path
+    song: MidiSong
+    audio: Path | None
+
+    def duration_s(self, max_seconds: float) -> float:
+        """How much of it is evaluated."""
+        return min(self.song.end_s + TAIL_S, max_seconds)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A voice to be judged, once for each way of sampling it."""
+
+    label: str
+    synthesizer: Synthesizer
+    samplings: tuple[Sampling, ...]
+
+    def run_label(self, sampling: Sampling) -> str:
+        """The voice and its number of steps."""
+        return f"{self.label}, {sampling.steps} step{'' if sampling.steps == 1 else 's'}"
+
+    @property
+    def vocoder_label(self) -> str:
+        """The voice's upper bound."""
+        return f"{self.label}: vocoder only"
+
+
+@dataclass
+class Column:
+    """One kind of recording over all pieces."""
+
+    label: str
+    kind: str  # "reference", "vocoder-only" or "render"
+    subject: Subject | None = None
+    sampling: Sampling | None = None
+    measured: list[Measured] = field(default_factory=list)  # one for each piece, in order
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress: a recording of a piece was made and measured."""
+
+    piece: str
+    index: int  # from 0
+    n_pieces: int
+    label: str
+    measured: Measured
+
+
+EventCallback = Callable[[Event], None]
+RecordingCallback = Callable[[Piece, Column, Recording], None]
+
+
+def read_pieces(files: Sequence[Path], max_duration_s: float) -> list[Piece]:
+    """Read the held-out songs, each with the reference audio that lies beside it, if any.
+
+    Raises:
+        MidiError: a file cannot be read.
+        UsageError: two files have one name, which is all that a report tells them apart by.
+    """
+    pieces: dict[str, Piece] = {}
+    for path in files:
+        audio = next(
+            (path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if path.with_suffix(suffix).is_file()), None
+        )
+        piece = Piece(path.stem, path, read_midi(path, max_duration_s=max_duration_s), audio)
+        other = pieces.setdefault(piece.name.casefold(), piece)
+        if other is not piece:
+            raise UsageError(f"{path} and {other.source} have the same name; rename one")
+    return list(pieces.values())
+
+
+def read_audio(path: Path) -> NDArray[np.float32]:
+    """An audio file as (n,) float32 mono at 16 kHz. Raises AudioFileError when it cannot be read."""
+    with AudioSource(path) as source:
+        return np.concatenate([np.zeros(0, np.float32), *source.blocks()])
+
+
+class Evaluation:
+    """Runs everything, piece by piece; ``columns`` and ``pieces`` hold the results."""
+
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        subjects: Sequence[Subject],
+        soundfont: FluidSynth | None,
+        transcriber: Transcriber | None,
+        max_seconds: float,
+    ) -> None:
+        """Raises UsageError when a piece has no reference audio and there is no soundfont, MidiError when a voice
+        plays none of a piece's notes."""
+        self.pieces = list(pieces)
+        self.max_seconds = max_seconds
+        self._soundfont = soundfont
+        self._transcriber = transcriber
+        self._reference = Column(REFERENCE, "reference")
+        self._subjects = [(s, Column(s.vocoder_label, "vocoder-only", s), _render_columns(s)) for s in subjects]
+        for piece in pieces:
+            if piece.audio is None and soundfont is None:
+                raise UsageError(f"{piece.source}: has no {piece.name}.wav beside it; give a --soundfont to render one")
+            for subject in subjects:
+                if not self._playable(piece, subject)[0]:
+                    raise MidiError(
+                        f"{piece.source}: {subject.label} plays nothing in its first {max_seconds:g} s; leave it out"
+                    )
+
+    @property
+    def columns(self) -> list[Column]:
+        """The reference, then for each voice what its vocoder can do and its renders."""
+        rest = [column for _, ceiling, renders in self._subjects for column in (ceiling, *renders)]
+        return [self._reference, *rest]
+
+    def ceiling_of(self, column: Column) -> Column | None:
+        """The vocoder-only column of a render's voice."""
+        return next((ceiling for _, ceiling, renders in self._subjects if column in renders), None)
+
+    def run(self, on_event: EventCallback | None = None, on_recording: RecordingCallback | None = None) -> None:
+        """Make and measure every recording; nothing but the measurements is kept."""
+        for subject, _, _ in self._subjects:
+            self._warm_up(subject)
+        for index, piece in enumerate(self.pieces):
+            for column, recording in self._piece(piece):
+                if on_recording is not None:
+                    on_recording(piece, column, recording)
+                if on_event is not None:
+                    on_event(Event(piece.name, index, len(self.pieces), column.label, column.measured[-1]))
+
+    def _warm_up(self, subject: Subject) -> None:
+        """The first windows after loading are slow while PyTorch specialises the network; speed is measured after."""
+        notes, _ = self._playable(self.pieces[0], subject)
+        sampling = subject.samplings[0]
+        if sampling.sampler != "autoregressive":  # which knows no fewer
+            sampling = replace(sampling, steps=1)
+        for _ in subject.synthesizer.stream(notes, 2 * WINDOW_S, sampling):
+            pass
+
+    def _piece(self, piece: Piece) -> Iterator[tuple[Column, Recording]]:
+        duration_s = piece.duration_s(self.max_seconds)
+        n_samples = Synthesizer.count_samples(duration_s)
+        written = written_onsets(piece.song.notes, duration_s)
+        reference = self._record(self._reference_audio(piece), n_samples)
+        self._reference.measured.append(
+            _measured(reference, reference, written, duration_s=duration_s, jump=boundary_jump(reference.mel))
+        )
+        yield self._reference, reference
+        made: list[tuple[Vocoder, Recording]] = []  # voices of one vocoder share what it makes of the reference
+        for subject, ceiling, renders in self._subjects:
+            vocoder = subject.synthesizer.vocoder
+            encoded = next((recording for used, recording in made if used is vocoder), None)
+            if encoded is None:
+                encoded = self._record(encode(vocoder, reference), n_samples)
+                made.append((vocoder, encoded))
+            ceiling.measured.append(_measured(reference, encoded, written, duration_s=duration_s))
+            yield ceiling, encoded
+            for column in renders:
+                yield column, self._render(piece, column, reference, written, duration_s)
+
+    def _render(
+        self, piece: Piece, column: Column, reference: Recording, written: list[Onset], duration_s: float
+    ) -> Recording:
+        subject, sampling = column.subject, column.sampling
+        if subject is None or sampling is None:
+            raise ValueError("not the column of a render")
+        notes, changes = self._playable(piece, subject)
+        mels: list[NDArray[np.float32]] = []
+        start_s = time.perf_counter()
+        chunks = list(subject.synthesizer.stream(notes, duration_s, sampling, on_mel=mels.append))
+        elapsed_s = time.perf_counter() - start_s
+        recording = self._record(np.concatenate(chunks), len(reference.audio))
+        mel = checked_mel(torch.from_numpy(np.concatenate(mels)))
+        column.measured.append(
+            replace(
+                _measured(reference, recording, written, duration_s=duration_s, jump=boundary_jump(mel)),
+                elapsed_s=elapsed_s,
+                generated_mel_l1=mel_distance(reference.mel, mel),
+                n_dropped_events=subject.synthesizer.n_dropped_events,
+                changes=tuple(changes),
+                instruments=tuple(instruments_of(notes)),
+            )
+        )
+        return recording
+
+    def _playable(self, piece: Piece, subject: Subject) -> tuple[list[Note], list[str]]:
+        """The evaluated part of a song as the voice plays it, and what it plays otherwise."""
+        end_s = piece.duration_s(self.max_seconds)
+        notes = [note for note in piece.song.notes if note.start_s < end_s]
+        voice = subject.synthesizer.voice
+        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+
+    def _reference_audio(self, piece: Piece) -> NDArray[np.float32]:
+        if piece.audio is not None:
+            return read_audio(piece.audio)
+        if self._soundfont is None:
+            raise ValueError("no soundfont")
+        try:
+            return self._soundfont.render(mido.MidiFile(piece.source, clip=True))
+        except (OSError, EOFError, ValueError) as error:
+            raise MidiError(f"{piece.source}: cannot be played by FluidSynth ({error}); leave it out") from None
+
+    def _record(self, audio: NDArray[np.float32], n_samples: int) -> Recording:
+        fitted = as_pcm16(audio, n_samples)
+        onsets = None if self._transcriber is None else self._transcriber.onsets(fitted)
+        return Recording(fitted, log_mel(torch.from_numpy(fitted)), onsets)
+
+
+def encode(vocoder: Vocoder, reference: Recording) -> NDArray[np.float32]:
+    """Ground truth encoded: the reference's spectrogram as the vocoder sounds it."""
+    streaming = StreamingVocoder(vocoder)
+    with torch.inference_mode():
+        audio = torch.cat([streaming.push(reference.mel), streaming.flush()])
+    return np.asarray(audio.numpy(), dtype=np.float32)
+
+
+def instruments_of(notes: Sequence[Note]) -> list[str]:
+    """The model classes that play, the busiest first."""
+    counts: dict[str, int] = {}
+    for item in summarize_instruments(notes):
+        counts[item.class_name] = counts.get(item.class_name, 0) + item.n_notes
+    return sorted(counts, key=lambda name: (-counts[name], name))
+
+
+def _render_columns(subject: Subject) -> list[Column]:
+    return [Column(subject.run_label(sampling), "render", subject, sampling) for sampling in subject.samplings]
+
+
+def _measured(
+    reference: Recording, recording: Recording, written: list[Onset], *, duration_s: float, jump: Jump | None = None
+) -> Measured:
+    scores = None
+    if recording.onsets is not None and written:  # a piece of drums alone has no onsets to be found
+        scores = onset_scores(written, recording.onsets)
+    return Measured(compare(reference, recording), scores, jump, duration_s)

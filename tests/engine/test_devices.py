@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from specdiff_cli.engine import devices
+from specdiff_cli.engine.devices import check_device_name, resolve_device, resolve_dtype
+from specdiff_cli.errors import DeviceError, UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])
+def test_unknown_device_names_are_usage_errors(name: str) -> None:
+    with pytest.raises(UsageError, match="not one of auto, cpu, cuda"):
+        check_device_name(name)
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="--device cuda: .*use --device cpu"):
+        resolve_device("cuda")
+    assert resolve_device("cpu") == CPU
+
+
+def test_a_cuda_index_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device("cuda:0") == torch.device("cuda", 0)
+    assert resolve_device("auto") == torch.device("cuda", 0)
+    with pytest.raises(DeviceError, match=r"has 1 CUDA device"):
+        resolve_device("cuda:1")
+
+
+def test_float16_on_a_cpu_names_the_alternative() -> None:
+    with pytest.raises(DeviceError, match="use bfloat16 or float32"):
+        resolve_dtype("float16", CPU, prefers_bfloat16=False)
+    with pytest.raises(UsageError, match="not one of auto, float32"):
+        resolve_dtype("int4", CPU, prefers_bfloat16=False)
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+@pytest.mark.parametrize("has_instructions", [True, False])
+@pytest.mark.parametrize("prefers", [True, False])
+def test_auto_takes_bfloat16_only_where_it_is_wanted_and_fast(
+    monkeypatch: pytest.MonkeyPatch, prefers: bool, has_instructions: bool, is_faster: bool
+) -> None:
+    monkeypatch.setattr("specdiff_cli.model.precision.has_bfloat16_instructions", lambda: has_instructions)
+    monkeypatch.setattr("specdiff_cli.model.precision.is_faster_in_bfloat16", lambda: is_faster)
+    expected = torch.bfloat16 if prefers and (has_instructions or is_faster) else torch.float32
+    assert resolve_dtype("auto", CPU, prefers_bfloat16=prefers) == expected
+    assert resolve_dtype("bfloat16", CPU, prefers_bfloat16=False) == torch.bfloat16
+
+
+def test_int8_is_for_cpus_that_are_fast_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: True)
+    assert resolve_dtype("int8", CPU, prefers_bfloat16=False) == torch.int8
+    for name, alternative in (("cuda", "use bfloat16"), ("mps", "use float16")):
+        with pytest.raises(DeviceError, match=alternative):
+            resolve_dtype("int8", torch.device(name), prefers_bfloat16=True)
+    monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: False)
+    with pytest.raises(DeviceError, match="no fast 8-bit products; use float32"):
+        resolve_dtype("int8", CPU, prefers_bfloat16=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "limit"), [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 10**6), (None, 10**6)]
+)
+def test_threads_keep_to_the_containers_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, limit: int
+) -> None:
+    if content is not None:
+        (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert devices.usable_cpus(tmp_path) == min(8, limit)
+
+
+def test_threads_are_as_asked_else_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", wanted.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(devices, "usable_cpus", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    devices.set_threads()
+    devices.set_threads(3)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    devices.set_threads()
+    assert wanted == [3, 4]
