@@ -34,3 +34,8 @@ MEL_FLOOR = 1e-5  # mel values are clipped to [MEL_FLOOR, MEL_CEILING] before th
 MEL_CEILING = 1e8
 LOG_MEL_MIN = math.log(MEL_FLOOR)  # silence; maps to -1 in model range
 LOG_MEL_MAX = 4.0  # maps to +1 in model range
+
+# Sound above the reference's band, in bands of equal width: what full-band output adds to the mel.
+HIGH_MIN_HZ = MEL_MAX_HZ
+HIGH_BAND_HZ = 750.0
+N_HIGH_BANDS = 16  # up to 20 kHz

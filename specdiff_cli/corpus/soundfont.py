@@ -6,6 +6,9 @@ thousands of pieces from it; the command-line program would load it again (about
 
 import ctypes
 import ctypes.util
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mido
@@ -34,6 +37,23 @@ LIGHT_REVERB = {
 }
 REVERB_SEND_CONTROL, REVERB_SEND = 91, 60
 N_CHANNELS = 16
+DRUM_CHANNEL = 9
+
+
+# An isolated note is followed until a stretch of this many samples stays below this peak (-100 dB).
+FADE_SAMPLES = 64 * BLOCK_SAMPLES
+FADED = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """One isolated note; lengths in samples of the library's rate, in whole blocks."""
+
+    pitch: int
+    velocity: int
+    lead_samples: int
+    hold_samples: int
+    tail_samples: int
 
 
 def _library() -> ctypes.CDLL:
@@ -59,16 +79,16 @@ def _is_soundfont(path: Path) -> bool:
 class FluidSynth:
     """A soundfont loaded once; ``render`` turns MIDI files into mono audio at 16 kHz, dry or with a light reverb.
 
-    The gain is fixed, so a velocity has the same loudness in every piece. Raises UsageError when the library or the
-    soundfont cannot be loaded.
+    The gain is fixed, so a velocity has the same loudness in every piece. ``rate_hz`` is what the library computes at;
+    ``render`` needs the default. Raises UsageError when the library or the soundfont cannot be loaded.
     """
 
-    def __init__(self, soundfont: Path, gain: float = GAIN) -> None:
+    def __init__(self, soundfont: Path, gain: float = GAIN, rate_hz: int = RENDER_RATE_HZ) -> None:
         self._library = _library()
         for level in range(LOG_LEVELS):
             self._library.fluid_set_log_function(level, None, None)
         self._settings = ctypes.c_void_p(self._library.new_fluid_settings())
-        numbers = {"synth.sample-rate": float(RENDER_RATE_HZ), "synth.gain": gain, **LIGHT_REVERB}
+        numbers = {"synth.sample-rate": float(rate_hz), "synth.gain": gain, **LIGHT_REVERB}
         integers = {"synth.reverb.active": 0, "synth.chorus.active": 0, "synth.polyphony": POLYPHONY}
         for name, number in numbers.items():
             self._library.fluid_settings_setnum(self._settings, name.encode(), ctypes.c_double(number))
@@ -96,22 +116,58 @@ class FluidSynth:
         """
         from scipy.signal import resample_poly
 
-        # A new synthesizer for each piece, lent the one soundfont: a synthesizer that was used before, even after a
-        # reset, gives samples that differ a little, and a piece must not depend on what was rendered before it.
         self._library.fluid_settings_setint(self._settings, b"synth.reverb.active", int(has_reverb))
+        with self._fresh_synth():
+            if has_reverb:
+                for channel in range(N_CHANNELS):
+                    self._library.fluid_synth_cc(self._synth, channel, REVERB_SEND_CONTROL, REVERB_SEND)
+            mono = self._play(midi, tail_s)
+        return np.asarray(resample_poly(mono, 1, OVERSAMPLING), dtype=np.float32)
+
+    @contextmanager
+    def _fresh_synth(self) -> Iterator[None]:
+        """A new synthesizer, lent the one soundfont.
+
+        A synthesizer that was used before, even after a reset, gives samples that differ a little, and a piece must
+        not depend on what was rendered before it.
+        """
         self._synth = ctypes.c_void_p(self._library.new_fluid_synth(self._settings))
         self._library.fluid_synth_add_sfont(self._synth, self._font)
         self._library.fluid_synth_system_reset(self._synth)  # makes the channels look their programs up
-        if has_reverb:
-            for channel in range(N_CHANNELS):
-                self._library.fluid_synth_cc(self._synth, channel, REVERB_SEND_CONTROL, REVERB_SEND)
         try:
-            mono = self._play(midi, tail_s)
+            yield
         finally:
             self._library.fluid_synth_remove_sfont(self._synth, self._font)
             self._library.delete_fluid_synth(self._synth)
             self._synth = self._keeper
-        return np.asarray(resample_poly(mono, 1, OVERSAMPLING), dtype=np.float32)
+
+    def play_notes(self, program: int, is_drum: bool, strokes: Iterable[Stroke]) -> Iterator[NDArray[np.float32]]:
+        """Notes of one program (or drum kit), each by itself, from one synthesizer, dry, at the full rate.
+
+        Yields (n, 2) float32 stereo per stroke. Its onset lies exactly ``lead_samples`` after the start; the sound ends
+        where it has faded, at the latest ``tail_samples`` after the note's end.
+        """
+        self._library.fluid_settings_setint(self._settings, b"synth.reverb.active", 0)
+        channel = DRUM_CHANNEL if is_drum else 0
+        with self._fresh_synth():
+            self._library.fluid_synth_program_change(self._synth, channel, program)
+            for stroke in strokes:
+                yield self._stroke(channel, stroke)
+
+    def _stroke(self, channel: int, stroke: Stroke) -> NDArray[np.float32]:
+        chunks = [self._write_stereo(stroke.lead_samples)]
+        self._library.fluid_synth_noteon(self._synth, channel, stroke.pitch, stroke.velocity)
+        chunks.append(self._write_stereo(stroke.hold_samples))
+        self._library.fluid_synth_noteoff(self._synth, channel, stroke.pitch)
+        left = stroke.tail_samples
+        while left > 0:
+            chunks.append(self._write_stereo(min(left, FADE_SAMPLES)))
+            left -= FADE_SAMPLES
+            if np.abs(chunks[-1]).max() < FADED:
+                break
+        self._library.fluid_synth_all_sounds_off(self._synth, channel)
+        self._write_stereo(BLOCK_SAMPLES * 16)  # what is cut off fades unheard
+        return np.concatenate(chunks)
 
     def _play(self, midi: mido.MidiFile, tail_s: float) -> NDArray[np.float32]:
         """(n,) float32 mono at RENDER_RATE_HZ."""
@@ -131,10 +187,13 @@ class FluidSynth:
         return np.concatenate(chunks)
 
     def _write(self, n_samples: int) -> NDArray[np.float32]:
+        return np.asarray(self._write_stereo(n_samples).mean(axis=1), dtype=np.float32)
+
+    def _write_stereo(self, n_samples: int) -> NDArray[np.float32]:
         stereo = np.empty((n_samples, 2), dtype=np.float32)
         pointer = stereo.ctypes.data_as(ctypes.c_void_p)
         self._library.fluid_synth_write_float(self._synth, n_samples, pointer, 0, 2, pointer, 1, 2)
-        return np.asarray(stereo.mean(axis=1), dtype=np.float32)
+        return stereo
 
     def _send(self, message: mido.Message) -> None:
         if message.type == "note_on" and message.velocity > 0:

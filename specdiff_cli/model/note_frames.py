@@ -1,0 +1,293 @@
+"""The frames of a song's notes: what :class:`NoteFunction` says, asked once per distinct note and kept.
+
+A note's curve is kept on a grid of times (fine around onset and end) and read between its points, so the same note
+played again, at another time or for another length, costs a few additions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from specdiff_cli.constants import FRAMES_PER_SECOND
+from specdiff_cli.midi.notes import Note
+from specdiff_cli.midi.programs import N_PROGRAMS
+from specdiff_cli.model.note_function import FRAME_S, NoteFunction
+
+# Grids: every 5 ms around an event, then every 20 ms (held) or in equal ratios (released).
+FINE_S, COARSE_S = 0.005, 0.02
+HELD_FINE_UNTIL_S, ENDED_FINE_UNTIL_S, ENDED_UNTIL_S = 0.2, 0.1, 3.0
+N_HELD_FINE = round((HELD_FINE_UNTIL_S + FRAME_S) / FINE_S)
+N_ENDED_FINE, N_ENDED_COARSE = round((ENDED_FINE_UNTIL_S + FRAME_S) / FINE_S), 32
+HELD_CHUNK = 50  # points of the coarse grid that are asked for at a time
+# What was learned reaches so far; from there on the last second is heard again, fading as it did.
+LEARNED_UNTIL_S, LOOP_S = 4.4, 1.0
+VELOCITY_STEP = 4  # finer differences are differences in level alone
+HOLD_RATIO, LONG_HOLD_S = 1.1, 1.6
+INAUDIBLE_LOG_POWER = -25.0
+RESTRIKE_S = 0.002  # a note that is struck again ends this long before
+#: Keys of drum kits that silence each other (General MIDI's hi-hats, whistles, guiros, cuicas and triangles).
+CHOKES: tuple[tuple[int, ...], ...] = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81), (29, 30))
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRows:
+    """N notes in arrays, in the order they were given.
+
+    ``instrument`` and ``key``: see :class:`NoteFunction`. ``log_gain``: added to every log power. Times are seconds
+    from the start of the song; no note ends before its onset.
+    """
+
+    instrument: npt.NDArray[np.int64]
+    key: npt.NDArray[np.int64]
+    velocity: npt.NDArray[np.int64]
+    onset_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+    log_gain: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+def note_rows(notes: Sequence[Note], kits: Sequence[int]) -> NoteRows:
+    """Notes as :class:`NoteRows`: a key that is struck again, or choked by another of its kit, ends there.
+
+    ``kits``: the voice's drum programs; a kit that it lacks is played by the first.
+    """
+    instrument = np.array(
+        [N_PROGRAMS + (kits.index(n.program) if n.program in kits else 0) if n.is_drum else n.program for n in notes],
+        dtype=np.int64,
+    )
+    key = np.array([note.pitch for note in notes], dtype=np.int64)
+    onset_s = np.array([note.start_s for note in notes], dtype=np.float64)
+    end_s = np.array([max(note.end_s, note.start_s) for note in notes], dtype=np.float64)
+    groups = {member: group[0] for group in CHOKES for member in group}
+    following: dict[tuple[int, int, bool], float] = {}
+    for row in np.argsort(-onset_s, kind="stable").tolist():
+        note = notes[row]
+        # Chokes matter on the kit's own channel; so do keys that are struck again.
+        pitch = groups.get(note.pitch, note.pitch) if note.is_drum else note.pitch
+        place = (note.channel, pitch, note.is_drum)
+        next_s = following.get(place, math.inf)
+        if next_s > onset_s[row]:
+            end_s[row] = max(onset_s[row], min(end_s[row], next_s - RESTRIKE_S))
+        following[place] = float(onset_s[row])
+    log_gain = np.array([4 * math.log(max(note.level, 1e-4)) for note in notes], dtype=np.float32)
+    velocity = np.array([note.velocity for note in notes], dtype=np.int64)
+    return NoteRows(instrument, key, velocity, onset_s, end_s, log_gain)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRows:
+    """Frames of notes: ``note`` (F,) rows of the notes, ``frame`` (F,) from the start of the song, both int64, and
+    ``log_power`` (F, 144): squared mel values of 128 bands and the power of 16 bands from 8 to 20 kHz, natural log."""
+
+    note: Tensor
+    frame: Tensor
+    log_power: Tensor
+
+    def total(self, first_frame: int, n_frames: int, floor: float = 0.0) -> Tensor:
+        """The notes' powers added up, (n_frames, 144), as they are (not logarithms)."""
+        power = torch.full((n_frames, self.log_power.shape[1]), floor, device=self.log_power.device)
+        return power.index_add_(0, self.frame - first_frame, self.log_power.exp())
+
+
+@dataclass(slots=True)
+class _Held:
+    """A note's word from the trunk, and its curve as far as it was asked for."""
+
+    code: Tensor  # (1, WIDTH)
+    velocity: Tensor  # (1,)
+    curve: Tensor  # (points, 144)
+
+
+class NoteFrames:
+    """Reads the frames of notes off a :class:`NoteFunction`, in float32, on its device."""
+
+    def __init__(self, function: NoteFunction) -> None:
+        self._function = function.eval().requires_grad_(False)
+        self.kits: list[int] = function.kits.tolist()
+        self.device = function.kits.device
+        self._held: dict[tuple[int, int, int], _Held] = {}
+        self._ended: dict[tuple[int, int, int, int], tuple[Tensor, float]] = {}
+
+    @torch.inference_mode()
+    def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
+        """All frames from ``first_frame`` on in which a note is heard."""
+        last_frame = first_frame + n_frames
+        start_s, stop_s = first_frame / FRAMES_PER_SECOND, last_frame / FRAMES_PER_SECOND
+        near = np.flatnonzero((notes.onset_s < stop_s + FRAME_S) & (notes.end_s > start_s - ENDED_UNTIL_S - FRAME_S))
+        rows, keys, ended, spans = [], [], [], []
+        self._prepare(notes, near)
+        for row in near.tolist():
+            key = _key(notes, row)
+            onset_s, end_s = float(notes.onset_s[row]), float(notes.end_s[row])
+            release, tail_s = self._release(key, end_s - onset_s)
+            first = max(first_frame, math.floor((onset_s - FRAME_S) * FRAMES_PER_SECOND) + 1)
+            last = min(last_frame, math.ceil((end_s + tail_s) * FRAMES_PER_SECOND))
+            if first >= last:
+                continue
+            self._extend(key, last / FRAMES_PER_SECOND - onset_s)
+            rows.append(row)
+            keys.append(key)
+            ended.append(release)
+            spans.append((first, last))
+        if not rows:
+            nothing = torch.zeros(0, dtype=torch.int64, device=self.device)
+            return FrameRows(nothing, nothing, torch.zeros(0, self._n_bands(), device=self.device))
+        return self._gather(notes, np.array(rows), keys, ended, np.array(spans))
+
+    def total(self, notes: NoteRows, first_frame: int, n_frames: int) -> Tensor:
+        """The power that the notes add up to, (n_frames, 144)."""
+        return self.frames(notes, first_frame, n_frames).total(first_frame, n_frames)
+
+    def _n_bands(self) -> int:
+        return int(self._function.fade.out_features)
+
+    def _prepare(self, notes: NoteRows, near: npt.NDArray[np.int64]) -> None:
+        """Ask the trunk, and the first points of the curves, of all notes that are new."""
+        new = list(dict.fromkeys(key for key in (_key(notes, row) for row in near.tolist()) if key not in self._held))
+        if not new:
+            return
+        instrument, pitch, velocity = (self._sent(column) for column in zip(*new, strict=True))
+        codes = self._function.encode(instrument, pitch, velocity.float())
+        times_s = self._times(0, N_HELD_FINE + 1)
+        curves = self._function.sustained(codes, velocity.float(), times_s.expand(len(new), -1))
+        for k, key in enumerate(new):
+            self._held[key] = _Held(codes[k : k + 1], velocity[k : k + 1].float(), curves[k])
+
+    def _times(self, first: int, last: int) -> Tensor:
+        """(1, points) ages of the held grid's points."""
+        index = torch.arange(first, last, device=self.device, dtype=torch.float64)
+        fine = index * FINE_S - FRAME_S
+        coarse = HELD_FINE_UNTIL_S + (index - N_HELD_FINE) * COARSE_S
+        return torch.where(index <= N_HELD_FINE, fine, coarse)[None].float()
+
+    def _extend(self, key: tuple[int, int, int], until_s: float) -> None:
+        """Make a note's curve reach an age."""
+        held = self._held[key]
+        n_learned = N_HELD_FINE + 1 + round((LEARNED_UNTIL_S - HELD_FINE_UNTIL_S) / COARSE_S)
+        n_points = N_HELD_FINE + 2 + math.ceil(max(0.0, until_s - HELD_FINE_UNTIL_S) / COARSE_S)
+        n_points += -(n_points - N_HELD_FINE - 1) % HELD_CHUNK
+        n_asked = min(n_points, n_learned)
+        if len(held.curve) < n_asked:
+            times_s = self._times(len(held.curve), n_asked)
+            more = self._function.sustained(held.code, held.velocity, times_s)[0]
+            held.curve = torch.cat([held.curve, more])
+        if len(held.curve) < n_points:
+            n_loop = round(LOOP_S / COARSE_S)
+            learned = held.curve[:n_learned]
+            loop, before = learned[-n_loop:], learned[-2 * n_loop : -n_loop]
+            slope = (loop.mean(0) - before.mean(0)).clamp(max=0.0) / n_loop  # per point
+            index = torch.arange(n_points - n_learned, device=self.device)
+            turn = index % (2 * n_loop)  # to and fro, so that nothing jumps
+            point = torch.where(turn < n_loop, n_loop - 1 - turn, turn - n_loop)
+            distance = (n_loop + index - point).to(slope.dtype)
+            held.curve = torch.cat([learned, loop[point] + distance[:, None] * slope])
+
+    def _release(self, key: tuple[int, int, int], hold_s: float) -> tuple[Tensor, float]:
+        """What the end of a note takes away, on its grid (points, 144), and for how long it is heard after its end."""
+        bucket = round(math.log(min(max(hold_s, 0.01), LONG_HOLD_S)) / math.log(HOLD_RATIO))
+        known = self._ended.get((*key, bucket))
+        if known is None:
+            held = self._held[key]
+            length_s = HOLD_RATIO**bucket
+            times_s = self._release_times()
+            hold = torch.tensor([length_s], device=self.device)
+            curve = self._function.released(held.code, times_s, hold)[0]
+            self._extend(key, length_s)
+            at_end = self._read(held.curve, torch.tensor([length_s], device=self.device))
+            audible = ((curve + at_end).amax(1) > INAUDIBLE_LOG_POWER).nonzero()
+            tail_s = float(times_s[0, min(int(audible[-1]) + 1, times_s.shape[1] - 1)]) if len(audible) else 0.0
+            known = self._ended[(*key, bucket)] = curve, max(0.0, tail_s)
+        return known
+
+    def _release_times(self) -> Tensor:
+        fine = torch.arange(N_ENDED_FINE + 1, device=self.device) * FINE_S - FRAME_S
+        ratio = (ENDED_UNTIL_S / ENDED_FINE_UNTIL_S) ** (1 / N_ENDED_COARSE)
+        coarse = ENDED_FINE_UNTIL_S * ratio ** torch.arange(1, N_ENDED_COARSE + 1, device=self.device)
+        return torch.cat([fine, coarse])[None]
+
+    @staticmethod
+    def _held_position(age_s: Tensor) -> Tensor:
+        fine = (age_s + FRAME_S) / FINE_S
+        coarse = N_HELD_FINE + (age_s - HELD_FINE_UNTIL_S) / COARSE_S
+        return torch.where(age_s < HELD_FINE_UNTIL_S, fine, coarse).clamp(min=0.0)
+
+    @staticmethod
+    def _ended_position(since_end_s: Tensor) -> Tensor:
+        fine = (since_end_s + FRAME_S) / FINE_S
+        ratio = math.log(ENDED_UNTIL_S / ENDED_FINE_UNTIL_S)
+        later = torch.log(since_end_s.clamp(min=ENDED_FINE_UNTIL_S) / ENDED_FINE_UNTIL_S)
+        coarse = N_ENDED_FINE + N_ENDED_COARSE * later / ratio
+        at = torch.where(since_end_s < ENDED_FINE_UNTIL_S, fine, coarse)
+        return at.clamp(min=0.0, max=N_ENDED_FINE + N_ENDED_COARSE)
+
+    def _read(self, curve: Tensor, age_s: Tensor) -> Tensor:
+        return _between(curve, self._held_position(age_s), torch.zeros(len(age_s), dtype=torch.int64), len(curve))
+
+    def _gather(
+        self,
+        notes: NoteRows,
+        rows: npt.NDArray[np.int64],
+        keys: list[tuple[int, int, int]],
+        ended: list[Tensor],
+        spans: npt.NDArray[np.int64],
+    ) -> FrameRows:
+        counts = spans[:, 1] - spans[:, 0]
+        which = np.repeat(np.arange(len(rows)), counts)
+        starts = np.cumsum(counts) - counts
+        frame = spans[which, 0] + np.arange(len(which)) - starts[which]
+        time_s = frame / FRAMES_PER_SECOND
+        age_s = torch.from_numpy((time_s - notes.onset_s[rows[which]]).astype(np.float32)).to(self.device)
+        rest_s = torch.from_numpy((time_s - notes.end_s[rows[which]]).astype(np.float32)).to(self.device)
+        held, held_at = _stacked([self._held[key].curve for key in keys], keys)
+        ends, ends_at = _stacked(ended, [id(curve) for curve in ended])
+        on_device = self._sent(which)
+        log_power = _between(held, self._held_position(age_s), held_at.to(self.device)[on_device], len(held))
+        is_over = (rest_s > -FRAME_S).nonzero()[:, 0]
+        over = on_device[is_over]
+        log_power[is_over] += _between(
+            ends, self._ended_position(rest_s[is_over]), ends_at.to(self.device)[over], len(ends)
+        )
+        exact = 4 * np.log(notes.velocity[rows] / np.array([key[2] for key in keys]))
+        gain = (notes.log_gain[rows] + exact).astype(np.float32)
+        log_power += torch.from_numpy(gain).to(self.device)[on_device, None]
+        return FrameRows(self._sent(rows)[on_device], self._sent(frame), log_power)
+
+    def _sent(self, values: Sequence[int] | npt.NDArray[np.int64]) -> Tensor:
+        return torch.as_tensor(np.asarray(values, dtype=np.int64)).to(self.device)
+
+
+def _key(notes: NoteRows, row: int) -> tuple[int, int, int]:
+    """What a note's curve is kept under: instrument, key, and the velocity on its grid."""
+    velocity = int(notes.velocity[row])
+    near = min(
+        127, max(velocity if velocity < 2 * VELOCITY_STEP else round(velocity / VELOCITY_STEP) * VELOCITY_STEP, 1)
+    )
+    return int(notes.instrument[row]), int(notes.key[row]), near
+
+
+def _stacked(curves: Sequence[Tensor], names: Sequence[object]) -> tuple[Tensor, Tensor]:
+    """Curves under each other, equal names once, and where each begins."""
+    offsets: dict[object, int] = {}
+    parts: list[Tensor] = []
+    n_points = 0
+    for name, curve in zip(names, curves, strict=True):
+        if name not in offsets:
+            offsets[name] = n_points
+            parts.append(curve)
+            n_points += len(curve)
+    return torch.cat(parts), torch.tensor([offsets[name] for name in names])
+
+
+def _between(curves: Tensor, position: Tensor, offset: Tensor, n_points: int) -> Tensor:
+    """Rows of curves that begin at ``offset``, at ``position`` between their points."""
+    below = position.floor()
+    first = (offset.to(position.device) + below.long()).clamp(max=n_points - 1)
+    second = (first + 1).clamp(max=n_points - 1)
+    return torch.lerp(curves[first], curves[second], (position - below)[:, None])

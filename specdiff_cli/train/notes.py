@@ -1,0 +1,302 @@
+"""Fit the note templates to an atlas: plain regression on frames of isolated notes.
+
+Step n of a run is a function of the seed and n alone: a run that resumes needs to know nothing of the batches before.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from specdiff_cli.constants import N_MELS
+from specdiff_cli.corpus.atlas import read_kits, read_preset
+from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.midi.programs import N_PROGRAMS
+from specdiff_cli.model.note_function import NoteFunction
+
+# Of every so many notes one is kept out of training.
+HELD_OUT_OF, HELD_OUT_AT = 50, 7
+LOWEST_LOG_POWER = -25.0  # what lies below is silence (the reference's floor is -23.03)
+REFERENCE_FLOOR = -23.026
+# How much an error counts: fully from 40 dB below the note's peak, this much where it cannot be heard.
+LEAST_WEIGHT, HALF_WEIGHT_NEPERS, WEIGHT_NEPERS = 0.15, -5.8, 0.7
+USUAL_PITCHES = (33, 96)
+UNUSUAL_SHARE = 0.3
+KIT_SHARES = {0: 8.0, 8: 2.0, 16: 2.0, 24: 2.0, 25: 2.0, 32: 2.0, 40: 2.0, 48: 2.0}
+OTHER_KIT_SHARE = 0.4
+DRUM_KEYS = (35, 81)
+
+
+@dataclass(frozen=True)
+class NoteTrainConfig:
+    """How a run learns. The rate is constant after the warm-up and falls to zero in the last ``decay_share``."""
+
+    n_steps: int = 20000
+    n_notes: int = 512
+    n_frames: int = 24
+    matrix_lr: float = 4e-3
+    other_lr: float = 2e-3
+    key_lr: float = 4e-3
+    warmup_steps: int = 200
+    decay_share: float = 0.3
+    average: float = 0.999
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBatch:
+    """Frames of N notes: what is known of each, and (N, F, 144) log powers."""
+
+    instrument: Tensor
+    key: Tensor
+    velocity: Tensor
+    hold_s: Tensor
+    age_s: Tensor
+    since_end_s: Tensor
+    log_power: Tensor
+    peak: Tensor
+
+
+class AtlasNotes:
+    """All notes of an atlas in memory. Raises UsageError when a preset is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("program-*.npz")) + sorted(folder.glob("kit-*.npz"))
+        self.kits = read_kits(folder)
+        presets = [read_preset(path) for path in paths]
+        if not presets:
+            raise UsageError(f"{folder} holds no atlas: make one with `specdiff train atlas`")
+        self.age_s = np.concatenate([preset["age_s"] for preset in presets])
+        self.since_end_s = np.concatenate([preset["since_end_s"] for preset in presets])
+        n_frames = sum(len(preset["log_power"]) for preset in presets)
+        self.log_power = np.empty((n_frames, presets[0]["log_power"].shape[1]), dtype=np.float16)
+        columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("instrument", "first", "count", "peak")}
+        columns |= {name: [] for name in ("pitch", "velocity", "hold_s")}
+        at = 0
+        for path, preset in zip(paths, presets, strict=True):
+            notes, powers = preset["notes"], preset.pop("log_power")
+            self.log_power[at : at + len(powers)] = powers
+            number = int(path.stem.split("-")[1])
+            instrument = N_PROGRAMS + self.kits.index(number) if path.stem.startswith("kit") else number
+            columns["instrument"].append(np.full(len(notes), instrument))
+            columns["first"].append(notes["first_frame"] + at)
+            columns["count"].append(notes["n_frames"])
+            for name in ("pitch", "velocity", "hold_s"):
+                columns[name].append(notes[name])
+            loudest = powers.max(axis=1, initial=-30.0)
+            columns["peak"].append(
+                np.array(
+                    [
+                        loudest[f : f + n].max(initial=-30.0)
+                        for f, n in zip(notes["first_frame"], notes["n_frames"], strict=True)
+                    ]
+                )
+            )
+            at += len(powers)
+        self.columns = {name: np.concatenate(parts) for name, parts in columns.items()}
+        heard = self.columns["count"] > 0
+        index = np.arange(len(heard))
+        is_held_out = index % HELD_OUT_OF == HELD_OUT_AT
+        self.training = index[heard & ~is_held_out]
+        self.held_out = index[heard & is_held_out]
+        shares = self._shares()[self.training]
+        self._cumulative = np.cumsum(shares / shares.sum())
+
+    def _shares(self) -> NDArray[np.float64]:
+        """How often each note is drawn: more often where music is."""
+        pitch, instrument = self.columns["pitch"], self.columns["instrument"]
+        low, high = USUAL_PITCHES
+        shares = np.where((pitch >= low) & (pitch <= high), 1.0, UNUSUAL_SHARE)
+        for row, kit in enumerate(self.kits):
+            mine = instrument == N_PROGRAMS + row
+            usual = (pitch >= DRUM_KEYS[0]) & (pitch <= DRUM_KEYS[1])
+            shares[mine] = KIT_SHARES.get(kit, OTHER_KIT_SHARE) * np.where(usual, 1.0, UNUSUAL_SHARE)[mine]
+        return shares
+
+    def batch(self, rng: np.random.Generator, n_notes: int, n_frames: int) -> NoteBatch:
+        """Notes at random, and frames of each at random."""
+        drawn = self.training[np.searchsorted(self._cumulative, rng.random(n_notes)).clip(max=len(self.training) - 1)]
+        return self.take(drawn, rng, n_frames)
+
+    def take(self, notes: NDArray[np.int64], rng: np.random.Generator, n_frames: int) -> NoteBatch:
+        """``n_frames`` frames at random of each of these notes."""
+        column = {name: values[notes] for name, values in self.columns.items()}
+        frames = (rng.random((len(notes), n_frames)) * column["count"][:, None]).astype(np.int64)
+        frames = np.sort(frames + column["first"][:, None], axis=1)
+        return NoteBatch(
+            instrument=torch.from_numpy(column["instrument"].astype(np.int64)),
+            key=torch.from_numpy(column["pitch"].astype(np.int64)),
+            velocity=torch.from_numpy(column["velocity"].astype(np.float32)),
+            hold_s=torch.from_numpy(column["hold_s"].astype(np.float32)),
+            age_s=torch.from_numpy(self.age_s[frames]),
+            since_end_s=torch.from_numpy(self.since_end_s[frames]),
+            log_power=torch.from_numpy(self.log_power[frames]).float(),
+            peak=torch.from_numpy(column["peak"].astype(np.float32)),
+        )
+
+
+def predict(model: NoteFunction, batch: NoteBatch, hold_s: Tensor | None = None) -> Tensor:
+    """(N, F, 144) log powers."""
+    note = model.encode(batch.instrument, batch.key, batch.velocity)
+    held = model.sustained(note, batch.velocity, batch.age_s)
+    return held + model.released(note, batch.since_end_s, batch.hold_s if hold_s is None else hold_s)
+
+
+def note_loss(predicted: Tensor, batch: NoteBatch) -> Tensor:
+    """Mean error in nepers, less of it where it cannot be heard; sound above 8 kHz counts half."""
+    target = batch.log_power.clamp(min=LOWEST_LOG_POWER)
+    error = 0.5 * (nn.functional.softplus(predicted - LOWEST_LOG_POWER, beta=4) + LOWEST_LOG_POWER - target).abs()
+    below = 0.5 * (torch.maximum(target, predicted.detach()) - batch.peak[:, None, None])
+    weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * torch.sigmoid((below - HALF_WEIGHT_NEPERS) / WEIGHT_NEPERS)
+    weight[..., N_MELS:] *= 0.5
+    return (error * weight).mean()
+
+
+@torch.no_grad()
+def held_out_error(model: NoteFunction, atlas: AtlasNotes, n_notes: int = 1200, n_frames: int = 32) -> dict[str, float]:
+    """Errors in nepers on notes that training never sees, clipped at the reference's floor."""
+    rng = np.random.default_rng(1)
+    notes = rng.permutation(atlas.held_out)[:n_notes]
+    batch = atlas.take(notes, rng, n_frames)
+    predicted = predict(model, batch)
+    floor = REFERENCE_FLOOR
+    error = 0.5 * (predicted.clamp(min=floor) - batch.log_power.clamp(min=floor))
+    loud = batch.log_power - batch.peak[:, None, None] > -2 * 4.6
+    is_drum = batch.instrument >= N_PROGRAMS
+    mel, heard = error[..., :N_MELS], loud[..., :N_MELS]
+    return {
+        "mel": float(mel.abs().mean()),
+        "mel_programs": float(mel[~is_drum].abs().mean()),
+        "mel_drums": float(mel[is_drum].abs().mean()),
+        "mel_within_40_db": float(mel[heard].abs().mean()),
+        "bias_within_40_db": float(mel[heard].mean()),
+        "high_within_40_db": float(error[..., N_MELS:][loud[..., N_MELS:]].abs().mean()),
+    }
+
+
+def make_note_optimisers(model: NoteFunction, config: NoteTrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, AdamW for embeddings, biases and outputs."""
+    matrices: list[nn.Parameter] = []
+    keys: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if name == "keys.weight":
+            keys.append(parameter)
+        elif ".up." in name or ".down." in name or name.startswith(("up.", "down.")) and parameter.ndim == 2:
+            (matrices if parameter.ndim == 2 else others).append(parameter)
+        else:
+            others.append(parameter)
+    return [
+        torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=config.other_lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True),
+        torch.optim.AdamW(keys, lr=config.key_lr, betas=(0.9, 0.98), weight_decay=1e-2, fused=True),
+    ]
+
+
+def rate(step: int, config: NoteTrainConfig) -> float:
+    """The learning rate's factor: up, level, and down to zero at the end."""
+    left = (config.n_steps - step) / max(1, config.decay_share * config.n_steps)
+    return min(1.0, (step + 1) / config.warmup_steps, max(0.0, left))
+
+
+class NoteTrainer:
+    """A run in a folder: ``state.pt`` to go on from, ``weights.pt`` (averaged), ``log.jsonl``."""
+
+    def __init__(self, atlas: AtlasNotes, folder: Path, config: NoteTrainConfig) -> None:
+        self.atlas, self.folder, self.config = atlas, folder, config
+        self.model = NoteFunction(len(atlas.kits))
+        self.model.initialise(torch.Generator().manual_seed(config.seed))
+        self.model.kits.copy_(torch.tensor(atlas.kits))
+        self.averaged = NoteFunction(len(atlas.kits))
+        self.averaged.load_state_dict(self.model.state_dict())
+        self.averaged.requires_grad_(False)
+        self.optimisers = make_note_optimisers(self.model, config)
+        self._bases = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
+        self.step = 0
+
+    def resume(self) -> bool:
+        """Go on from the folder's state, if there is one."""
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["kits"] != self.atlas.kits:
+            raise WeightsError(f"{path} was trained on an atlas with other drum kits: give another --run")
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step = state["step"]
+        return True
+
+    def save(self) -> None:
+        """Store everything; a run that is cut off leaves the state before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "step": self.step,
+            "kits": self.atlas.kits,
+            "config": asdict(self.config),
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+        for name, content in (
+            ("state.pt", state),
+            ("weights.pt", {"kits": self.atlas.kits, "model": state["averaged"]}),
+        ):
+            torch.save(content, self.folder / f"{name}.partial")
+            (self.folder / f"{name}.partial").replace(self.folder / name)
+
+    def train(self, log_every_steps: int = 100, save_every_s: float = 180.0) -> Iterator[dict[str, float]]:
+        """Train to the end; yields what it logs."""
+        losses: list[float] = []
+        saved_s = began_s = time.monotonic()
+        while self.step < self.config.n_steps:
+            losses.append(self._train_step())
+            is_last = self.step == self.config.n_steps
+            if self.step % log_every_steps == 0 or is_last:
+                row = {
+                    "step": self.step,
+                    "loss": sum(losses) / len(losses),
+                    "s_per_step": (time.monotonic() - began_s) / len(losses),
+                }
+                losses, began_s = [], time.monotonic()
+                if self.step % (10 * log_every_steps) == 0 or is_last:
+                    row |= held_out_error(self.averaged, self.atlas)
+                    began_s = time.monotonic()
+                yield row
+            if is_last or time.monotonic() - saved_s > save_every_s:
+                self.save()
+                saved_s = time.monotonic()
+
+    def _train_step(self) -> float:
+        config = self.config
+        factor = rate(self.step, config)
+        for optimiser, bases in zip(self.optimisers, self._bases, strict=True):
+            for group, base in zip(optimiser.param_groups, bases, strict=True):
+                group["lr"] = base * factor
+        batch = self.atlas.batch(np.random.default_rng([config.seed, self.step]), config.n_notes, config.n_frames)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            predicted = predict(self.model, batch)
+        loss = note_loss(predicted, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        keep = min(config.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            averaged: list[Tensor] = list(self.averaged.parameters())
+            torch._foreach_lerp_(averaged, list(self.model.parameters()), 1 - keep)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise WeightsError("the loss is no number any more: lower the learning rates")
+        return value

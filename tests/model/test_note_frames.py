@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from specdiff_cli.midi.notes import Note
+from specdiff_cli.model.note_frames import NoteFrames, note_rows
+from specdiff_cli.model.note_function import N_BANDS, NoteFunction
+
+
+@pytest.fixture(scope="module")
+def function() -> NoteFunction:
+    made = NoteFunction(2)
+    made.initialise(torch.Generator().manual_seed(1))
+    torch.nn.init.constant_(made.fade.bias, 40.0)  # a release of some tens of milliseconds
+    made.kits.copy_(torch.tensor([0, 25]))
+    return made.eval()
+
+
+NOTES = [
+    Note(0.013, 0.5, 60, 100, 0, False),
+    Note(0.113, 0.2, 64, 90, 40, False, channel=1),
+    Note(0.25, 0.3, 38, 120, 25, True, channel=9),
+    Note(1.0, 7.0, 40, 64, 19, False, channel=2),
+]
+
+
+def test_the_powers_add_up_to_what_the_function_says_of_each_note(function: NoteFunction) -> None:
+    frames = NoteFrames(function)
+    rows = note_rows(NOTES, frames.kits)
+    total = frames.total(rows, 0, 60)
+    expected = torch.zeros(60, N_BANDS)
+    times_s = torch.arange(60) / 50
+    with torch.no_grad():
+        for k, note in enumerate(NOTES):
+            code = function.encode(*(torch.tensor([int(c[k])]) for c in (rows.instrument, rows.key, rows.velocity)))
+            velocity = torch.tensor([float(note.velocity)])
+            age_s, rest_s = times_s - note.start_s, times_s - note.end_s
+            log_power = function.sustained(code, velocity, age_s[None])
+            log_power = log_power + function.released(code, rest_s[None], torch.tensor([note.end_s - note.start_s]))
+            expected += torch.where(age_s[:, None] > -0.04, log_power[0].exp(), 0.0)
+    loud = expected > 1e-8
+    # Curves are kept on grids, velocities and lengths on coarser ones.
+    assert (total.log() - expected.log())[loud].abs().mean() < 0.1
+
+
+def test_windows_equal_the_whole(function: NoteFunction) -> None:
+    rows = note_rows(NOTES, [0, 25])
+    whole = NoteFrames(function).total(rows, 0, 400)
+    frames = NoteFrames(function)
+    parts = torch.cat([frames.total(rows, first, 100) for first in range(0, 400, 100)])
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-12)
+
+
+def test_half_the_channel_volume_is_12_decibels_less(function: NoteFunction) -> None:
+    quiet = [Note(0.013, 0.5, 60, 100, 0, False, level=0.5)]
+    frames = NoteFrames(function)
+    loud = frames.total(note_rows(NOTES[:1], frames.kits), 5, 10)
+    ratio = frames.total(note_rows(quiet, frames.kits), 5, 10) / loud
+    torch.testing.assert_close(10 * ratio.log10(), torch.full_like(ratio, -12.04), atol=0.01, rtol=0)
+
+
+def test_a_key_struck_again_and_a_choked_hat_end_early() -> None:
+    notes = [
+        Note(0.0, 3.0, 60, 100, 0, False),
+        Note(1.0, 2.0, 60, 100, 0, False),
+        Note(0.0, 3.0, 46, 100, 0, True, channel=9),
+        Note(0.5, 0.6, 42, 100, 0, True, channel=9),
+        Note(0.25, 0.6, 38, 100, 0, True, channel=9),
+    ]
+    rows = note_rows(notes, [0])
+    np.testing.assert_allclose(rows.end_s, [0.998, 2.0, 0.498, 0.6, 0.6])
+
+
+def test_a_kit_that_the_voice_lacks_is_played_by_its_first() -> None:
+    rows = note_rows([Note(0.0, 1.0, 38, 100, 99, True), Note(0.0, 1.0, 38, 100, 25, True)], [0, 25])
+    assert rows.instrument.tolist() == [128, 129]
+
+
+def test_the_function_compiles_and_computes_the_same(function: NoteFunction) -> None:
+    compiled = torch.jit.script(function)
+    key = (torch.tensor([3, 128]), torch.tensor([60, 38]), torch.tensor([90.0, 64.0]))
+    times_s = torch.rand(2, 5)
+    with torch.no_grad():
+        for it in (function, compiled):
+            code = it.encode(*key)
+            out = it.sustained(code, key[2], times_s) + it.released(code, times_s, torch.tensor([0.1, 2.0]))
+            if it is function:
+                expected = out
+    torch.testing.assert_close(out, expected)
