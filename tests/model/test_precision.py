@@ -52,15 +52,15 @@ def test_slow_8_bits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sums_that_overflow_16_bits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert precision._are_8_bit_products_exact()
+    def exact(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a.double() @ b.double()).int()
 
     def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         pairs = a.int()[:, :, None] * b.int()[None]  # (M, K, N)
         pairs = pairs[:, 0::2] + pairs[:, 1::2]
         return pairs.clamp(-(2**15), 2**15 - 1).sum(1)
 
-    exact = torch._int_mm
-    monkeypatch.setattr(torch, "_int_mm", lambda a, b: exact(a, b))
+    monkeypatch.setattr(torch, "_int_mm", exact)
     assert precision._are_8_bit_products_exact()
     monkeypatch.setattr(torch, "_int_mm", saturating)
     # 127 * 127 * 2 = 32258 fits; unsigned bytes, into which old instructions shift one factor, do not.
