@@ -80,11 +80,11 @@ class PendingFile:
     def open(self) -> BinaryIO:
         """Create the file; it stays this object's to close. Removes what killed processes left beside it."""
         sweep(self._target.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         while self._file is None:
             _TEMPORARY.add(self._temporary)
             # mode 666 lessened by the umask, as any program's output; a private temporary file would keep 600
-            self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
+            self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "w+b")
             if not self._hold():  # a sweeper came between
                 self.discard()
                 self._temporary = _temporary_name(self._target)

@@ -1,15 +1,14 @@
-"""Samples to bytes: the sample formats, the WAV header, and the WAV and FLAC bodies that the writers fill.
+"""Samples to bytes: file and sample formats, the WAV header, and the body of a WAV file that a writer fills.
 
 WAV is written here rather than by libsndfile: the same bytes go to files and to pipes, a full disk is reported as
 such, and no time stamp gets in (libsndfile puts one into the PEAK chunk of float files), so equal samples give
 equal files.
 """
 
-import contextlib
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO, Protocol
@@ -17,6 +16,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from specdiff_cli.audio.compression import Compression
+from specdiff_cli.audio.tags import Loop, smpl_chunk
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
 
@@ -28,10 +29,18 @@ _IEEE_FLOAT = 3
 
 
 class Format(StrEnum):
-    """File formats that can be written."""
+    """File formats that can be written; each is also the usual ending of a file's name."""
 
     WAV = "wav"
     FLAC = "flac"
+    OGG = "ogg"  # Vorbis
+    OPUS = "opus"  # in Ogg, too
+    MP3 = "mp3"
+
+    @property
+    def is_lossy(self) -> bool:
+        """Is what is read back close to what was written, but not the same?"""
+        return self in (Format.OGG, Format.OPUS, Format.MP3)
 
 
 class Subtype(StrEnum):
@@ -47,14 +56,24 @@ class Subtype(StrEnum):
         return {"pcm16": 2, "pcm24": 3, "float": 4}[self.value]
 
 
-def check_format(file_format: str, subtype: str) -> tuple[Format, Subtype]:
+def check_format(
+    file_format: str, subtype: str, compression: Compression | None = None, loop: Loop | None = None
+) -> tuple[Format, Subtype]:
     """The two as enums. Raises UsageError for unknown ones and for combinations that do not exist."""
     if file_format not in list(Format):
-        raise UsageError(f"unknown format '{file_format}': choose {' or '.join(Format)}")
+        raise UsageError(f"unknown format '{file_format}': choose {', '.join(Format)}")
     if subtype not in list(Subtype):
         raise UsageError(f"unknown subtype '{subtype}': choose {', '.join(Subtype)}")
     if file_format == Format.FLAC and subtype == Subtype.FLOAT:
         raise UsageError("FLAC cannot hold float samples: choose --subtype pcm16 or pcm24, or --format wav")
+    if Format(file_format).is_lossy and subtype != Subtype.PCM16:
+        raise UsageError(f"{file_format} has no sample format: leave out --subtype {subtype}, or use --format wav")
+    if not Format(file_format).is_lossy and not (compression or Compression()).is_default:
+        raise UsageError(f"{file_format} loses nothing: --quality and --bit-rate are for ogg, opus and mp3")
+    if file_format == Format.MP3 and loop is not None:
+        raise UsageError(
+            "MP3 files have no loop points, and pad their ends with silence: choose wav, flac, ogg or opus"
+        )
     return Format(file_format), Subtype(subtype)
 
 
@@ -131,11 +150,15 @@ def encode(samples: npt.NDArray[np.float32], subtype: Subtype) -> bytes:
     return four_bytes[:, :3].tobytes()
 
 
-def record_text(record: Mapping[str, Any], n_samples: int | None, audio_sha256: str | None = None) -> str:
+def record_text(
+    record: Mapping[str, Any], n_samples: int, audio_sha256: str | None = None, audio_bytes: int | None = None
+) -> str:
     """A record as it stands inside a file: one line of JSON in plain ASCII."""
     known = {**record, "samples": n_samples}
     if audio_sha256 is not None:
         known["audio_sha256"] = audio_sha256
+    if audio_bytes is not None:
+        known["audio_bytes"] = audio_bytes
     return json.dumps(known, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -144,10 +167,11 @@ def _widest_record(record: Mapping[str, Any]) -> str:
     return record_text(record, UNKNOWN_LENGTH, "0" * hashlib.sha256().digest_size * 2)
 
 
-def wav_header(layout: Layout, n_samples: int | None, comment: str | None = None) -> bytes:
+def wav_header(layout: Layout, n_samples: int | None, comment: str | None = None, loop: Loop | None = None) -> bytes:
     """RIFF header up to the samples, of which there are ``n_samples`` per channel. ``None``: unknown, for pipes.
 
-    ``comment`` (ASCII) becomes a LIST/INFO chunk before the samples, where readers that stop at them see it, too.
+    ``comment`` (ASCII) becomes a LIST/INFO chunk, ``loop`` a smpl chunk, both before the samples, where readers that
+    stop at them see them, too.
     """
     code = _IEEE_FLOAT if layout.subtype is Subtype.FLOAT else _PCM
     rate_hz, frame_bytes = layout.sample_rate_hz, layout.frame_bytes
@@ -158,7 +182,8 @@ def wav_header(layout: Layout, n_samples: int | None, comment: str | None = None
         fmt += struct.pack("<H", 0)
         fact = _chunk(b"fact", struct.pack("<I", UNKNOWN_LENGTH if n_samples is None else n_samples))
     info = b"" if comment is None else _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", comment.encode("ascii") + b"\0"))
-    chunks = b"WAVE" + _chunk(b"fmt ", fmt) + fact + info + b"data"
+    smpl = b"" if loop is None else _chunk(b"smpl", smpl_chunk(loop, rate_hz))
+    chunks = b"WAVE" + _chunk(b"fmt ", fmt) + fact + info + smpl + b"data"
     if n_samples is None:
         return b"RIFF" + struct.pack("<I", UNKNOWN_LENGTH) + chunks + struct.pack("<I", UNKNOWN_LENGTH)
     data_bytes = n_samples * frame_bytes
@@ -170,9 +195,9 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def max_wav_samples(layout: Layout, record: Mapping[str, Any] | None = None) -> int:
+def max_wav_samples(layout: Layout, record: Mapping[str, Any] | None = None, loop: Loop | None = None) -> int:
     """The longest WAV file, in samples per channel (pcm16, mono, 16 kHz: 37 hours)."""
-    header_bytes = len(wav_header(layout, 0, None if record is None else _widest_record(record)))
+    header_bytes = len(wav_header(layout, 0, None if record is None else _widest_record(record), loop))
     return (MAX_RIFF_BYTES + 8 - header_bytes - 1) // layout.frame_bytes
 
 
@@ -195,18 +220,25 @@ class Body(Protocol):
 class WavBody:
     """A WAV file whose header, with the record of where the audio comes from, is completed at the end."""
 
-    def __init__(self, file: BinaryIO, layout: Layout, target: str, record: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        layout: Layout,
+        target: str,
+        record: Mapping[str, Any] | None = None,
+        loop: Loop | None = None,
+    ) -> None:
         self._file = file
         self._layout = layout
         self._target = target
-        self._record = record
+        self._record, self._loop = record, loop
         self._place = None if record is None else _widest_record(record)
         self._digest = hashlib.sha256()
         self._n_samples = 0
-        file.write(wav_header(layout, 0, self._place))
+        file.write(wav_header(layout, 0, self._place, loop))
 
     def write(self, samples: npt.NDArray[np.float32]) -> None:
-        check_wav_length(self._n_samples + len(samples), self._layout, self._target, self._record)
+        check_wav_length(self._n_samples + len(samples), self._layout, self._target, self._record, self._loop)
         data = encode(samples, self._layout.subtype)
         self._digest.update(data)
         self._file.write(data)
@@ -219,92 +251,16 @@ class WavBody:
         comment = None
         if self._record is not None and self._place is not None:
             comment = record_text(self._record, self._n_samples, self._digest.hexdigest()).ljust(len(self._place))
-        self._file.write(wav_header(self._layout, self._n_samples, comment))
+        self._file.write(wav_header(self._layout, self._n_samples, comment, self._loop))
 
     def abandon(self) -> None:
         pass
 
 
-def check_wav_length(n_samples: int, layout: Layout, target: str, record: Mapping[str, Any] | None = None) -> None:
+def check_wav_length(
+    n_samples: int, layout: Layout, target: str, record: Mapping[str, Any] | None = None, loop: Loop | None = None
+) -> None:
     """Raise OutputError when a WAV file of that length cannot state its own size."""
-    if n_samples > max_wav_samples(layout, record):
+    if n_samples > max_wav_samples(layout, record, loop):
         hours = n_samples / layout.sample_rate_hz / 3600
         raise OutputError(f"{target}: {hours:.1f} hours of audio exceed the 4 GB of a WAV file: use --format flac")
-
-
-class _FileForSoundfile:
-    """Keeps a file's OSError until Python code can raise it: exceptions inside C callbacks are only printed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file: BinaryIO | None = file
-        self.error: OSError | None = None
-
-    def detach(self) -> None:
-        """From here on pretend that all goes well, without touching the file."""
-        self._file = None
-
-    def write(self, data: bytes) -> int:
-        return self._guarded(lambda file: file.write(data), len(data), 0)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        # a seek flushes what is buffered, so it can meet a full disk
-        return self._guarded(lambda file: file.seek(offset, whence), 0, -1)
-
-    def tell(self) -> int:
-        return self._guarded(lambda file: file.tell(), 0, -1)
-
-    def read(self, n_bytes: int) -> bytes:
-        return b""  # libsndfile's interface asks for it; a writer never reads
-
-    def _guarded(self, action: Callable[[BinaryIO], int], if_detached: int, if_failed: int) -> int:
-        if self._file is None:
-            return if_detached
-        try:
-            return action(self._file)
-        except OSError as error:
-            self.error = self.error or error
-            return if_failed
-
-
-class FlacBody:
-    """A FLAC file written by libsndfile; the integers are those of a WAV file with the same subtype."""
-
-    def __init__(self, file: BinaryIO, layout: Layout, comment: str | None = None) -> None:
-        import soundfile
-
-        self._file = _FileForSoundfile(file)
-        self._bits = 8 * layout.subtype.n_bytes
-        self._soundfile: Any = soundfile.SoundFile(
-            self._file,
-            "w",
-            layout.sample_rate_hz,
-            layout.n_channels,
-            subtype=f"PCM_{self._bits}",
-            format="FLAC",
-        )
-        self._library_error: type[Exception] = soundfile.LibsndfileError
-        if comment is not None:
-            self._soundfile.comment = comment  # before the first sample, or it would not be written
-
-    def write(self, samples: npt.NDArray[np.float32]) -> None:
-        # libsndfile takes the upper bits of a 32-bit integer
-        self._guarded(lambda: self._soundfile.write(to_integers(samples, self._bits) << (32 - self._bits)))
-
-    def finish(self) -> None:
-        if self._soundfile.frames == 0:  # libsndfile would leave a file without even a header
-            raise OutputError("there is no audio to write: a FLAC file needs at least one sample")
-        self._guarded(self._soundfile.close)
-
-    def abandon(self) -> None:
-        self._file.detach()
-        # closing frees the encoder, which complains when it could not write
-        with contextlib.suppress(self._library_error):
-            self._soundfile.close()
-
-    def _guarded(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except (self._library_error, AssertionError) as error:  # soundfile asserts that all frames were written
-            raise self._file.error or OSError(str(error)) from error
-        if self._file.error is not None:
-            raise self._file.error

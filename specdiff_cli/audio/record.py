@@ -1,7 +1,7 @@
 """What an audio file tells about itself: the record of where it comes from, and whether it is complete.
 
 A record is the JSON object that :class:`specdiff_cli.audio.wav.AtomicWriter` put into the file: a LIST/INFO comment in
-a WAV, a Vorbis comment in a FLAC. Nothing here imports torch.
+a WAV, a Vorbis comment in FLAC and Ogg, an ID3 comment in an MP3. Nothing here imports torch.
 """
 
 import contextlib
@@ -14,6 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from specdiff_cli.audio.compressed import hash_from
+from specdiff_cli.audio.tags import (
+    Loop,
+    find_flac_comments,
+    header_pages,
+    id3_bytes,
+    ogg_comments,
+    parse_loop_comments,
+    parse_smpl,
+    unpack_comments,
+)
 from specdiff_cli.constants import exact_div
 from specdiff_cli.errors import ExitCode, SpecdiffError
 from specdiff_cli.files import reason
@@ -50,25 +61,43 @@ class AudioFile:
     """Samples, of all channels, that are NaN or infinite."""
     record: dict[str, Any] | None
     problem: str | None
+    loop: Loop | None = None
+    """What a player repeats, where the file says so."""
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record inside a WAV or FLAC file; None where there is none, or no such file. Raises OSError."""
+    """The record inside an audio file; None where there is none, or no such file. Raises OSError."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
             comment = _wav_layout(file).comment if magic == b"RIFF" else None
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if magic == b"fLaC":
-        comment = _flac_comment(path)
+    if magic in (b"fLaC", b"OggS") or magic[:3] == b"ID3":
+        comment = _libsndfile_comment(path)
     return _parse(comment)
+
+
+def read_loop(path: Path) -> Loop | None:
+    """The loop that a WAV, FLAC or Ogg file states; None where it states none. Raises OSError."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic == b"RIFF":
+            return _wav_layout(file).loop
+        if magic == b"fLaC":
+            found = find_flac_comments(file)
+            return None if found is None else parse_loop_comments(_comments(found[1]))
+        return parse_loop_comments(ogg_comments(header_pages(file))) if magic == b"OggS" else None
 
 
 def find_problem(path: Path, record: dict[str, Any]) -> str | None:
     """Read the whole file; why it is not what its record says was written, or None. Raises OSError."""
     with path.open("rb") as file:
         magic = file.read(42)
+        if magic[:4] == b"OggS":
+            return _ogg_problem(file, record)
+        if magic[:3] == b"ID3":
+            return _lossy_problem(file, record, id3_bytes(file))
     return _flac_problem(path, magic[FLAC_MD5_AT]) if magic[:4] == b"fLaC" else _wav_problem(path, record)
 
 
@@ -98,6 +127,7 @@ def inspect_audio(path: Path) -> AudioFile:
                 n_not_finite=n_not_finite,
                 record=record,
                 problem=problem,
+                loop=read_loop(path),
             )
     except OSError as error:
         raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
@@ -137,22 +167,26 @@ class _WavLayout:
     comment: str | None
     data_offset: int | None
     data_bytes: int
+    loop: Loop | None = None
 
 
 def _wav_layout(file: BinaryIO) -> _WavLayout:
     """Walk the chunks of a RIFF file up to the samples."""
-    comment = None
+    comment, loop = None, None
     file.seek(12)
     while len(head := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", head)
         if name == b"data":
-            return _WavLayout(comment, file.tell(), size)
+            return _WavLayout(comment, file.tell(), size, loop)
         if name == b"LIST" and size <= MAX_COMMENT_BYTES:
             comment = _info_comment(file.read(size)) or comment
             file.seek(size % 2, 1)
+        elif name == b"smpl" and size <= MAX_COMMENT_BYTES:
+            loop = parse_smpl(file.read(size))
+            file.seek(size % 2, 1)
         else:
             file.seek(size + size % 2, 1)
-    return _WavLayout(comment, None, 0)
+    return _WavLayout(comment, None, 0, loop)
 
 
 def _info_comment(content: bytes) -> str | None:
@@ -167,7 +201,7 @@ def _info_comment(content: bytes) -> str | None:
     return None
 
 
-def _flac_comment(path: Path) -> str | None:
+def _libsndfile_comment(path: Path) -> str | None:
     import soundfile
 
     # Opened here: libsndfile takes no names that are not UTF-8.
@@ -175,6 +209,13 @@ def _flac_comment(path: Path) -> str | None:
         with soundfile.SoundFile(file) as audio:
             return str(audio.comment)
     return None
+
+
+def _comments(area: bytes) -> list[str]:
+    try:
+        return unpack_comments(area)[1]
+    except ValueError:
+        return []
 
 
 def _parse(comment: str | None) -> dict[str, Any] | None:
@@ -218,7 +259,7 @@ def _is_own_header(header: bytes, found: _WavLayout) -> bool:
     if subtype is None or not 1 <= n_channels <= 2 or rate_hz > HIGHEST_RATE_HZ or not (found.comment or "").isascii():
         return False
     layout = Layout(subtype, rate_hz, n_channels)
-    anew = wav_header(layout, found.data_bytes // layout.frame_bytes, found.comment)
+    anew = wav_header(layout, found.data_bytes // layout.frame_bytes, found.comment, found.loop)
     return header[:4] == anew[:4] and header[8:] == anew[8:]
 
 
@@ -240,6 +281,24 @@ def _flac_problem(path: Path, md5: bytes) -> str | None:
     except (soundfile.LibsndfileError, ValueError):
         return "it is damaged or cut off"
     return None if digest.digest() == md5 else "its audio is not what was written"
+
+
+def _ogg_problem(file: BinaryIO, record: dict[str, Any]) -> str | None:
+    pages = header_pages(file)
+    if not pages or any(page.checksum != page.signed().checksum for page in pages):
+        return "its header is not what was written"
+    return _lossy_problem(file, record, pages[-1].at + len(pages[-1].head) + len(pages[-1].body))
+
+
+def _lossy_problem(file: BinaryIO, record: dict[str, Any], audio_at: int) -> str | None:
+    """What is wrong with encoded audio from that byte on. Tags behind it are none of it."""
+    announced = record.get("audio_bytes")
+    if not isinstance(announced, int) or announced < 1:
+        return "its header is not what was written"
+    n_bytes, sha256 = hash_from(file, audio_at, announced)
+    if n_bytes < announced:
+        return f"it is cut off: {n_bytes} of {announced} bytes of audio"
+    return None if sha256 == record.get("audio_sha256") else "its audio is not what was written"
 
 
 def _blocks(audio: Any, dtype: str) -> Iterator[Any]:

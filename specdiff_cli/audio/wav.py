@@ -4,15 +4,16 @@ Nothing here imports torch; samples may come as anything that numpy takes for an
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
 import numpy.typing as npt
 
+from specdiff_cli.audio.compressed import CompressedBody, check_compression
+from specdiff_cli.audio.compression import Compression
 from specdiff_cli.audio.encoding import (
     Body,
-    FlacBody,
     Format,
     Layout,
     Levels,
@@ -21,9 +22,9 @@ from specdiff_cli.audio.encoding import (
     check_format,
     check_wav_length,
     encode,
-    record_text,
     wav_header,
 )
+from specdiff_cli.audio.tags import Loop
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.files import PendingFile, check_target, output_error, reason, shown_path
@@ -67,16 +68,20 @@ class AtomicWriter:
 
     Args:
         path: the target.
-        file_format: ``wav`` or ``flac``.
-        subtype: ``pcm16``, ``pcm24`` or ``float`` (WAV only). Integers are rounded plainly, without dither.
+        file_format: ``wav``, ``flac``, ``ogg`` (Vorbis), ``opus`` or ``mp3``.
+        subtype: ``pcm16``, ``pcm24`` (WAV and FLAC) or ``float`` (WAV only). Integers are rounded plainly, without
+            dither. Lossy formats have none of them.
         overwrite: replace an existing file. Without it an existing file is an error, also one that appears while
             we work.
         expected_samples: length of the audio where it is known, per channel at the file's rate: lets a WAV beyond 4 GB
             fail at once.
         record: where the audio comes from, kept as JSON inside the file; :mod:`specdiff_cli.audio.record` reads it
-            back. The number of samples is added to it, in a WAV also their sha256 (FLAC has its own checksum).
+            back. The number of samples is added to it, in a WAV also their sha256, in lossy files that of the encoded
+            bytes (FLAC has its own checksum).
         sample_rate_hz: what the header says; samples are written as they come.
         n_channels: with more than one, samples come as (n, n_channels).
+        compression: quality or bit rate of a lossy format.
+        loop: what a player repeats: a ``smpl`` chunk in WAV, ``LOOPSTART`` and ``LOOPLENGTH`` in FLAC and Ogg.
 
     Raises (from the constructor, ``with``, ``write`` and the end of the block): OutputError with one line for the
     user, UsageError for formats that do not exist.
@@ -93,15 +98,18 @@ class AtomicWriter:
         record: Mapping[str, Any] | None = None,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         n_channels: int = 1,
+        compression: Compression | None = None,
+        loop: Loop | None = None,
     ) -> None:
-        self._format, checked_subtype = check_format(file_format, subtype)
+        self._format, checked_subtype = check_format(file_format, subtype, compression, loop)
         self.layout = Layout(checked_subtype, sample_rate_hz, n_channels)
+        check_compression(self._format, self.layout, compression, loop)
         self._shown = shown_path(path)
         self._expected_samples = expected_samples
-        self._record = record
+        self._record, self._compression, self._loop = record, compression, loop
         self._pending = PendingFile(check_target(path, overwrite), overwrite)
         if expected_samples is not None and self._format is Format.WAV:
-            check_wav_length(expected_samples, self.layout, self._shown, record)
+            check_wav_length(expected_samples, self.layout, self._shown, record, loop)
         self._body: Body | None = None
         self.levels = Levels()
 
@@ -117,9 +125,10 @@ class AtomicWriter:
 
     def _start(self, file: BinaryIO) -> Body:
         if self._format is Format.WAV:
-            return WavBody(file, self.layout, self._shown, self._record)
-        comment = None if self._record is None else record_text(self._record, self._expected_samples)
-        return FlacBody(file, self.layout, comment)
+            return WavBody(file, self.layout, self._shown, self._record, self._loop)
+        return CompressedBody(
+            file, self._format, self.layout, compression=self._compression, record=self._record, loop=self._loop
+        )
 
     def write(self, samples: npt.ArrayLike) -> None:
         """Append samples, nominally within +-1. Integer formats clip what is beyond; ``levels`` counts it."""
@@ -168,9 +177,10 @@ class AtomicWriter:
 
 
 class StreamWriter:
-    """WAV to a pipe: a header of unknown length, then samples as they come, each chunk flushed at once.
+    """Audio to a pipe, as its samples come, each chunk flushed at once. No header tells the length.
 
-    No record travels with it: whether a stream is complete cannot be told from its beginning.
+    No record travels with it: whether a stream is complete cannot be told from its beginning. Loop points travel in a
+    WAV. Lossy formats come in pages and frames of their own, up to a second at a time.
 
     ``write`` raises ReaderGone when nobody reads any more, OutputError for other failures. The stream is not closed.
     """
@@ -183,37 +193,65 @@ class StreamWriter:
         subtype: str = Subtype.PCM16,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         n_channels: int = 1,
+        compression: Compression | None = None,
+        loop: Loop | None = None,
     ) -> None:
-        file_format, checked_subtype = check_format(file_format, subtype)
-        if file_format is not Format.WAV:
-            raise UsageError("only WAV can be streamed to a pipe: choose --format wav, or give a file name with -o")
+        self._format, checked_subtype = check_format(file_format, subtype, compression, loop)
+        if loop is not None and self._format is not Format.WAV:
+            raise UsageError("loop points reach a pipe as WAV only: choose --format wav, or give a file name with -o")
         if stream.isatty():
             raise UsageError("'-o -' would print audio to the terminal: redirect it or pipe it into a program")
         self._stream = stream
+        self._compression, self._loop = compression, loop
+        self._body: CompressedBody | None = None
         self.layout = Layout(checked_subtype, sample_rate_hz, n_channels)
+        check_compression(self._format, self.layout, compression, loop)
         self.levels = Levels()
 
     def __enter__(self) -> Self:
-        self._send(wav_header(self.layout, None))
+        if self._format is Format.WAV:
+            self._send(lambda: self._stream.write(wav_header(self.layout, None, loop=self._loop)))
+        else:
+            self._send(self._start)
         return self
+
+    def _start(self) -> None:
+        self._body = CompressedBody(
+            self._stream, self._format, self.layout, compression=self._compression, is_pipe=True
+        )
 
     def write(self, samples: npt.ArrayLike) -> None:
         """Append samples; clipping as in ``AtomicWriter.write``."""
         audio = self.levels.prepare(samples, self.layout)
-        if audio.size:
-            self._send(encode(audio, self.layout.subtype))
+        if not audio.size:
+            return
+        body = self._body
+        if body is None:
+            self._send(lambda: self._stream.write(encode(audio, self.layout.subtype)))
+        else:
+            self._send(lambda: body.write(audio))
 
     def settle(self) -> None:
-        """Nothing to do: every chunk was flushed when it was written."""
+        """Send what an encoder still holds. No more writing."""
+        body = self._body
+        if body is not None:
+            self._send(body.finish)
+            self._body = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to complete."""
-
-    def _send(self, data: bytes) -> None:
         try:
-            self._stream.write(data)
+            if kind is None:
+                self.settle()
+        finally:
+            if self._body is not None:
+                self._body.abandon()
+                self._body = None
+
+    def _send(self, action: Callable[[], object]) -> None:
+        try:
+            action()
             self._stream.flush()
         except BrokenPipeError as error:
             raise ReaderGone(error.errno, "the reader of the pipe has ended") from error

@@ -239,7 +239,7 @@ def test_a_folder_without_midi(folder: Path) -> None:
         (["--device", "gpu"], 2, "--device gpu: is not one of"),
         (["--dtype", "int4"], 2, "--dtype int4: is not one of"),
         (["--vocoder", "wavenet"], 2, "--vocoder wavenet: is not one of"),
-        (["--format", "mp3"], 2, "mp3"),
+        (["--format", "aac"], 2, "aac"),
         (["--subtype", "pcm8"], 2, "pcm8"),
         (["--format", "flac", "--subtype", "float"], 2, "FLAC cannot hold float"),
         (["--device", "cuda"], 6, "--device cuda"),

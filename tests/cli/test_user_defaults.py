@@ -77,7 +77,7 @@ def test_a_wrong_file_is_one_line_and_no_obstacle_to_help(config: Path, text: st
         ("model", "base", "; --model base is from "),
         ("device", "cuad", "; --device cuad is from "),
         ("preset", "bst", "; --preset bst is from "),
-        ("format", "mp3", "; --format mp3 is from "),
+        ("format", "aac", "; --format aac is from "),
         ("subtype", "pcm8", "; --subtype pcm8 is from "),
         ("max-duration", 0.1, "; --max-duration 0.1 is from "),
         ("vocoder", "mel", "; --vocoder mel is from "),

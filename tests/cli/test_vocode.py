@@ -201,7 +201,7 @@ def test_bad_input_is_told_in_one_line(folder: Path, voice: str, kind: str, word
         (["-o", "in.wav", "-f"], 2, "in.wav: is the input, too"),
         (["-o", "there.wav"], 5, "there.wav exists already: use --overwrite"),
         (["-o", "nowhere/out.wav"], 5, "does not exist"),
-        (["-o", "out.wav", "--format", "mp3"], 2, "unknown format"),
+        (["-o", "out.wav", "--format", "aac"], 2, "unknown format"),
         (["-o", "out.mp3"], 2, ".mp3 cannot be written; use .wav or .flac"),
         (["-o", "out.wav", "--sample-rate", "22050"], 2, "--sample-rate 22050: is not one of 16000, 44100, 48000"),
         (["-o", "out.flac", "--subtype", "float"], 2, "FLAC cannot hold float"),
