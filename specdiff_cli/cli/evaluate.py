@@ -11,6 +11,7 @@ import typer
 
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import say, working
+from specdiff_cli.cli.evaluate_sounds import print_sounds, sound_table
 from specdiff_cli.cli.inputs import expand
 from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from specdiff_cli.audio.vocoder import Vocoder
     from specdiff_cli.corpus.soundfont import FluidSynth
     from specdiff_cli.engine.synthesizer import Sampling
-    from specdiff_cli.evaluation.evaluate import Evaluation, Event, Subject
+    from specdiff_cli.evaluation.evaluate import Evaluation, Event, Judges, Subject
     from specdiff_cli.evaluation.transcriber import OnnxTranscriber
     from specdiff_cli.weights.load import Voice
 
@@ -53,14 +54,14 @@ def evaluate(
         ),
     ],
     midi: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--midi",
             metavar="FILE|DIR",
             help="Held-out MIDI files, or folders of them; may be repeated. NAME.wav beside NAME.mid is its reference.",
             show_default=False,
         ),
-    ],
+    ] = None,
     soundfont: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Renders the references that are not there.", show_default=False),
@@ -119,6 +120,15 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="basic-pitch's ONNX file.", show_default="the installed package's"),
     ] = None,
+    opinion: Annotated[
+        bool, typer.Option("--opinion", help="Opinion scores: Zimtohrli and ViSQOL, of the extra 'opinion'.")
+    ] = False,
+    frechet: Annotated[
+        bool, typer.Option("--frechet", help="Fréchet distance of musicnn's features over all pieces.")
+    ] = False,
+    sounds: Annotated[
+        bool, typer.Option("--sounds", help="Instead: every program and drum key alone, beside the soundfont's.")
+    ] = False,
     no_transcriber: Annotated[bool, typer.Option("--no-transcriber", help="Leave out the onset scores.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing report.")] = False,
@@ -137,6 +147,8 @@ def evaluate(
       specdiff evaluate tiny --midi held-out/ --soundfont font.sf3
       specdiff evaluate tiny --midi held-out/ -o report --steps 1,2,3,4,8
       specdiff evaluate runs/new --compare tiny --midi held-out/ -o report
+      specdiff evaluate tiny --midi held-out/ -o report --opinion --frechet
+      specdiff evaluate tiny --sounds --soundfont font.sf3
 
     \b
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 5 output,
@@ -144,8 +156,22 @@ def evaluate(
     """
     _check_numbers(guidance, threads, seed, max_seconds, gain)
     options = VoiceOptions(_parse_steps(steps), sampler, schedule, guidance, seed, device, dtype, vocoder)
-    files = [file for item in midi for file in expand(item)]
     _check_installed()
+    if sounds:
+        if midi or output is not None:
+            raise UsageError("--sounds plays its own notes and prints a table: leave out --midi and --output")
+        if soundfont is None:
+            raise UsageError("--sounds needs the sounds to compare with: give a --soundfont")
+        teacher = _open_soundfont(soundfont, gain)
+        with working("loading voices", quiet):
+            subjects, _ = _load_subjects([voice, *(compare or [])], options, threads)
+        with working("playing every sound", quiet):
+            tables = {subject.label: sound_table(subject, teacher) for subject in subjects}
+        print_sounds(tables, as_json)
+        return
+    if not midi:
+        raise UsageError("--midi is missing: give held-out MIDI files, or --sounds for every sound alone")
+    files = [file for item in midi for file in expand(item)]
     from specdiff_cli.engine.devices import check_device_name
     from specdiff_cli.evaluation.evaluate import Evaluation, read_pieces
     from specdiff_cli.evaluation.report import ReportFolder, describe
@@ -155,10 +181,11 @@ def evaluate(
     folder = None if output is None else ReportFolder(output, overwrite)
     pieces = read_pieces(files, DEFAULT_MAX_DURATION_S)
     ear = None if no_transcriber else _load_transcriber(transcriber, threads, quiet)
-    synth = _open_soundfont(soundfont, gain)
+    judges = _load_judges(ear, opinion, frechet)
+    synth = None if soundfont is None else _open_soundfont(soundfont, gain)
     with working("loading voices", quiet):
         subjects, hashes = _load_subjects([voice, *(compare or [])], options, threads)
-    evaluation = Evaluation(pieces, subjects, synth, ear, max_seconds)
+    evaluation = Evaluation(pieces, subjects, synth, judges, max_seconds)
     if not quiet:
         _say_first(evaluation, subjects)
     circumstances = _circumstances(soundfont, gain, ear, max_seconds, hashes)
@@ -222,10 +249,18 @@ def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "O
     return ear
 
 
-def _open_soundfont(path: Path | None, gain: float | None) -> "FluidSynth | None":
+def _load_judges(ear: "OnnxTranscriber | None", opinion: bool, frechet: bool) -> "Judges":
+    from specdiff_cli.evaluation.evaluate import Judges
+    from specdiff_cli.evaluation.musicnn import MusicNN
+    from specdiff_cli.evaluation.opinion import Opinion
+
+    return Judges(ear, Opinion() if opinion else None, MusicNN() if frechet else None)
+
+
+def _open_soundfont(path: Path, gain: float | None) -> "FluidSynth":
     from specdiff_cli.corpus.soundfont import GAIN, FluidSynth
 
-    return None if path is None else FluidSynth(path, GAIN if gain is None else gain)
+    return FluidSynth(path, GAIN if gain is None else gain)
 
 
 def _load_subjects(

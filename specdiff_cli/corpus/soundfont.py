@@ -37,6 +37,7 @@ LIGHT_REVERB = {
 }
 REVERB_SEND_CONTROL, REVERB_SEND = 91, 60
 N_CHANNELS = 16
+BEND_CENTRE = 8192  # mido counts bends from the centre, FluidSynth from the lowest
 DRUM_CHANNEL = 9
 
 
@@ -204,3 +205,5 @@ class FluidSynth:
             self._library.fluid_synth_cc(self._synth, message.channel, message.control, message.value)
         elif message.type == "program_change":
             self._library.fluid_synth_program_change(self._synth, message.channel, message.program)
+        elif message.type == "pitchwheel":
+            self._library.fluid_synth_pitch_bend(self._synth, message.channel, message.pitch + BEND_CENTRE)

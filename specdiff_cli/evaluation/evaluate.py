@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.source import AudioSource
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder, checked_mel
-from specdiff_cli.constants import WINDOW_S
+from specdiff_cli.constants import SAMPLE_RATE_HZ, WINDOW_S
 from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.engine.synthesizer import TAIL_S, Sampling, Synthesizer
 from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.evaluation.frechet import Moments, frechet_distance
 from specdiff_cli.evaluation.measures import (
     Jump,
     Measured,
@@ -33,6 +34,8 @@ from specdiff_cli.evaluation.measures import (
     mel_distance,
     written_onsets,
 )
+from specdiff_cli.evaluation.musicnn import N_FEATURES, MusicNN
+from specdiff_cli.evaluation.opinion import Opinion, OpinionScores
 from specdiff_cli.evaluation.transcriber import Onset, Transcriber, onset_scores
 from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
@@ -83,6 +86,16 @@ class Column:
     subject: Subject | None = None
     sampling: Sampling | None = None
     measured: list[Measured] = field(default_factory=list)  # one for each piece, in order
+    moments: Moments = field(default_factory=lambda: Moments(N_FEATURES))  # of musicnn's features, if it was asked
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What hears the recordings, besides plain measures; None is not asked."""
+
+    transcriber: Transcriber | None = None
+    opinion: Opinion | None = None
+    features: MusicNN | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ class Evaluation:
         pieces: Sequence[Piece],
         subjects: Sequence[Subject],
         soundfont: FluidSynth | None,
-        transcriber: Transcriber | None,
+        judges: Judges,
         max_seconds: float,
     ) -> None:
         """Raises UsageError when a piece has no reference audio and there is no soundfont, MidiError when a voice
@@ -141,7 +154,7 @@ class Evaluation:
         self.pieces = list(pieces)
         self.max_seconds = max_seconds
         self._soundfont = soundfont
-        self._transcriber = transcriber
+        self._judges = judges
         self._reference = Column(REFERENCE, "reference")
         self._subjects = [(s, Column(s.vocoder_label, "vocoder-only", s), _render_columns(s)) for s in subjects]
         for piece in pieces:
@@ -188,8 +201,10 @@ class Evaluation:
         n_samples = Synthesizer.count_samples(duration_s)
         written = written_onsets(piece.song.notes, duration_s)
         reference = self._record(self._reference_audio(piece), n_samples)
-        self._reference.measured.append(
-            _measured(reference, reference, written, duration_s=duration_s, jump=boundary_jump(reference.mel))
+        self._add(
+            self._reference,
+            reference,
+            _measured(reference, reference, written, duration_s=duration_s, jump=boundary_jump(reference.mel)),
         )
         yield self._reference, reference
         made: list[tuple[Vocoder, Recording]] = []  # voices of one vocoder share what it makes of the reference
@@ -199,7 +214,8 @@ class Evaluation:
             if encoded is None:
                 encoded = self._record(encode(vocoder, reference), n_samples)
                 made.append((vocoder, encoded))
-            ceiling.measured.append(_measured(reference, encoded, written, duration_s=duration_s))
+            measured = _measured(reference, encoded, written, duration_s=duration_s)
+            self._add(ceiling, encoded, replace(measured, opinion=self._opinion(reference, encoded)))
             yield ceiling, encoded
             for column in renders:
                 yield column, self._render(piece, column, reference, written, duration_s)
@@ -217,17 +233,36 @@ class Evaluation:
         elapsed_s = time.perf_counter() - start_s
         recording = self._record(np.concatenate(chunks), len(reference.audio))
         mel = checked_mel(torch.from_numpy(np.concatenate(mels)))
-        column.measured.append(
+        self._add(
+            column,
+            recording,
             replace(
                 _measured(reference, recording, written, duration_s=duration_s, jump=boundary_jump(mel)),
+                opinion=self._opinion(reference, recording),
                 elapsed_s=elapsed_s,
                 generated_mel_l1=mel_distance(reference.mel, mel),
                 n_dropped_events=subject.synthesizer.n_dropped_events,
                 changes=tuple(changes),
                 instruments=tuple(instruments_of(notes)),
-            )
+            ),
         )
         return recording
+
+    def _add(self, column: Column, recording: Recording, measured: Measured) -> None:
+        column.measured.append(measured)
+        if self._judges.features is not None:
+            column.moments.add(self._judges.features.features(recording.audio))
+
+    def _opinion(self, reference: Recording, recording: Recording) -> OpinionScores | None:
+        if self._judges.opinion is None:
+            return None
+        return self._judges.opinion.scores(reference.audio, recording.audio, SAMPLE_RATE_HZ)
+
+    def frechet_distance(self, column: Column) -> float | None:
+        """Between a column's recordings and the references, all pieces together; None if it was not asked for."""
+        if self._judges.features is None or column is self._reference:
+            return None
+        return frechet_distance(self._reference.moments, column.moments)
 
     def _playable(self, piece: Piece, subject: Subject) -> tuple[list[Note], list[str]]:
         """The evaluated part of a song as the voice plays it, and what it plays otherwise."""
@@ -248,7 +283,8 @@ class Evaluation:
 
     def _record(self, audio: NDArray[np.float32], n_samples: int) -> Recording:
         fitted = as_pcm16(audio, n_samples)
-        onsets = None if self._transcriber is None else self._transcriber.onsets(fitted)
+        transcriber = self._judges.transcriber
+        onsets = None if transcriber is None else transcriber.onsets(fitted)
         return Recording(fitted, log_mel(torch.from_numpy(fitted)), onsets)
 
 

@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specdiff_cli.audio.loudness import GATE_LUFS, LoudnessMeter
 from specdiff_cli.audio.mel import to_model_range
-from specdiff_cli.constants import WINDOW_FRAMES
+from specdiff_cli.constants import SAMPLE_RATE_HZ, WINDOW_FRAMES
+from specdiff_cli.evaluation.opinion import OpinionScores
 from specdiff_cli.evaluation.transcriber import LOWEST_PITCH, N_PITCHES, TOLERANCE_S, Onset, OnsetScores
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.train.vocoder_losses import quality
@@ -43,6 +45,8 @@ class Likeness:
     """Multi-resolution STFT: mean absolute difference of the log-magnitudes, nepers."""
     level_db: float
     """Level above the reference's; not an error, but what a wrong gain looks like."""
+    loudness_db: float
+    """Integrated loudness (ITU-R BS.1770-4) above the reference's: the level as it is heard."""
 
 
 LIKENESS_NAMES = tuple(item.name for item in fields(Likeness))
@@ -81,6 +85,7 @@ class Measured:
     """What the voice plays otherwise than the song asks for, one sentence each."""
     instruments: tuple[str, ...] = ()
     """What the voice plays it on."""
+    opinion: OpinionScores | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,14 @@ class Row:
     spectral_convergence: float
     log_spectrum: float
     level_db: float
+    loudness_db: float
+    loudness_error_db: float
+    """The largest difference of loudness of any of the pieces, without its sign."""
+    zimtohrli: float | None
+    """Opinion score against the reference, 1 to 5; larger is better."""
+    visqol: float | None
+    frechet_distance: float | None
+    """Of musicnn's features over all pieces; None of a single piece."""
     onset_precision: float | None
     onset_recall: float | None
     onset_f1: float | None
@@ -106,13 +119,19 @@ class Row:
     x_realtime: float | None
 
 
-def row(measured: Sequence[Measured], reference: Sequence[Measured], ceiling: Sequence[Measured] | None) -> Row:
+def row(
+    measured: Sequence[Measured],
+    reference: Sequence[Measured],
+    ceiling: Sequence[Measured] | None,
+    frechet_distance: float | None = None,
+) -> Row:
     """Pieces together: means; ratios are ratios of means; jumps and times are pooled.
 
     Args:
         measured: of one kind of recording, one for each piece.
         reference: of the reference, for the same pieces.
         ceiling: of the vocoder alone, for a render.
+        frechet_distance: from the reference's features, of all pieces together.
     """
     likeness = {name: _mean([getattr(m.likeness, name) for m in measured]) for name in LIKENESS_NAMES}
     l1 = likeness["log_mel_l1"]
@@ -132,6 +151,11 @@ def row(measured: Sequence[Measured], reference: Sequence[Measured], ceiling: Se
         spectral_convergence=likeness["spectral_convergence"],
         log_spectrum=likeness["log_spectrum"],
         level_db=likeness["level_db"],
+        loudness_db=likeness["loudness_db"],
+        loudness_error_db=max((abs(m.likeness.loudness_db) for m in measured), default=0.0),
+        zimtohrli=_mean_of_known([m.opinion.zimtohrli for m in measured if m.opinion is not None]),
+        visqol=_mean_of_known([m.opinion.visqol for m in measured if m.opinion is not None]),
+        frechet_distance=frechet_distance,
         onset_precision=_mean([score.precision for score in scores]) if scores else None,
         onset_recall=_mean([score.recall for score in scores]) if scores else None,
         onset_f1=f1,
@@ -144,6 +168,11 @@ def row(measured: Sequence[Measured], reference: Sequence[Measured], ceiling: Se
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
+
+
+def _mean_of_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if known else None
 
 
 def as_pcm16(audio: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:
@@ -168,6 +197,7 @@ def compare(reference: Recording, other: Recording) -> Likeness:
         spectral_convergence=measured.convergence,
         log_spectrum=measured.log_spectrum,
         level_db=_level_db(other.audio) - _level_db(reference.audio),
+        loudness_db=_loudness_lufs(other.audio) - _loudness_lufs(reference.audio),
     )
 
 
@@ -180,6 +210,13 @@ def _level_db(audio: NDArray[np.float32]) -> float:
     """RMS level; silence counts as half a 16-bit step."""
     rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
     return float(20 * np.log10(max(rms, 0.5 / PCM16_SCALE)))
+
+
+def _loudness_lufs(audio: NDArray[np.float32]) -> float:
+    """Integrated loudness; what is gated as silence counts as the gate itself."""
+    meter = LoudnessMeter(SAMPLE_RATE_HZ)
+    meter.push(audio)
+    return max(meter.finish(), GATE_LUFS)
 
 
 def boundary_jump(mel: Tensor) -> Jump:

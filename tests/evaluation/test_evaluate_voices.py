@@ -16,8 +16,9 @@ from midi_files import midi_bytes, note, program
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.engine.synthesizer import Sampling
 from specdiff_cli.errors import MidiError, OutputError, SpecdiffError, UsageError
-from specdiff_cli.evaluation.evaluate import Evaluation, Subject, read_audio, read_pieces
+from specdiff_cli.evaluation.evaluate import Evaluation, Judges, Subject, read_audio, read_pieces
 from specdiff_cli.evaluation.measures import as_pcm16
+from specdiff_cli.evaluation.opinion import OpinionScores
 from specdiff_cli.evaluation.report import DATA_FILE, PAGE_FILE, ReportFolder, describe
 
 RATE_HZ = 16_000
@@ -98,7 +99,7 @@ def evaluated(folder: Path, *synthesizers: FakeSynthesizer, steps: tuple[int, ..
     samplings = tuple(Sampling(n, "ddim", "magenta") for n in steps)
     subjects = [Subject(f"voice {i}", voice, samplings) for i, voice in enumerate(synthesizers)]  # type: ignore[arg-type]
     pieces = read_pieces([folder / "piece.mid"], 100.0)
-    evaluation = Evaluation(pieces, subjects, None, FakeTranscriber(), DURATION_S)
+    evaluation = Evaluation(pieces, subjects, None, Judges(FakeTranscriber()), DURATION_S)
     evaluation.run()
     return evaluation
 
@@ -115,6 +116,33 @@ def test_a_perfect_copy_is_perfect(folder: Path) -> None:
     assert render["boundary_jump"] == reference["boundary_jump"]
     assert render["boundary_jump_of_reference"] == 1.0
     assert render["generated_mel_l1"] == 0.0
+
+
+def test_judges_hear_every_recording_but_the_reference_is_not_judged_by_itself(folder: Path) -> None:
+    class Opinion:
+        def scores(self, reference: np.ndarray, other: np.ndarray, rate_hz: int) -> OpinionScores:
+            assert len(reference) == len(other) == DURATION_S * rate_hz
+            return OpinionScores(zimtohrli=5.0 - 4.0 * float(np.abs(reference - other).max() > 0), visqol=None)
+
+    class Features:
+        def features(self, audio: np.ndarray) -> np.ndarray:
+            return np.full((3, 200), float(np.abs(audio).max() > 0.1))
+
+    judges = Judges(FakeTranscriber(), Opinion(), Features())  # type: ignore[arg-type]
+    voices = [FakeSynthesizer(music()), FakeSynthesizer(np.zeros(1, np.float32))]
+    subjects = [Subject(f"voice {i}", v, (Sampling(1, "ddim", "magenta"),)) for i, v in enumerate(voices)]  # type: ignore[arg-type]
+    evaluation = Evaluation(read_pieces([folder / "piece.mid"], 100.0), subjects, None, judges, DURATION_S)
+    evaluation.run()
+    report = describe(evaluation, {})
+    reference, _, copy, _, silence = (item["mean"] for item in report["recordings"])
+    assert reference["zimtohrli"] is reference["frechet_distance"] is None
+    assert copy["zimtohrli"] == 5.0 and copy["visqol"] is None and copy["frechet_distance"] == 0.0
+    assert silence["zimtohrli"] == 1.0 and silence["frechet_distance"] == pytest.approx(200.0)
+    assert silence["loudness_db"] < -20 and silence["loudness_error_db"] == -silence["loudness_db"]
+    assert (
+        report["recordings"][2]["meets"]["zimtohrli"] is True and report["recordings"][4]["meets"]["zimtohrli"] is False
+    )
+    assert report["recordings"][4]["pieces"][0]["frechet_distance"] is None
 
 
 def test_silence_is_not(folder: Path) -> None:
@@ -198,7 +226,9 @@ def test_a_damaged_reference_is_one_line(tmp_path: Path) -> None:
 def written_report(folder: Path, target: Path, overwrite: bool = False) -> dict[str, Any]:
     samplings = (Sampling(1, "ddim", "magenta"), Sampling(2, "ddim", "magenta"))
     subject = Subject("voice <b>", FakeSynthesizer(music()), samplings)  # type: ignore[arg-type]
-    evaluation = Evaluation(read_pieces([folder / "piece.mid"], 100.0), [subject], None, FakeTranscriber(), DURATION_S)
+    evaluation = Evaluation(
+        read_pieces([folder / "piece.mid"], 100.0), [subject], None, Judges(FakeTranscriber()), DURATION_S
+    )
     with ReportFolder(target, overwrite) as report:
         evaluation.run(on_recording=report.keep)
         found = describe(evaluation, {"gain": 0.8, "voices": [{"voice": "voice <b>", "sha256": {"model": "00"}}]})

@@ -39,11 +39,11 @@ def tone(amplitude: float, n_samples: int = 16_000) -> np.ndarray:
 
 def measured(l1: float, f1: float | None = None, jump: Jump | None = None, elapsed_s: float | None = None) -> Measured:
     scores = None if f1 is None else OnsetScores(f1, f1, f1)
-    return Measured(Likeness(l1, l1 / 8, l1, l1, 0.0), scores, jump, 10.0, elapsed_s)
+    return Measured(Likeness(l1, l1 / 8, l1, l1, 0.0, l1), scores, jump, 10.0, elapsed_s)
 
 
 def test_a_perfect_copy_is_perfect() -> None:
-    assert compare(recording(tone(0.5)), recording(tone(0.5))) == Likeness(0.0, 0.0, 0.0, 0.0, 0.0)
+    assert compare(recording(tone(0.5)), recording(tone(0.5))) == Likeness(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_silence_is_not() -> None:
@@ -53,6 +53,7 @@ def test_silence_is_not() -> None:
     assert likeness.spectral_convergence == pytest.approx(1.0)  # all that was there is missing
     assert likeness.log_spectrum > 0.5
     assert likeness.level_db < -70
+    assert likeness.loudness_db < -50  # gated at -70 LUFS
 
 
 def test_half_the_amplitude_is_one_logarithm_away() -> None:
@@ -62,6 +63,7 @@ def test_half_the_amplitude_is_one_logarithm_away() -> None:
     assert likeness.log_mel_l1_model_range == pytest.approx(math.log(2) * 2 / RANGE, rel=1e-3)
     assert likeness.spectral_convergence == pytest.approx(0.5, rel=1e-4)
     assert likeness.level_db == pytest.approx(-6.02, abs=0.01)
+    assert likeness.loudness_db == pytest.approx(-6.02, abs=0.05)
 
 
 def test_recordings_are_measured_as_16_bit_files() -> None:

@@ -1,0 +1,198 @@
+"""Every program and drum key by itself: how loud, how sharp and how bright it is beside the teacher's.
+
+A probe is a short song of one program (three pitches) or one drum key, each note alone with silence around it. The
+teacher and the voice play the same probe, and each note's stretch is measured in both. What is compared says where a
+sound is wrong before anybody hears it in music: a pad that is 12 dB too low hides behind everything else.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import mido
+import numpy as np
+from numpy.typing import NDArray
+
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.midi.notes import MidiSong, parse_midi
+from specdiff_cli.midi.programs import GM_NAMES, N_PROGRAMS
+
+PITCHES = (48, 60, 72)
+DRUM_KEYS = tuple(range(35, 82))  # General MIDI's percussion map
+VELOCITY = 96
+LEAD_S = 0.5  # before the first note
+SLOT_S = 2.0  # from note to note
+NOTE_S = 1.0
+GUARD_S = 0.1  # what of a slot belongs to the next note's attack
+
+# With 480 ticks a beat at 120 beats per minute.
+TICKS_PER_S = 960
+DRUM_CHANNEL = 9
+
+ENVELOPE_S = 0.004
+ATTACK_WITHIN_S = 0.3
+#: A sound has begun when its envelope reaches half of the attack's peak.
+ATTACK_SHARE = 0.5
+BEFORE_S = 0.02
+FLOOR = 1e-5  # -100 dB: below a 16-bit file's last bit
+
+#: What the bundled voice aims at.
+LEVEL_TARGET_DB = 1.5
+ATTACK_TARGET_MS = 5.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One program, or one key of the drum kit."""
+
+    name: str
+    program: int
+    pitches: tuple[int, ...]
+    is_drum: bool
+
+    @property
+    def duration_s(self) -> float:
+        """Of the whole probe, in seconds."""
+        return LEAD_S + SLOT_S * len(self.pitches)
+
+    def midi(self) -> mido.MidiFile:
+        """The probe as a MIDI file."""
+        channel = DRUM_CHANNEL if self.is_drum else 0
+        track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=self.program)])
+        wait_s = LEAD_S
+        for pitch in self.pitches:
+            on = mido.Message("note_on", channel=channel, note=pitch, velocity=VELOCITY)
+            off = mido.Message("note_off", channel=channel, note=pitch)
+            track += [on.copy(time=_ticks(wait_s)), off.copy(time=_ticks(NOTE_S))]
+            wait_s = SLOT_S - NOTE_S
+        return mido.MidiFile(tracks=[track], ticks_per_beat=TICKS_PER_S // 2)
+
+    def song(self) -> MidiSong:
+        """The probe as the voices read it."""
+        file = io.BytesIO()
+        self.midi().save(file=file)
+        return parse_midi(file.getvalue(), self.name)
+
+
+@dataclass(frozen=True)
+class NoteSound:
+    """One note alone. ``attack_ms`` counts from the written onset, negative before it; None where nothing sounds."""
+
+    level_db: float
+    """RMS of the note and its release, over full scale."""
+    attack_ms: float | None
+    centroid_hz: float | None
+    """Mean frequency, weighted by power."""
+    before_db: float | None
+    """Loudest moment of the 20 ms before the written onset, over the loudest of the attack."""
+
+
+@dataclass(frozen=True)
+class SoundRow:
+    """A probe beside the teacher's: means over its notes; None where either is silent."""
+
+    name: str
+    program: int
+    drum_key: int | None
+    level_db: float
+    """Above the teacher's: the note that is farthest off decides."""
+    attack_ms: float | None
+    teacher_attack_ms: float | None
+    centroid_hz: float | None
+    teacher_centroid_hz: float | None
+    before_db: float | None
+    teacher_before_db: float | None
+
+    @property
+    def is_level_met(self) -> bool:
+        """Whether every note is within 1.5 dB."""
+        return abs(self.level_db) <= LEVEL_TARGET_DB
+
+    @property
+    def is_attack_met(self) -> bool:
+        """Whether the attack is within 5 ms; a probe that is silent in both has none to miss."""
+        if self.attack_ms is None or self.teacher_attack_ms is None:
+            return self.attack_ms is self.teacher_attack_ms
+        return abs(self.attack_ms - self.teacher_attack_ms) <= ATTACK_TARGET_MS
+
+
+#: Plays a probe: (n_samples,) float32 mono at 16 kHz, time 0 = time 0 of the file.
+Player = Callable[[Probe], NDArray[np.float32]]
+
+
+def probes(programs: Sequence[int] = range(N_PROGRAMS), drum_keys: Sequence[int] = DRUM_KEYS) -> list[Probe]:
+    """One for each program, then one for each drum key of the standard kit."""
+    return [Probe(f"{program} {GM_NAMES[program]}", program, PITCHES, is_drum=False) for program in programs] + [
+        Probe(f"drum {key}", 0, (key,), is_drum=True) for key in drum_keys
+    ]
+
+
+def compare_sounds(items: Sequence[Probe], teacher: Player, voice: Player) -> Iterator[SoundRow]:
+    """A row for each probe, in order."""
+    for probe in items:
+        ours, theirs = (note_sounds(play(probe), len(probe.pitches)) for play in (voice, teacher))
+        yield _row(probe, ours, theirs)
+
+
+def note_sounds(audio: NDArray[np.float32], n_notes: int) -> list[NoteSound]:
+    """Every note of a probe's recording."""
+    padded = np.zeros(_samples(LEAD_S + SLOT_S * n_notes))
+    padded[: len(audio)] = audio[: len(padded)]
+    return [_note_sound(padded, _samples(LEAD_S + SLOT_S * i)) for i in range(n_notes)]
+
+
+def _note_sound(audio: NDArray[np.float64], onset: int) -> NoteSound:
+    sound = audio[onset : onset + _samples(SLOT_S - GUARD_S)]
+    level = float(np.sqrt(np.mean(np.square(sound))))
+    if level < FLOOR:
+        return NoteSound(20 * np.log10(FLOOR), None, None, None)
+    envelope = _envelope(audio)
+    begin = onset - _samples(BEFORE_S)
+    before = float(envelope[begin:onset].max())
+    attack = envelope[begin : onset + _samples(ATTACK_WITHIN_S)]
+    peak = float(attack.max())
+    begun = begin + int(np.argmax(attack >= ATTACK_SHARE * peak))
+    attack_ms = 1000.0 * (begun - onset) / SAMPLE_RATE_HZ
+    power = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
+    frequencies_hz = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE_HZ)
+    return NoteSound(
+        level_db=20 * float(np.log10(level)),
+        attack_ms=attack_ms,
+        centroid_hz=float((power * frequencies_hz).sum() / power.sum()),
+        before_db=20 * float(np.log10(max(before, FLOOR) / max(peak, FLOOR))),
+    )
+
+
+def _envelope(audio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """RMS around every sample, under a Hann window of 4 ms."""
+    window = np.hanning(_samples(ENVELOPE_S) + 2)[1:-1]
+    return np.asarray(np.sqrt(np.convolve(np.square(audio), window / window.sum(), mode="same").clip(0)))
+
+
+def _row(probe: Probe, ours: Sequence[NoteSound], theirs: Sequence[NoteSound]) -> SoundRow:
+    levels = [a.level_db - b.level_db for a, b in zip(ours, theirs, strict=True)]
+    return SoundRow(
+        name=probe.name,
+        program=probe.program,
+        drum_key=probe.pitches[0] if probe.is_drum else None,
+        level_db=max(levels, key=abs),
+        attack_ms=_mean([note.attack_ms for note in ours]),
+        teacher_attack_ms=_mean([note.attack_ms for note in theirs]),
+        centroid_hz=_mean([note.centroid_hz for note in ours]),
+        teacher_centroid_hz=_mean([note.centroid_hz for note in theirs]),
+        before_db=_mean([note.before_db for note in ours]),
+        teacher_before_db=_mean([note.before_db for note in theirs]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _samples(duration_s: float) -> int:
+    return round(duration_s * SAMPLE_RATE_HZ)
+
+
+def _ticks(duration_s: float) -> int:
+    return round(duration_s * TICKS_PER_S)
