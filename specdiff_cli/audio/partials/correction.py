@@ -1,0 +1,105 @@
+"""A gentle filter that brings sound to the mel that is wanted of it.
+
+The ratio of the wanted mel and the sound's own is spread over the bins of an STFT and applied as a gain. The gains are
+smooth in time and frequency, so transients stay where they are; phases are not touched.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from specdiff_cli.audio.mel import N_BINS
+from specdiff_cli.audio.partials.responses import band_centres_hz, interpolation, mel_weights
+from specdiff_cli.constants import (
+    FFT_SAMPLES,
+    FRAME_SAMPLES,
+    FRAMES_PER_SECOND,
+    LOG_MEL_MIN,
+    MEL_CEILING,
+    MEL_FLOOR,
+    MEL_MAX_HZ,
+    N_MELS,
+    SAMPLE_RATE_HZ,
+)
+
+N_PASSES = 2
+MARGIN_FRAMES = 4 * N_PASSES  # what a pass hears to either side: its windows, and the frames that its gains lie between
+LARGEST_GAIN = 1.5  # nepers, per pass
+_FADED_HZ = 10_000.0  # above 8 kHz nothing is wanted: the last band's gain goes on, and has faded here
+
+
+class MelCorrection:
+    """The filter for one sampling rate, on one device."""
+
+    def __init__(self, rate_hz: int, device: torch.device) -> None:
+        self.hop_samples = rate_hz // FRAMES_PER_SECOND
+        self._window = torch.hann_window(2 * self.hop_samples, dtype=torch.float64).float().to(device)
+        self._n_fft = 1 << math.ceil(math.log2(2 * self.hop_samples))
+        self._weights = mel_weights().to(device) * (FRAME_SAMPLES / (2 * self.hop_samples))
+        self._analysis = _analysis(rate_hz, device)
+        bins_hz = torch.arange(self._n_fft // 2 + 1, dtype=torch.float64) * (rate_hz / self._n_fft)
+        highest = float(band_centres_hz()[N_MELS - 1])
+        spread = interpolation(bins_hz.clamp(max=highest))[:N_MELS]
+        fading = ((_FADED_HZ - bins_hz) / (_FADED_HZ - MEL_MAX_HZ)).clamp(0, 1).float()
+        self._spread = (spread * fading).to(device)  # (128, bins)
+
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Log-mel of the mean of all channels, (C, n) to (ceil(n / hop), 128); the end is padded with silence.
+
+        At 16 kHz that of ``audio.mel``; at other rates the same window in seconds and the same bins in hertz.
+        """
+        hop = self.hop_samples
+        mono = audio.mean(0)
+        n_frames = -(-len(mono) // hop)
+        padded = functional.pad(mono, (0, (n_frames + 1) * hop - len(mono)))
+        frames = padded.unfold(0, 2 * hop, hop) * self._window
+        if self._analysis is None:
+            n_fft = FFT_SAMPLES * hop * FRAMES_PER_SECOND // SAMPLE_RATE_HZ
+            magnitudes = torch.fft.rfft(frames, n=n_fft)[:, :N_BINS].abs()
+        else:
+            real, imaginary = (frames @ self._analysis).chunk(2, dim=1)
+            magnitudes = torch.hypot(real, imaginary)
+        return (magnitudes @ self._weights).clamp(MEL_FLOOR, MEL_CEILING).log()
+
+    def apply(self, audio: Tensor, wanted: Tensor) -> Tensor:
+        """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""
+        for _ in range(N_PASSES):
+            gains = (wanted.clamp(min=LOG_MEL_MIN) - self.log_mel(audio)).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+            audio = self._filtered(audio, gains)
+        return audio
+
+    def _filtered(self, audio: Tensor, gains: Tensor) -> Tensor:
+        """Audio (C, n) with gains (n_frames, 128) in nepers, each in force in the middle of its frame."""
+        hop, n_samples = self.hop_samples // 2, audio.shape[1]
+        about = {"n_fft": self._n_fft, "hop_length": hop, "win_length": len(self._window), "window": self._window}
+        spectrum = torch.stft(audio, **about, pad_mode="constant", return_complex=True)  # type: ignore[arg-type]
+        place = torch.arange(spectrum.shape[-1], device=audio.device) / 2.0 - 1.0  # in frames
+        below = place.floor().clamp(0, len(gains) - 1).long()
+        above = (below + 1).clamp(max=len(gains) - 1)
+        between = (place - below).clamp(0, 1)[:, None]
+        per_bin = torch.lerp(gains[below], gains[above], between) @ self._spread
+        return torch.istft(spectrum * per_bin.exp().T, **about, length=n_samples)  # type: ignore[arg-type]
+
+
+def _analysis(rate_hz: int, device: torch.device) -> Tensor | None:
+    """(frame, 2 x 513) cosines and sines at the reference's bins, where no FFT has bins there; else None."""
+    if (FFT_SAMPLES * rate_hz) % SAMPLE_RATE_HZ == 0:
+        return None
+    return _bins_of(rate_hz).to(device)
+
+
+@lru_cache(maxsize=2)
+def _bins_of(rate_hz: int) -> Tensor:
+    n_samples = 2 * rate_hz // FRAMES_PER_SECOND
+    turns = torch.arange(n_samples, dtype=torch.float64)[:, None] * torch.arange(N_BINS, dtype=torch.float64)
+    angle = turns * (2 * math.pi * SAMPLE_RATE_HZ / FFT_SAMPLES / rate_hz)
+    return torch.cat([angle.cos(), -angle.sin()], dim=1).float()
+
+
+@lru_cache(maxsize=4)
+def mel_correction(rate_hz: int, device: torch.device) -> MelCorrection:
+    """The filter, made once."""
+    return MelCorrection(rate_hz, device)

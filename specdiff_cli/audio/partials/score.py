@@ -1,0 +1,118 @@
+"""What the vocoder is told about a song's notes, and where it reads how they sound."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Curve(Protocol):
+    """A value over time, in seconds from the start of the song."""
+
+    def sampled(self, times_s: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """The values at times, in the shape given."""
+        ...
+
+    def changes_within(self, start_s: float, end_s: float) -> bool:
+        """Does the value change behind ``start_s`` and before ``end_s``?"""
+        ...
+
+
+class Expression(Protocol):
+    """What a channel is asked for while its notes sound."""
+
+    @property
+    def pitch_semitones(self) -> Curve:
+        """Added to every pitch."""
+        ...
+
+    @property
+    def modulation(self) -> Curve:
+        """Depth of the vibrato, 0 to 1 (50 cents to either side)."""
+        ...
+
+    @property
+    def gain(self) -> Curve:
+        """On amplitudes."""
+        ...
+
+    @property
+    def pan(self) -> Curve:
+        """-1 (left) to 1 (right)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedNote:
+    """One note of a song.
+
+    ``instrument``, ``key`` and ``velocity`` name its sound (see :class:`Timbres`); ``pitch`` is where it lies, as MIDI
+    counts, with fractions. ``gain`` multiplies amplitudes and ``pan`` is -1 to 1, both for the whole note;
+    ``expression`` comes on top and stands in for the pan.
+    """
+
+    start_s: float
+    end_s: float
+    instrument: int
+    key: int
+    velocity: int
+    pitch: float
+    gain: float = 1.0
+    pan: float = 0.0
+    expression: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vibrato:
+    """A pitch that swings by itself: to either side by ``cents``, beginning ``delay_s`` after the onset."""
+
+    rate_hz: float
+    cents: float
+    delay_s: float
+
+
+class Timbres(Protocol):
+    """How notes sound by themselves.
+
+    Spectra are natural logarithms of 144 powers: squared mel values of the reference's 128 bands, then the power in
+    16 bands of 750 Hz from 8 to 20 kHz, of frames that begin at given times.
+    """
+
+    def held(self, note: PlayedNote, until_s: float) -> tuple[Tensor, Tensor]:
+        """Frames of a note that is held: (R,) float64 seconds since the onset at which they begin, (R, 144) float32.
+
+        They begin 40 ms before the onset and reach at least ``until_s``; longer ones begin with the same rows.
+        """
+        ...
+
+    def released(self, note: PlayedNote) -> tuple[Tensor, Tensor, float]:
+        """What the end of a note adds to that.
+
+        Returns (P,) float64 seconds since the end at which frames begin, (P, 144) float32, and for how many seconds
+        the note is heard after its end.
+        """
+        ...
+
+    def partials(self, note: PlayedNote) -> Tensor:
+        """(K,) float64: frequencies of its partials in units of its pitch's; empty where it is all noise."""
+        ...
+
+    def vibrato(self, note: PlayedNote) -> Vibrato | None:
+        """How its pitch swings by itself."""
+        ...
+
+
+def pitch_hz(pitch: float) -> float:
+    """Equal temperament, A4 = 69 = 440 Hz."""
+    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+
+
+def pan_of_mono(pan: float) -> float:
+    """What is left of a panned sound in the mean of both channels: 1 at the centre, 3 dB less at the sides."""
+    angle = math.pi / 4 * (1.0 + pan)
+    return (math.cos(angle) + math.sin(angle)) / math.sqrt(2.0)

@@ -1,0 +1,154 @@
+"""The vocoder that knows the notes: harmonic-plus-noise synthesis, then a filter to the wanted mel.
+
+A 40 ms window parts partials 50 Hz apart at best, so the pitch of most notes is not in the mel, and no vocoder can find
+it there. The score has it: pitch, phase and onsets are given here, and only loudness and colour are read off spectra.
+
+Sources: Serra and Smith, "Spectral Modeling Synthesis" (Computer Music Journal 14, 1990) for partials plus noise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from specdiff_cli.audio.partials.correction import MARGIN_FRAMES, mel_correction
+from specdiff_cli.audio.partials.noise import noise_centres_hz, noise_shares
+from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
+from specdiff_cli.audio.partials.responses import TOP_HZ, band_centres_hz, noise_response
+from specdiff_cli.audio.partials.score import PlayedNote, Timbres
+from specdiff_cli.constants import FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+
+BLOCK_FRAMES = 128  # 2.56 s
+LOUDEST_LOG_MEL = 8.0
+MISSING_FROM = 1.3  # times what the notes explain, noise makes up for the rest
+
+#: (first frame, number of frames) -> (n_frames, 128) log-mel that the notes' timbres add up to.
+Expected = Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class PartialVocoder:
+    """Log-mel and notes to sound. See ``audio.vocoder.NoteVocoder``."""
+
+    timbres: Timbres
+    rate_hz: int = SAMPLE_RATE_HZ
+    n_channels: int = 1
+    device: torch.device = torch.device("cpu")
+    name: str = "partials"
+
+    def open(self, notes: Sequence[PlayedNote], seed: int = 0, expected: Expected | None = None) -> "PartialStream":
+        """Begin a song.
+
+        Args:
+            notes: all of them, in any order.
+            seed: of the partials' first phases and of the noise.
+            expected: what the timbres add up to, where the wanted mel is something else: noise then makes up for what
+                the notes do not explain.
+        """
+        return PartialStream(self, notes, seed, expected)
+
+
+class PartialStream:
+    """One song on its way from wanted mel to sound; memory does not grow with it.
+
+    The sound does not depend on how the frames are cut into pushes, and blocks equal the whole: phases, noise and gains
+    are functions of the song's time and the seed.
+    """
+
+    def __init__(
+        self, vocoder: PartialVocoder, notes: Sequence[PlayedNote], seed: int, expected: Expected | None
+    ) -> None:
+        self._vocoder = vocoder
+        rate_hz, device = vocoder.rate_hz, vocoder.device
+        self._hop = rate_hz // FRAMES_PER_SECOND
+        self._knots = self._hop // HOPS[rate_hz]  # per frame
+        self._synthesis = NotesToSound(
+            notes, vocoder.timbres, rate_hz=rate_hz, n_channels=vocoder.n_channels, seed=seed, device=device
+        )
+        self._correction = mel_correction(rate_hz, device)
+        self._missing = None if expected is None else _Missing(expected, min(TOP_HZ, rate_hz / 2), self._knots, device)
+        self._wanted = torch.empty(0, N_MELS, device=device)
+        self._raw = torch.empty(vocoder.n_channels, 0, device=device)
+        self._buffer_start = 0  # song frame of the first of both buffers
+        self._next_frame = 0  # the next to be given out
+
+    def push(self, mel: Tensor) -> Tensor:
+        """Take the next (k, 128) log-mel frames; return the sound that is now certain, (C, n), often empty."""
+        return self._join(self.push_blocks(mel))
+
+    def push_blocks(self, mel: Tensor) -> Iterator[Tensor]:
+        """As ``push``, but one block at a time. The frames are taken when the iterator is consumed to its end."""
+        mel = mel.detach().to(self._vocoder.device, torch.float32)
+        mel = mel.nan_to_num(nan=LOG_MEL_MIN).clamp(LOG_MEL_MIN, LOUDEST_LOG_MEL)
+        for piece in torch.split(mel, BLOCK_FRAMES):
+            self._take(piece)
+            while self._end >= self._next_frame + BLOCK_FRAMES + MARGIN_FRAMES:
+                yield self._emit(self._next_frame + BLOCK_FRAMES)
+
+    def flush(self) -> Tensor:
+        """The sound of all frames still held back, (C, n). The song ends there."""
+        blocks = []
+        while self._next_frame < self._end:
+            blocks.append(self._emit(min(self._next_frame + BLOCK_FRAMES, self._end)))
+        return self._join(blocks)
+
+    @property
+    def _end(self) -> int:
+        return self._buffer_start + len(self._wanted)
+
+    def _take(self, wanted: Tensor) -> None:
+        if not len(wanted):
+            return
+        more = None if self._missing is None else self._missing.noise(wanted)
+        raw = self._synthesis.render(len(wanted) * self._knots, more)
+        self._wanted = torch.cat([self._wanted, wanted])
+        self._raw = torch.cat([self._raw, raw], dim=1)
+
+    def _emit(self, end_frame: int) -> Tensor:
+        """Sound up to a frame of the song; what nobody needs any more is dropped."""
+        start, first, hop = self._next_frame, self._buffer_start, self._hop
+        piece_end = min(end_frame + MARGIN_FRAMES, self._end)
+        raw = self._raw[:, : (piece_end - first) * hop]
+        sound = self._correction.apply(raw, self._wanted[: piece_end - first])
+        block = sound[:, (start - first) * hop : (end_frame - first) * hop].clone()
+        self._next_frame = end_frame
+        kept = max(first, end_frame - MARGIN_FRAMES)
+        self._wanted = self._wanted[kept - first :].clone()
+        self._raw = self._raw[:, (kept - first) * hop :].clone()
+        self._buffer_start = kept
+        return block
+
+    def _join(self, blocks: Iterator[Tensor] | list[Tensor]) -> Tensor:
+        pieces = list(blocks)
+        return torch.cat(pieces, dim=1) if pieces else self._raw[:, :0]
+
+
+class _Missing:
+    """Noise for what is wanted and no note explains."""
+
+    def __init__(self, expected: Expected, top_hz: float, n_knots: int, device: torch.device) -> None:
+        self._expected, self._n_knots, self._device = expected, n_knots, device
+        self._next_frame = 0
+        shares = noise_shares(band_centres_hz()[:N_MELS], top_hz)
+        shares *= (noise_response() > 1.0)[:, None]
+        shares = shares / shares.sum(0).clamp(min=1e-9)
+        shares *= (noise_centres_hz(top_hz) <= MEL_MAX_HZ)
+        self._shares = shares.to(device)
+        self._response = noise_response().clamp(min=1e-9).to(device)
+        self._last = torch.zeros(1, shares.shape[1], device=device)
+
+    def noise(self, wanted: Tensor) -> Tensor:
+        """Variance per noise band (n_frames * knots + 1, B) at the knots of the next frames."""
+        explained = self._expected(self._next_frame, len(wanted)).to(self._device)
+        self._next_frame += len(wanted)
+        power = (wanted.exp().square() - (MISSING_FROM * explained.exp()).square()).clamp(min=0.0)
+        power = power * (wanted > LOG_MEL_MIN + 0.1)
+        variance = torch.cat([self._last, power / self._response.square() @ self._shares])
+        self._last = variance[-1:]
+        # frame i is valid in its middle, where the next one begins
+        knots = functional.interpolate(
+            variance.T[None], size=len(wanted) * self._n_knots + 1, mode="linear", align_corners=True
+        )
+        return knots[0].T
