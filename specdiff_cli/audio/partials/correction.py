@@ -62,7 +62,8 @@ class MelCorrection:
         else:
             real, imaginary = (frames @ self._analysis).chunk(2, dim=1)
             magnitudes = torch.hypot(real, imaginary)
-        return (magnitudes @ self._weights).clamp(MEL_FLOOR, MEL_CEILING).log()
+        mel: Tensor = magnitudes @ self._weights
+        return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
 
     def apply(self, audio: Tensor, wanted: Tensor) -> Tensor:
         """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""

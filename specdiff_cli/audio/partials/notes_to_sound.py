@@ -12,7 +12,7 @@ from torch import Tensor
 from specdiff_cli.audio.partials.noise import noise_bank, scramble
 from specdiff_cli.audio.partials.oscillators import Oscillators
 from specdiff_cli.audio.partials.responses import TOP_HZ
-from specdiff_cli.audio.partials.score import Expression, PlayedNote, Timbres, Vibrato, pan_of_mono, pitch_hz
+from specdiff_cli.audio.partials.score import Curve, Expression, PlayedNote, Timbres, Vibrato, pitch_hz
 from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter
 
 #: Samples between knots, where levels and phases are computed: about 2.5 ms, and whole in a frame's hop of 20 ms.
@@ -79,7 +79,7 @@ class NotesToSound:
         self._waiting = sorted(notes, key=lambda note: note.start_s)[::-1]
         self._sounding: list[_Sounding] = []
         self._sounds: OrderedDict[tuple[float, ...], tuple[Sound, Sound]] = OrderedDict()
-        self._splitter = _splitter(min(TOP_HZ, rate_hz / 2))
+        self._splitter = Splitter(min(TOP_HZ, rate_hz / 2))
         self._bank = noise_bank(rate_hz, self.hop_samples, self._splitter.top_hz, device)
         self._oscillators = Oscillators(rate_hz, self.hop_samples, device)
         self._next_knot = 0
@@ -235,12 +235,8 @@ def _moved(sound: Sound, device: torch.device) -> Sound:
     return Sound(*(part.to(device) for part in (sound.ages_s, sound.frequencies_hz, sound.levels, sound.columns)))
 
 
-def _splitter(top_hz: float) -> Splitter:
-    return Splitter(top_hz)
-
-
-def _at(curve: "object", time_s: float) -> float:
-    return float(curve.sampled(np.array([time_s]))[0])  # type: ignore[attr-defined]
+def _at(curve: Curve, time_s: float) -> float:
+    return float(curve.sampled(np.array([time_s]))[0])
 
 
 def _varies(gains: Tensor) -> bool:
@@ -277,6 +273,3 @@ def _bend(expression: Expression | None, vibrato: Vibrato | None, times_s: Tenso
         rising = (since_s / 0.2).clamp(max=1.0)
         semitones = semitones + rising * (vibrato.cents / 100) * torch.sin(2 * math.pi * vibrato.rate_hz * since_s)
     return semitones
-
-
-__all__ = ["HOPS", "NotesToSound", "pan_of_mono"]

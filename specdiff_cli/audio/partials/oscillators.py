@@ -47,7 +47,7 @@ class Oscillators:
         else:
             around = torch.empty(len(rows), 2 * self.hop_samples, device=self.device)
             steps = torch.round(semitones / BEND_STEP)
-            for step in steps.unique().tolist():
+            for step in sorted(set(steps.tolist())):
                 own = (steps == step).nonzero()[:, 0].to(self.device)
                 around[own] = rows[own] @ self._table(frequencies_hz, step * BEND_STEP)
         hop = self.hop_samples

@@ -10,11 +10,18 @@ from functools import lru_cache
 import torch
 
 from specdiff_cli.audio.mel import N_BINS, hann_window, hz_to_mel, mel_matrix
-from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.constants import (
+    FFT_SAMPLES,
+    FRAME_SAMPLES,
+    HIGH_BAND_HZ,
+    HIGH_MIN_HZ,
+    MEL_MAX_HZ,
+    N_HIGH_BANDS,
+    N_MELS,
+    SAMPLE_RATE_HZ,
+)
 
-HIGH_BAND_HZ = 750.0
-N_HIGH_BANDS = 16
-TOP_HZ = MEL_MAX_HZ + N_HIGH_BANDS * HIGH_BAND_HZ  # 20 kHz
+TOP_HZ = HIGH_MIN_HZ + N_HIGH_BANDS * HIGH_BAND_HZ  # 20 kHz
 
 _WINDOW_ENERGY = float(hann_window().double().square().sum())
 #: Mean magnitude of a bin of white noise of variance 1: a Rayleigh distribution's.
@@ -58,7 +65,7 @@ def band_centres_hz() -> torch.Tensor:
     """Centres of the 128 mel bands, then of the 16 bands above 8 kHz, (144,) float64."""
     mel = torch.arange(1, N_MELS + 1, dtype=torch.float64) * (float(hz_to_mel(MEL_MAX_HZ)) / (N_MELS + 1))
     low = 700.0 * torch.expm1(mel / 1127.0)
-    high = MEL_MAX_HZ + HIGH_BAND_HZ * (torch.arange(N_HIGH_BANDS, dtype=torch.float64) + 0.5)
+    high = HIGH_MIN_HZ + HIGH_BAND_HZ * (torch.arange(N_HIGH_BANDS, dtype=torch.float64) + 0.5)
     return torch.cat([low, high])
 
 

@@ -109,7 +109,7 @@ class Timbres(Protocol):
 
 def pitch_hz(pitch: float) -> float:
     """Equal temperament, A4 = 69 = 440 Hz."""
-    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+    return 440.0 * math.pow(2.0, (pitch - 69.0) / 12.0)
 
 
 def pan_of_mono(pan: float) -> float:

@@ -134,7 +134,7 @@ class _Missing:
         shares = noise_shares(band_centres_hz()[:N_MELS], top_hz)
         shares *= (noise_response() > 1.0)[:, None]
         shares = shares / shares.sum(0).clamp(min=1e-9)
-        shares *= (noise_centres_hz(top_hz) <= MEL_MAX_HZ)
+        shares *= noise_centres_hz(top_hz) <= MEL_MAX_HZ
         self._shares = shares.to(device)
         self._response = noise_response().clamp(min=1e-9).to(device)
         self._last = torch.zeros(1, shares.shape[1], device=device)
