@@ -11,6 +11,12 @@ from specdiff_cli.midi.tempo import TempoMap
 _DEFAULT_SIGNATURE = (4, 4)
 # A note that reaches this far into a bar does not make it a bar of the song: players hold on a little.
 _OVERHANG_S = 0.01
+_MAX_DENOMINATOR = 128  # what is written in shorter notes is no meter but damage
+
+
+def is_meter(numerator: int, denominator: int) -> bool:
+    """Can music have this time signature?"""
+    return numerator > 0 and 0 < denominator <= _MAX_DENOMINATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class BarMap:
             tick = 0
             for message in track:
                 tick += message.time
-                if message.type == "time_signature" and message.numerator > 0:
+                if message.type == "time_signature" and is_meter(message.numerator, message.denominator):
                     changes.append((tick, message.numerator, message.denominator))
         changes.sort(key=lambda change: change[0])  # stable: at one tick a later track has the last word
         meters = [Meter(0, 1, *_DEFAULT_SIGNATURE)]

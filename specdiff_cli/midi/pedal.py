@@ -1,17 +1,12 @@
-"""The sustain pedal: how long notes go on after their keys went up (rules of note-seq)."""
+"""The sustain pedal of the reference reader: how long notes go on after their keys went up (rules of note-seq)."""
 
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from specdiff_cli.midi.notes import Note
-
-SUSTAIN_CONTROLLER = 64
-SUSTAIN_ON_FROM = 64
+from specdiff_cli.midi.song import Note
 
 # Event order at equal times.
 _PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
@@ -21,11 +16,11 @@ _PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
 class PedalledNotes:
     """Notes of one (program, channel, track, drums or not), and its pedal moves: (seconds, is_down)."""
 
-    notes: "list[Note]"
+    notes: list[Note]
     pedal: list[tuple[float, bool]]
 
 
-def apply_sustain(instruments: Sequence[PedalledNotes]) -> "list[Note]":
+def apply_sustain(instruments: Sequence[PedalledNotes]) -> list[Note]:
     """Lengthen notes held by the pedal, instrument by instrument; drums are left alone.
 
     A note ends at pedal-up or at the next onset of its pitch, whichever comes first; notes still held when the file
@@ -47,7 +42,7 @@ def apply_sustain(instruments: Sequence[PedalledNotes]) -> "list[Note]":
     return notes
 
 
-def _sustain_one(instrument: PedalledNotes, last_event_s: float) -> "list[Note]":
+def _sustain_one(instrument: PedalledNotes, last_event_s: float) -> list[Note]:
     """Apply the pedal to one instrument; linear in its events after the sort."""
     notes = instrument.notes
     events: list[tuple[float, int, int]] = []

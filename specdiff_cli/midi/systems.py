@@ -45,3 +45,33 @@ def _device_control(data: tuple[int, ...], kind: int) -> int | None:
     if len(data) == 6 and data[0] == _REALTIME and data[2:4] == (_DEVICE_CONTROL, kind):
         return data[4] | data[5] << 7
     return None
+
+
+def scale_tuning(data: tuple[int, ...]) -> tuple[list[int], list[float | None]] | None:
+    """(channels, semitones for each pitch class from C on) of a message that tunes a scale, or None for any other.
+
+    Universal scale and octave tuning (CA-021, one or two bytes a note), or GS, where None keeps a pitch class as it is.
+    """
+    if len(data) >= 7 and data[0] in (0x7E, _REALTIME) and data[2] == 0x08 and data[3] in (0x08, 0x09):
+        # Channels 15 and 16, then 8 to 14, then 1 to 7, the lowest bit being the first of them.
+        mask = data[4] << 14 | data[5] << 7 | data[6]
+        channels = [channel for channel in range(16) if mask >> channel & 1]
+        values = data[7:]
+        if data[3] == 0x08 and len(values) == 12:
+            return channels, [(value - 0x40) / 100 for value in values]
+        if data[3] == 0x09 and len(values) == 24:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            return channels, [((high << 7 | low) - 0x2000) / 0x2000 for high, low in pairs]
+        return None
+    if len(data) >= 9 and data[0] == 0x41 and data[2:5] == (0x42, 0x12, 0x40) and data[5] >> 4 == 1:
+        first, values = data[6] - 0x40, data[7:-1]
+        if 0 <= first and first + len(values) <= 12:
+            tuning: list[float | None] = [None] * 12
+            tuning[first : first + len(values)] = [(value - 0x40) / 100 for value in values]
+            return [gs_channel(data[5] & 0x0F)], tuning
+    return None
+
+
+def gs_channel(part: int) -> int:
+    """The channel of a GS part number: part 10 is numbered 0, and the parts before it from 1."""
+    return 9 if part == 0 else part - 1 if part <= 9 else part

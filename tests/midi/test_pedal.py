@@ -1,4 +1,4 @@
-"""The sustain pedal: how long notes are held, rule by rule, and any notes against the rules read one by one."""
+"""The reference reader's pedal: how long notes are held, rule by rule, and any notes against rules read one by one."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def notes_of(*tracks: list[Timed]) -> list[tuple[int, int, int, int]]:
 
 
 def song_of(*tracks: list[Timed]) -> MidiSong:
-    return parse_midi(midi_bytes(*tracks), "test.mid")
+    return parse_midi(midi_bytes(*tracks), "test.mid", reader="reference")
 
 
 def pedal(tick: int, value: int, channel: int = 0) -> Timed:

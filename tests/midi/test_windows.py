@@ -592,7 +592,7 @@ GOLDEN_TOKENS = [
 
 
 def test_ids_of_the_reference_implementation() -> None:
-    assert ids(parse_midi(golden_piece(), "golden.mid").notes) == GOLDEN_TOKENS
+    assert ids(parse_midi(golden_piece(), "golden.mid", reader="reference").notes) == GOLDEN_TOKENS
 
 
 def test_window_geometry_is_whole() -> None:
