@@ -201,7 +201,7 @@ def _describe_tracks(song: "MidiSong") -> list[dict[str, Any]]:
     return [
         {
             "track": index + 1,
-            "name": _readable(track.name),
+            "name": track.name,
             "n_messages": track.n_messages,
             "n_notes": n_notes[index],
             "channels": sorted(channels[index]),
@@ -209,11 +209,3 @@ def _describe_tracks(song: "MidiSong") -> list[dict[str, Any]]:
         for index, track in enumerate(song.tracks)
         if song.track in (None, index + 1)
     ]
-
-
-def _readable(name: str) -> str:
-    """Text in MIDI files has no declared encoding and is read as Latin-1; most newer programs write UTF-8."""
-    try:
-        return name.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return name
