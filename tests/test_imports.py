@@ -220,6 +220,16 @@ def test_commands_that_need_no_network_load_no_torch(song: Path, arguments: list
     assert not forbidden & set(modules)
 
 
+def test_rendering_loads_no_compiler(song: Path) -> None:
+    """Importing it costs more than a second of every start, and leaves a folder behind."""
+    words = ["render", str(song), "-o", str(song.with_suffix(".wav")), "--steps", "1", "--quiet", "--overwrite"]
+    result = subprocess.run([sys.executable, "-c", RUNS_A_COMMAND, *words], capture_output=True, text=True, check=False)
+    code, modules = json.loads(result.stderr.splitlines()[-1].removeprefix("LOADED "))
+    assert code == 0, result.stderr
+    assert "torch" in modules
+    assert not {"torch._dynamo", "torch._inductor", "sympy"} & set(modules)
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     script = "import specdiff_cli, sys, json; print(json.dumps(sorted(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

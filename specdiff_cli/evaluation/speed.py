@@ -30,6 +30,7 @@ from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.model.precision import floating
+from specdiff_cli.model.storage import without_storage
 from specdiff_cli.weights.load import Voice, load_voice
 from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING, SamplingDefaults, VocoderSpec
 
@@ -125,7 +126,7 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
     if config.is_autoregressive:
         network, sampling = AutoregressiveNetwork(config), AUTOREGRESSIVE_SAMPLING
     else:
-        with torch.device("meta"):
+        with without_storage():
             network = SpectrogramDiffusion(config)
         # Made in the precision that is asked for: base in float32 would need 1.6 GB before anything begins.
         network = network.to(floating(dtype_of(prefers_bfloat16))).to_empty(device="cpu")

@@ -28,6 +28,7 @@ from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import Network, build_network
 from specdiff_cli.model.precision import floating
+from specdiff_cli.model.storage import without_storage
 from specdiff_cli.weights import cache, convert, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
@@ -174,7 +175,7 @@ def verify_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
 
 
 def empty_network(config: ModelConfig) -> Network:
-    """A network without storage: drawing random weights only to replace them takes seconds at full size.
+    """A network without storage, whose weights are put in afterwards.
 
     Raises WeightsError for sizes that no network has.
     """
@@ -182,7 +183,7 @@ def empty_network(config: ModelConfig) -> Network:
     if deepest > MAX_LAYERS:
         raise WeightsError(f"a model of {deepest} layers: is not loaded, {MAX_LAYERS} is the most")
     try:
-        with torch.device("meta"):
+        with without_storage():
             return build_network(config)
     except (RuntimeError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"no network has these sizes ({str(error).splitlines()[0]}): {config}") from None
