@@ -14,7 +14,11 @@ FIRST_WITHOUT_CLASS = 96
 
 
 def fit_to_voice(
-    notes: Sequence[Note], programs: tuple[int, ...] | None, plays_drums: bool, follows_velocity: bool = False
+    notes: Sequence[Note],
+    programs: tuple[int, ...] | None,
+    plays_drums: bool,
+    follows_velocity: bool = False,
+    follows_gain: bool = False,
 ) -> tuple[list[Note], list[str]]:
     """Move notes onto the instruments a voice was trained on.
 
@@ -22,7 +26,10 @@ def fit_to_voice(
         notes: of the song, unchanged on return.
         programs: model classes the voice knows; None for all. Notes of other classes go to the first of them.
         plays_drums: whether drum notes are kept.
-        follows_velocity: whether the voice knows loud from soft; channel volume and expression then change velocities.
+        follows_velocity: whether the voice knows loud from soft; channel volume and expression then change velocities,
+            and a note that they open late begins there.
+        follows_gain: whether the voice plays volume and expression by themselves (``MidiSong.expression``), so that
+            notes stay as written.
 
     Returns:
         The notes to render, in the same order, and one sentence for each kind of change.
@@ -32,7 +39,7 @@ def fit_to_voice(
     folded: Counter[str] = Counter()
     n_drums = 0
     for written in notes:
-        note = _levelled(written) if follows_velocity else written
+        note = _levelled(written) if follows_velocity and not follows_gain else written
         if note.is_drum:
             if plays_drums:
                 kept.append(note)
@@ -65,7 +72,10 @@ def fit_to_voice(
 
 def _levelled(note: Note) -> Note:
     velocity = min(max(round(note.velocity * note.level), 1), 127)
-    return note if velocity == note.velocity else replace(note, velocity=velocity)
+    start_s = note.start_s if note.audible_s is None else note.audible_s
+    if velocity == note.velocity and start_s == note.start_s:
+        return note
+    return replace(note, velocity=velocity, start_s=start_s)
 
 
 def describe_oddities(song: MidiSong) -> list[str]:

@@ -150,9 +150,9 @@ def note_remarks(notes: "Sequence[Note]", expression: Mapping[Part, ChannelExpre
 
 # Kind -> the words behind "12 notes", and what a voice must be able to follow.
 _ASKED = {
-    "pitch": ("bent or tuned away from their keys", "pitch_bend"),
-    "fade": ("with volume or expression moving while they sound", "gain"),
-    "level": ("with volume or expression set as they begin", "velocity"),
+    "pitch": ("bent or tuned", "pitch_bend"),
+    "fade": ("under moving volume or expression", "gain"),
+    "level": ("begun at a volume or expression of the file's own", "velocity"),
     "modulation": ("with vibrato by the modulation wheel", "modulation"),
     "pan": ("placed to a side", "pan"),
     "portamento": ("gliding from another pitch", "portamento"),

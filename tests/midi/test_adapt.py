@@ -54,3 +54,10 @@ def test_oddities() -> None:
     assert describe_oddities(clean) == []
     assert len(describe_oddities(open_ended)) == 1
     assert "never closed" in describe_oddities(open_ended)[0]
+
+
+def test_a_note_that_expression_opens_late_begins_there_unless_the_voice_follows_gain() -> None:
+    written = [Note(0.0, 2.0, 60, 90, 0, False, level=0.5, audible_s=1.5)]
+    played, _ = fit_to_voice(written, None, plays_drums=True, follows_velocity=True)
+    assert [(note.start_s, note.end_s, note.velocity) for note in played] == [(1.5, 2.0, 45)]
+    assert fit_to_voice(written, None, plays_drums=True, follows_velocity=True, follows_gain=True)[0] == written
