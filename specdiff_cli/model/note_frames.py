@@ -16,7 +16,7 @@ from torch import Tensor
 from specdiff_cli.constants import FRAMES_PER_SECOND
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import N_PROGRAMS
-from specdiff_cli.model.note_function import FRAME_S, NoteFunction
+from specdiff_cli.model.note_function import FACTS, FRAME_S, NoteFunction
 
 # Grids: every 5 ms around an event, then every 20 ms (held) or in equal ratios (released).
 FINE_S, COARSE_S = 0.005, 0.02
@@ -145,12 +145,42 @@ class NoteFrames:
         """The power that the notes add up to, (n_frames, 144)."""
         return self.frames(notes, first_frame, n_frames).total(first_frame, n_frames)
 
+    @torch.inference_mode()
+    def held_curve(self, instrument: int, key: int, velocity: int, until_s: float) -> tuple[Tensor, Tensor]:
+        """A held note on the grid: (R,) float64 seconds from its onset to the beginnings of frames, (R, 144) log power.
+
+        ``velocity`` as :func:`near_velocity` has it. The rows reach at least ``until_s``; asking for more adds rows.
+        """
+        note = instrument, key, velocity
+        self._prepare_keys([note])
+        self._extend(note, until_s)
+        curve = self._held[note].curve
+        index = torch.arange(len(curve), dtype=torch.float64)
+        later_s = HELD_FINE_UNTIL_S + (index - N_HELD_FINE) * COARSE_S
+        return torch.where(index <= N_HELD_FINE, index * FINE_S - FRAME_S, later_s), curve
+
+    @torch.inference_mode()
+    def release_curve(self, instrument: int, key: int, velocity: int, hold_s: float) -> tuple[Tensor, Tensor, float]:
+        """What the end of a note that was held for ``hold_s`` adds to that: (P,) float64 seconds from its end to the
+        frames' beginnings, (P, 144), and for how many seconds it is heard."""
+        note = instrument, key, velocity
+        self._prepare_keys([note])
+        curve, tail_s = self._release(note, hold_s)
+        return self._release_times()[0].double().cpu(), curve, tail_s
+
+    def fact(self, instrument: int, key: int, name: str) -> float:
+        """One of ``FACTS`` about an instrument's key."""
+        return float(self._function.facts[instrument, key, FACTS.index(name)])
+
     def _n_bands(self) -> int:
         return int(self._function.fade.out_features)
 
     def _prepare(self, notes: NoteRows, near: npt.NDArray[np.int64]) -> None:
         """Ask the trunk, and the first points of the curves, of all notes that are new."""
-        new = list(dict.fromkeys(key for key in (_key(notes, row) for row in near.tolist()) if key not in self._held))
+        self._prepare_keys([_key(notes, row) for row in near.tolist()])
+
+    def _prepare_keys(self, keys: Sequence[tuple[int, int, int]]) -> None:
+        new = list(dict.fromkeys(key for key in keys if key not in self._held))
         if not new:
             return
         instrument, pitch, velocity = (self._sent(column) for column in zip(*new, strict=True))
@@ -265,11 +295,13 @@ class NoteFrames:
 
 def _key(notes: NoteRows, row: int) -> tuple[int, int, int]:
     """What a note's curve is kept under: instrument, key, and the velocity on its grid."""
-    velocity = int(notes.velocity[row])
-    near = min(
-        127, max(velocity if velocity < 2 * VELOCITY_STEP else round(velocity / VELOCITY_STEP) * VELOCITY_STEP, 1)
-    )
-    return int(notes.instrument[row]), int(notes.key[row]), near
+    return int(notes.instrument[row]), int(notes.key[row]), near_velocity(int(notes.velocity[row]))
+
+
+def near_velocity(velocity: int) -> int:
+    """The velocity whose sound stands for another's, which differs from it in level alone."""
+    near = velocity if velocity < 2 * VELOCITY_STEP else round(velocity / VELOCITY_STEP) * VELOCITY_STEP
+    return min(127, max(near, 1))
 
 
 def _stacked(curves: Sequence[Tensor], names: Sequence[object]) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from specdiff_cli.audio.partials.responses import TOP_HZ
 from specdiff_cli.audio.partials.score import Curve, Expression, PlayedNote, Timbres, Vibrato, pitch_hz
 from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter
 
-#: Samples between knots, where levels and phases are computed: about 2.5 ms, and whole in a frame's hop of 20 ms.
-HOPS = {16_000: 40, 44_100: 126, 48_000: 120}
+#: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
+HOPS = {16_000: 80, 44_100: 147, 48_000: 160}
 ONSET_S = 0.002  # the ramp at an onset
 MODULATION_CENTS, MODULATION_HZ = 50.0, 5.5  # General MIDI 2's depth at full modulation
 LOOK_AHEAD_S = 1.0  # sounds of held notes are asked for in pieces of this
 MAX_SOUNDS = 512
-_PRIME = 2_147_483_647.0
+LOG_INAUDIBLE = math.log(1e-6)  # of an amplitude, -120 dB: where released notes end
+N_PHASES = 1 << 14  # drawn once; notes begin at different places
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class _Sounding:
 
     note: PlayedNote
     phases: Tensor  # (K,) turns at the onset, float64
-    base_hz: float
     vibrato: Vibrato | None
     is_bent: bool
+    gains: Tensor | None  # (C, 1) where they stand still throughout
     release: _Release
     turned_s: float = 0.0  # integral of the pitch ratio from the onset to the next block
     has_turned: bool = False
@@ -82,6 +84,7 @@ class NotesToSound:
         self._splitter = Splitter(min(TOP_HZ, rate_hz / 2))
         self._bank = noise_bank(rate_hz, self.hop_samples, self._splitter.top_hz, device)
         self._oscillators = Oscillators(rate_hz, self.hop_samples, device)
+        self._releases: OrderedDict[tuple[float, ...], _Release] = OrderedDict()
         self._next_knot = 0
 
     def render(self, n_knots: int, more_noise: Tensor | None = None) -> Tensor:
@@ -107,16 +110,21 @@ class NotesToSound:
         sound, _ = self._sound(note, note.start_s + min(note.end_s - note.start_s, LOOK_AHEAD_S))
         release = self._release(note)
         identity = round(note.start_s * 1e6) + 1_009 * note.key + 150_001 * note.instrument + 104_729 * self._seed
-        numbers = scramble(torch.tensor(identity)) + torch.arange(sound.n_partials)
-        phases = scramble(numbers).double() / _PRIME
+        place = int(scramble(torch.tensor(identity))) % (N_PHASES - sound.n_partials)
+        phases = _phases()[place : place + sound.n_partials]
+        span = note.start_s, note.end_s + release.tail_s
         vibrato = self._timbres.vibrato(note)
         is_bent = vibrato is not None
+        gains = None
+        if note.expression is None or not any(
+            curve.changes_within(*span) for curve in (note.expression.gain, note.expression.pan)
+        ):
+            gains = _gains(note, torch.tensor([note.start_s], dtype=torch.float64), self.n_channels)
         if note.expression is not None:
-            span = note.start_s, note.end_s + release.tail_s
             curves = note.expression.pitch_semitones, note.expression.modulation
             is_bent |= any(curve.changes_within(*span) for curve in curves)
             is_bent |= bool(_at(note.expression.modulation, note.start_s) > 0)
-        return _Sounding(note, phases, pitch_hz(note.pitch), vibrato, is_bent, release)
+        return _Sounding(note, phases, vibrato, is_bent, gains, release)
 
     def _add(self, sounding: _Sounding, first: int, n_knots: int, audio: Tensor, variance: Tensor) -> None:
         """Add one note's part of the block to the (C, n) audio and the (C, n_knots + 1, B) variance."""
@@ -128,7 +136,9 @@ class NotesToSound:
         times_s = torch.arange(begin, end + 1, dtype=torch.float64) * (hop / self.rate_hz)
         ages_s = times_s - note.start_s
         sound, on_device = self._sound(note, float(times_s[-1]))
-        gains = _gains(note, times_s, self.n_channels)  # (C, J) or (C, 1)
+        gains = sounding.gains  # (C, J) or (C, 1)
+        if gains is None:
+            gains = _gains(note, times_s, self.n_channels)
         levels = self._levels(on_device, sounding, times_s, ages_s)
         n_partials = sound.n_partials
         if n_partials:
@@ -201,7 +211,7 @@ class NotesToSound:
 
     def _sound(self, note: PlayedNote, until_s: float) -> tuple[Sound, Sound]:
         """How a note sounds up to a time of the song, on the CPU and on the device."""
-        key = note.instrument, note.key, note.velocity, note.pitch
+        key = _key(note)
         known = self._sounds.get(key)
         until_s = until_s - note.start_s
         if known is None or float(known[0].ages_s[-1]) < until_s:
@@ -225,8 +235,32 @@ class NotesToSound:
     def _release(self, note: PlayedNote) -> _Release:
         begins_s, change, tail_s = self._timbres.released(note)
         sound, _ = self._sound(note, note.start_s)
-        log_gains = 0.5 * change.cpu() @ sound.columns  # of powers to of amplitudes
-        return _Release((begins_s.double() + FRAME_S / 2).to(self.device), log_gains.to(self.device), tail_s)
+        key = *_key(note), tail_s, float(change[-1, 0]), sound.n_partials
+        known = self._releases.get(key)
+        if known is None:
+            log_gains = 0.5 * change.cpu() @ sound.columns  # of powers to of amplitudes
+            since_end_s = begins_s.double() + FRAME_S / 2
+            at_end = min(int(torch.searchsorted(sound.ages_s, note.end_s - note.start_s)), len(sound.ages_s) - 1)
+            loudest = (log_gains + sound.levels[at_end].clamp(min=1e-12).log()).amax(1)
+            audible = (loudest > LOG_INAUDIBLE).nonzero()[:, 0]
+            last = min(int(audible[-1]) + 1, len(since_end_s) - 1) if len(audible) else 0
+            tail_s = min(tail_s, max(float(since_end_s[last]), 0.0))
+            known = _Release(since_end_s.to(self.device), log_gains.to(self.device), tail_s)
+            self._releases[key] = known
+            if len(self._releases) > MAX_SOUNDS:
+                self._releases.popitem(last=False)
+        return known
+
+
+@lru_cache(maxsize=1)
+def _phases() -> Tensor:
+    """Turns from 0 to 1 that look random, (N_PHASES,) float64."""
+    return torch.rand(N_PHASES, dtype=torch.float64, generator=torch.Generator().manual_seed(N_PHASES))
+
+
+def _key(note: PlayedNote) -> tuple[float, ...]:
+    """What a note's sound is kept under."""
+    return note.instrument, note.key, note.velocity, note.pitch
 
 
 def _moved(sound: Sound, device: torch.device) -> Sound:
@@ -244,14 +278,12 @@ def _varies(gains: Tensor) -> bool:
 
 
 def _gains(note: PlayedNote, times_s: Tensor, n_channels: int) -> Tensor:
-    """Amplitude factors per channel, (C, J) float32, or (C, 1) where they stand still."""
+    """Amplitude factors per channel at times, (C, J) float32."""
     expression = note.expression
-    span = float(times_s[0]) - 1e-9, float(times_s[-1]) + 1e-9
     if expression is None:
         gain, pan = torch.tensor([note.gain]), torch.tensor([note.pan])
     else:
-        still = not expression.gain.changes_within(*span) and not expression.pan.changes_within(*span)
-        times = times_s.numpy()[:1] if still else times_s.numpy()
+        times = times_s.numpy()
         gain = torch.from_numpy(expression.gain.sampled(times)).float() * note.gain
         pan = torch.from_numpy(expression.pan.sampled(times)).float()
     angle = math.pi / 4 * (1.0 + pan)

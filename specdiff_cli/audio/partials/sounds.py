@@ -23,7 +23,7 @@ MAX_PARTIALS = 96
 # Chosen by the opinion scores of four songs from exact notes: 1.5 beats 1.0, 1.3 and 2.
 NOISE_FROM = 1.5  # times what the partials explain, a band is partly noise
 N_SPLIT_UPDATES, N_SHARPENING_UPDATES = 6, 6
-FAINTEST_SHARE = 2e-4  # partials that stay below this share of the strongest are left out
+FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest are left out
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
 _TINY = 1e-9
 

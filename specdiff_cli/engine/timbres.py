@@ -1,0 +1,151 @@
+"""A voice's notes for the vocoder that knows them: how each sounds by itself, and what they add up to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specdiff_cli.audio.mel import hz_to_mel
+from specdiff_cli.audio.partials.responses import band_centres_hz
+from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono
+from specdiff_cli.constants import FRAME_SAMPLES, FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.midi.expression import ChannelExpression
+from specdiff_cli.midi.notes import Note
+from specdiff_cli.midi.programs import N_PROGRAMS
+from specdiff_cli.midi.timeline import Part
+from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows, near_velocity, note_rows
+
+MAX_PARTIALS = 128
+LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
+_FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
+_SILENT_POWER = math.exp(2 * LOG_MEL_MIN)
+
+
+class NoteTimbres:
+    """The sounds of a :class:`NoteFrames`. See ``audio.partials.score.Timbres``."""
+
+    def __init__(self, frames: NoteFrames) -> None:
+        self.frames = frames
+
+    def held(self, note: PlayedNote, until_s: float) -> tuple[Tensor, Tensor]:
+        return self.frames.held_curve(note.instrument, note.key, note.velocity, until_s)
+
+    def released(self, note: PlayedNote) -> tuple[Tensor, Tensor, float]:
+        begins_s, change, tail_s = self.frames.release_curve(
+            note.instrument, note.key, note.velocity, note.end_s - note.start_s
+        )
+        return begins_s, change, tail_s
+
+    def partials(self, note: PlayedNote) -> Tensor:
+        if note.instrument >= N_PROGRAMS:
+            return torch.zeros(0, dtype=torch.float64)
+        number = torch.arange(1, MAX_PARTIALS + 1, dtype=torch.float64)
+        stretch = self.frames.fact(note.instrument, note.key, "inharmonicity")
+        detune = self.frames.fact(note.instrument, note.key, "detune_cents")
+        return number * torch.sqrt(1 + stretch * number.square()) * math.pow(2.0, detune / 1200)
+
+    def vibrato(self, note: PlayedNote) -> Vibrato | None:
+        if note.instrument >= N_PROGRAMS:
+            return None
+        hertz, cents, delay_s = (
+            self.frames.fact(note.instrument, note.key, f"vibrato_{name}") for name in ("hz", "cents", "delay_s")
+        )
+        return Vibrato(hertz, cents, delay_s) if hertz > 0 and cents > 1 else None
+
+
+@dataclass(frozen=True)
+class SongNotes:
+    """A song as the voice's note templates play it.
+
+    ``played`` are the notes with what their channels ask for; ``rows`` are the same notes in the same order.
+    """
+
+    played: Sequence[PlayedNote]
+    rows: NoteRows
+    frames: NoteFrames
+
+    @classmethod
+    def of(
+        cls, notes: Sequence[Note], frames: NoteFrames, expression: Mapping[Part, ChannelExpression] | None = None
+    ) -> "SongNotes":
+        """``expression``: what channels ask for over time; without it, each note's own level and pan hold."""
+        rows = note_rows(notes, frames.kits)
+        if expression is not None:
+            rows = replace(rows, log_gain=np.zeros_like(rows.log_gain))
+        played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
+        return cls(played, rows, frames)
+
+    @torch.inference_mode()
+    def log_mel(self, first_frame: int, n_frames: int) -> Tensor:
+        """What the notes add up to in the mean of both channels, (n_frames, 128) log-mel in feature range."""
+        frames = self.frames.frames(self.rows, first_frame, n_frames)
+        log_power = frames.log_power[:, :N_MELS] + 2 * self._log_gains(frames)[:, None]
+        power = torch.full((n_frames, N_MELS), _SILENT_POWER, device=log_power.device)
+        power.index_add_(0, frames.frame - first_frame, self._bent(frames, log_power).exp())
+        return 0.5 * power.log()
+
+    def _log_gains(self, frames: FrameRows) -> Tensor:
+        """(F,) logarithms of the amplitude factors of rows, in the middle of their frames."""
+        gains = np.ones(len(frames.note))
+        for row, own, times_s in self._middles(frames):
+            note = self.played[row]
+            if note.expression is None:
+                gains[own] = pan_of_mono(note.pan)
+            else:
+                pans = math.pi / 4 * (1 + note.expression.pan.sampled(times_s))
+                gains[own] = note.expression.gain.sampled(times_s) * (np.cos(pans) + np.sin(pans)) / math.sqrt(2.0)
+        return torch.from_numpy(np.log(gains.clip(min=1e-6))).float().to(frames.log_power.device)
+
+    def _bent(self, frames: FrameRows, log_power: Tensor) -> Tensor:
+        """(F, 128) spectra moved along with the pitches of their notes."""
+        semitones = np.zeros(len(frames.note))
+        for row, own, times_s in self._middles(frames):
+            expression = self.played[row].expression
+            if expression is not None and self.rows.instrument[row] < N_PROGRAMS:
+                semitones[own] = expression.pitch_semitones.sampled(times_s)
+        moved = np.flatnonzero(np.abs(semitones) >= LEAST_SHIFT_SEMITONES)
+        if not len(moved):
+            return log_power
+        # a band hears now what a lower (or higher) one heard before
+        heard_hz = band_centres_hz()[:N_MELS].numpy() / 2.0 ** (semitones[moved, None] / 12)
+        place = hz_to_mel(heard_hz) * ((N_MELS + 1) / float(hz_to_mel(MEL_MAX_HZ))) - 1
+        below = torch.from_numpy(place.clip(0, N_MELS - 1)).float().to(log_power.device)
+        first = below.floor().long()
+        second = (first + 1).clamp(max=N_MELS - 1)
+        index = torch.from_numpy(moved).to(log_power.device)
+        old = log_power[index]
+        log_power = log_power.clone()
+        log_power[index] = torch.lerp(old.gather(1, first), old.gather(1, second), below - first)
+        return log_power
+
+    def _middles(self, frames: FrameRows) -> list[tuple[int, slice, np.ndarray]]:
+        """Of each note in the frames: its row, where its frames are, and their middles in seconds."""
+        notes = frames.note.cpu().numpy()
+        times_s = frames.frame.cpu().numpy() / FRAMES_PER_SECOND + _FRAME_S / 2
+        starts = np.flatnonzero(np.diff(notes, prepend=-1))
+        ends = [*starts[1:].tolist(), len(notes)]
+        pairs = zip(starts.tolist(), ends, strict=True) if len(notes) else ()
+        return [(int(notes[start]), slice(start, end), times_s[start:end]) for start, end in pairs]
+
+
+def _played(note: Note, rows: NoteRows, row: int, expression: Mapping[Part, ChannelExpression] | None) -> PlayedNote:
+    velocity = near_velocity(note.velocity)
+    gain = (note.velocity / velocity) ** 2 * math.exp(float(rows.log_gain[row]) / 2)
+    own = None if expression is None else expression.get((note.port, note.channel), _NOTHING_ASKED)
+    return PlayedNote(
+        note.start_s,
+        float(rows.end_s[row]),
+        int(rows.instrument[row]),
+        note.pitch,
+        velocity,
+        float(note.pitch),
+        gain,
+        note.pan,
+        own,
+    )
+
+
+_NOTHING_ASKED = ChannelExpression()
