@@ -1,4 +1,4 @@
-"""``specdiff train data``: MIDI and a soundfont to a training corpus."""
+"""``specdiff train data``: MIDI and a soundfont, or recordings and their notes, to a training corpus."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli.console import can_draw, clock, say, stderr_console
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import ExitCode, MidiError, UsageError
 from specdiff_cli.wording import count
 
 ENSEMBLES = ("general-midi", "piano")
@@ -18,7 +18,14 @@ LINE_EVERY_PIECES = 10
 
 def train_data(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the corpus.")],
-    soundfont: Annotated[Path, typer.Option(metavar="FILE", help="An .sf2 or .sf3 file.")],
+    soundfont: Annotated[Path | None, typer.Option(metavar="FILE", help="An .sf2 or .sf3 file.")] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead of a soundfont: NAME.wav beside NAME.mid, or MAESTRO, Slakh or MusicNet as they unpack.",
+        ),
+    ] = None,
     hours: Annotated[float, typer.Option(help="About how much audio.")] = 10.0,
     midi: Annotated[
         list[Path] | None,
@@ -51,12 +58,18 @@ def train_data(
     from the soundfont, at 16 kHz mono. The same call goes on where an
     interrupted one stopped. Training and validation never share a file.
 
-    \b
-    Example:
-      specdiff train data --out corpus --hours 10 --soundfont MuseScore_General.sf3 --midi lieder/
+    With --recordings, all pairs are read, resampled and checked against
+    their notes; those that do not belong together are named and left out.
+    A data set's own split is kept, and its test part stays out.
 
     \b
-    Exit codes: 0 done, 2 usage (soundfont, FluidSynth, settings), 3 no readable MIDI, 5 output,
+    Examples:
+      specdiff train data --out corpus --hours 10 --soundfont MuseScore_General.sf3 --midi lieder/
+      specdiff train data --out corpus --recordings maestro-v3.0.0/
+
+    \b
+    Exit codes: 0 done, 1 some recordings left out, 2 usage (soundfont, FluidSynth, settings),
+    3 no readable MIDI, or no recording that could be used, 5 output,
     130 interrupted, 143 terminated.
     """
     if not 0 < hours <= 10_000:
@@ -67,6 +80,13 @@ def train_data(
         raise UsageError(f"--ensemble {ensemble}: is not one of {', '.join(ENSEMBLES)}")
     if workers is not None and not 1 <= workers <= 1024:
         raise UsageError(f"--workers {workers}: must be between 1 and 1024")
+    if (soundfont is None) == (recordings is None):
+        raise UsageError("give either --soundfont FILE or --recordings DIR")
+    if recordings is not None:
+        if not 0 < validation_share < 1:
+            raise UsageError(f"validation share {validation_share:g}: must be above 0 and below 1")
+        _use_recordings(out, recordings, validation_share, loudness, workers, quiet)
+        return
     try:
         import pyloudnorm  # noqa: F401 - asked for later, and together with the rest
 
@@ -92,6 +112,38 @@ def train_data(
     if not quiet:
         elapsed_s = time.monotonic() - began_s
         say(f"{out}: {count(ready, 'piece')}, {ready_h:.2f} h, complete after {clock(elapsed_s)}")
+
+
+def _use_recordings(
+    out: Path, source: Path, validation_share: float, loudness_lufs: float, workers: int | None, quiet: bool
+) -> None:
+    """Make the corpus, and say of each recording how it lies against its notes."""
+    from specdiff_cli.corpus.recordings import make_recorded_corpus
+
+    n_workers = workers or os.cpu_count() or 1
+    n_used = n_left_out = 0
+    length_s = 0.0
+    for done, planned, outcome in make_recorded_corpus(out, source, validation_share, loudness_lufs, n_workers):
+        if outcome.problem is not None:
+            n_left_out += 1
+            say(f"left out: {outcome.problem}")
+            continue
+        n_used += 1
+        length_s += outcome.length_s
+        if quiet:
+            continue
+        found = outcome.alignment
+        lies = "made before"
+        if found is not None:
+            lies = f"offset {1000 * found.offset_s:+.0f} ms, drift {1000 * found.drift:+.2f} ms/s"
+            lies += ", notes moved" if outcome.was_corrected else ""
+        say(f"{done} of {planned}: {outcome.name}: {clock(outcome.length_s)}, {lies}")
+    if not n_used:
+        raise MidiError(f"{source}: holds no recording that could be used")
+    if not quiet:
+        say(f"{out}: {count(n_used, 'recording')}, {length_s / 3600:.2f} h; {n_left_out} left out")
+    if n_left_out:
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 def _follow(made: Iterable[tuple[int, int, float]], quiet: bool) -> tuple[int, float]:

@@ -1,9 +1,9 @@
 """The training corpus: pieces of music, their notes and the audio that a soundfont makes of them.
 
 Each piece depends on the settings and its index alone, so the same call gives the same corpus whatever the number of
-workers, and an interrupted call goes on where it stopped. Layout of the folder:
+workers, and an interrupted call goes on where it stopped. Layout of the folder, format 1:
 
-- ``corpus.json``: the settings; a call with others is refused.
+- ``corpus.json``: the format's number and the settings; a call with others is refused.
 - ``train/piece-000000.npz``, ``validation/piece-000050.npz`` …: ``audio`` (n,) int16 mono at 16 kHz, ``notes``
   (n_notes, 6) float64 (start_s, end_s, pitch, velocity, program, is_drum), ``clipped_samples``, ``peak`` and
   ``has_reverb``.
@@ -32,6 +32,7 @@ from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
 from specdiff_cli.weights.lock import file_sha256
 
+CORPUS_FORMAT = 1  # raised when a reader of today would misread what is written
 MEAN_PIECE_S = 100.0  # measured: composed pieces and arrangements of songs together, tail included
 # Composed validation pieces draw their seeds from a range that training never reaches.
 VALIDATION_SEED_OFFSET = 1 << 40
@@ -135,31 +136,45 @@ def make_piece(piece: Piece, synth: FluidSynth, folder: Path, compose_config: Co
     else:
         midi = arrange(piece.source, piece.seed, compose_config)
     audio = synth.render(midi, has_reverb=piece.has_reverb)
-    peak = float(np.abs(audio).max())
-    samples: NDArray[np.int16] = np.clip(np.round(audio * INT16_PEAK), -INT16_PEAK, INT16_PEAK).astype(np.int16)
     midi_path = path.with_suffix(".mid")
-    partial_path, partial_midi_path = path.with_suffix(".npz.partial"), path.with_suffix(".mid.partial")
+    partial_midi_path = path.with_suffix(".mid.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         midi.save(partial_midi_path)
+        notes = note_table(partial_midi_path)
+        partial_midi_path.replace(midi_path)
+    except OSError as error:
+        raise OutputError(f"cannot write {midi_path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial_midi_path.unlink(missing_ok=True)
+    store_piece(path, audio, notes, has_reverb=piece.has_reverb)
+    return len(audio) / SAMPLE_RATE_HZ
+
+
+def store_piece(
+    path: Path, audio: NDArray[np.float32], notes: NDArray[np.float64], *, has_reverb: bool = False
+) -> None:
+    """Write a piece, audio (n,) and notes (n_notes, 6); its presence means that it is complete. Raises OutputError."""
+    samples: NDArray[np.int16] = np.clip(np.round(audio * INT16_PEAK), -INT16_PEAK, INT16_PEAK).astype(np.int16)
+    partial_path = path.with_suffix(".npz.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial_path, "wb") as file:
             np.savez(
                 file,
                 audio=samples,
-                notes=note_table(partial_midi_path),
+                notes=notes,
                 clipped_samples=np.int64((np.abs(audio) > 1.0).sum()),
-                peak=np.float64(peak),
-                has_reverb=np.bool_(piece.has_reverb),
+                peak=np.float64(np.abs(audio).max(initial=0.0)),
+                has_reverb=np.bool_(has_reverb),
             )
-        partial_midi_path.replace(midi_path)
-        partial_path.replace(path)  # last: its presence means that the piece is complete
+        partial_path.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             partial_path.unlink(missing_ok=True)
-            partial_midi_path.unlink(missing_ok=True)
-    return len(samples) / SAMPLE_RATE_HZ
 
 
 def finished_s(path: Path) -> float | None:
@@ -206,7 +221,7 @@ def make_corpus(
     if gain is None:
         gain = calibrated_gain(soundfont, config.loudness_lufs, compose_config)
     _check_settings(folder, config, compose_config, gain)
-    with _only_maker(folder):
+    with only_maker(folder):
         yield from _make_pieces(folder, pieces, soundfont, gain, workers, compose_config)
 
 
@@ -224,7 +239,7 @@ def _make_pieces(
 
 
 @contextmanager
-def _only_maker(folder: Path) -> Iterator[None]:
+def only_maker(folder: Path) -> Iterator[None]:
     """Keep a second process from filling the same folder; the lock goes with the process, even if it is killed."""
     import fcntl
 
@@ -245,6 +260,7 @@ def _only_maker(folder: Path) -> Iterator[None]:
 def _record(config: CorpusConfig, compose_config: ComposeConfig, gain: float) -> str:
     """What ``corpus.json`` says. The soundfont is known by what it holds: where it lies may change."""
     record = {
+        "format": CORPUS_FORMAT,
         "composer_version": COMPOSER_VERSION,
         "corpus": asdict(config) | {"soundfont": Path(config.soundfont).name},
         "soundfont_sha256": file_sha256(Path(config.soundfont)),
@@ -254,12 +270,30 @@ def _record(config: CorpusConfig, compose_config: ComposeConfig, gain: float) ->
     return json.dumps(record, indent=2) + "\n"
 
 
+def _is_same(text: str, settings: str) -> bool:
+    try:
+        # corpora of format 1 were made before it had a number
+        return bool({"format": 1} | json.loads(text) == json.loads(settings))
+    except (ValueError, TypeError):
+        return False
+
+
+def check_corpus_format(folder: Path) -> None:
+    """Raise UsageError for a corpus that a later version made in another format; one without a record is taken."""
+    try:
+        number = json.loads((folder / "corpus.json").read_text()).get("format", 1)
+    except (OSError, ValueError, AttributeError):
+        return
+    if number != CORPUS_FORMAT:
+        raise UsageError(f"{folder}: is a corpus of format {number}, and this version reads {CORPUS_FORMAT}; update it")
+
+
 def _known_gain(folder: Path, config: CorpusConfig, compose_config: ComposeConfig) -> float | None:
     """The gain of a corpus that was begun with the same settings, so that it need not be measured again."""
     try:
         text = (folder / "corpus.json").read_text()
         gain = float(json.loads(text)["gain"])
-        return gain if text == _record(config, compose_config, gain) else None
+        return gain if _is_same(text, _record(config, compose_config, gain)) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -271,7 +305,7 @@ def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeC
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text(settings)
-        elif path.read_text() != settings:
+        elif not _is_same(path.read_text(), settings):
             raise UsageError(f"{path} was made with other settings: give another --out, or the same settings")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

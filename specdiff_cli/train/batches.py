@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from specdiff_cli.audio.mel import log_mel, to_model_range
 from specdiff_cli.constants import FRAMES_PER_SECOND, MAX_TOKENS, N_MELS, STEPS_PER_SECOND, WINDOW_FRAMES
+from specdiff_cli.corpus.pieces import check_corpus_format
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import model_class
@@ -178,6 +179,7 @@ class CorpusFiles:
         """List a folder. Raises UsageError when it is no corpus, or a part of it is empty."""
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder; give a corpus made by specdiff train data")
+        check_corpus_format(folder)
         parts = [tuple(sorted((folder / part).glob("*.npz"))) for part in ("train", "validation")]
         if not any(parts):
             raise UsageError(f"{folder}: holds no pieces (train/*.npz); make a corpus with specdiff train data")

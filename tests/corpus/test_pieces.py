@@ -190,10 +190,10 @@ def test_a_corpus_that_is_begun_again_keeps_its_gain(tmp_path: Path) -> None:
 
 
 def test_two_makers_of_one_folder_are_refused(tmp_path: Path) -> None:
-    with corpus_module._only_maker(tmp_path):
-        with pytest.raises(UsageError, match="another process"), corpus_module._only_maker(tmp_path):
+    with corpus_module.only_maker(tmp_path):
+        with pytest.raises(UsageError, match="another process"), corpus_module.only_maker(tmp_path):
             pass
-    with corpus_module._only_maker(tmp_path):
+    with corpus_module.only_maker(tmp_path):
         pass
 
 
