@@ -1,18 +1,22 @@
 """Re-orchestration and sections of a song: what the options of ``render`` ask for, done to its notes."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from specdiff_cli.errors import MidiError, UsageError
-from specdiff_cli.midi.instruments import Instrument, Part, find_instrument, name_parts
+from specdiff_cli.midi.instruments import DRUMS, Instrument, Part, find_instrument, name_parts
 from specdiff_cli.midi.notes import MidiSong, Note
 from specdiff_cli.midi.programs import GM_NAMES
 from specdiff_cli.midi.sections import Moment, change_tempo, check_section, cut_section, parse_moment
 from specdiff_cli.wording import count
 
 MAX_TRANSPOSE = 127
+MAX_SHOWN = 12  # tracks, in messages
+_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # one with an even number of quotes behind it
+_TO_DRUMS = -1  # in place of a program
 MIN_TEMPO_SCALE, MAX_TEMPO_SCALE = 0.1, 10.0
 
 
@@ -22,16 +26,16 @@ class Edits:
 
     Attributes:
         swaps: ``piano=cello``: what plays either plays the other.
-        programs: ``piano:trumpet``, ``0:56``, ``ch1:trumpet``: an instrument (name or program) or a channel, and what
-            is to play instead.
-        only: instruments or channels; the rest is left out.
-        mute: instruments or channels that are left out.
+        programs: ``piano:trumpet``, ``0:56``, ``ch1:trumpet``, ``track:2:drums``: an instrument (name or program), a
+            channel or a track, and what is to play instead.
+        only: instruments, channels or tracks; the rest is left out.
+        mute: instruments, channels or tracks that are left out.
         transpose: semitones; drums stay.
         tempo_scale: 2 is twice as fast.
         start: where the section begins, in the file's own time: ``12.5``, ``1:30``, ``bar:17``.
         end: where it ends. The song is then as long as the section, even where its last notes are over before.
 
-    An item of the first four may name several, parted by commas.
+    An item of the first four may name several, parted by commas; commas between double quotes part nothing.
     """
 
     swaps: tuple[str, ...] = ()
@@ -104,15 +108,16 @@ def apply_edits(song: MidiSong, edits: Edits, name: str) -> tuple[MidiSong, list
     """
     plan = _understand(edits)
     messages: list[str] = []
-    in_file = _count_parts(song.notes)
+    names = [track.name for track in song.tracks]
+    in_file = _count_parts(song.notes, names)
     if plan.start or plan.end:
         song, told = cut_section(song, plan.start, plan.end, name)
         messages += told
     if plan.swaps or plan.programs or plan.only or plan.mute:
         programs = _reassign(in_file, plan, name)
         kept = _choose(in_file, plan, name, messages)
-        messages += _describe(_count_parts(song.notes), kept, programs)
-        song = replace(song, notes=_orchestrate(song.notes, kept, programs))
+        messages += _describe(_count_parts(song.notes, names), kept, programs)
+        song = replace(song, notes=_orchestrate(song.notes, names, kept, programs))
         if not song.notes:
             raise MidiError(f"{name}: what is left to play has no notes in this section")
     if edits.transpose:
@@ -155,21 +160,22 @@ def _understand(edits: Edits) -> _Plan:
 
 def _items(option: str, given: Sequence[str]) -> list[str]:
     """Each item of an option that may be repeated, and may hold several parted by commas."""
-    items = [item.strip() for text in given for item in text.split(",")]
+    items = [item.strip() for text in given for item in _COMMA.split(text)]
     if "" in items:
         raise UsageError(f"{option}: names nothing")
     return items
 
 
 def _pair(option: str, item: str, sign: str, example: str) -> _Pair:
-    sides = [side.strip() for side in item.split(sign)]
+    # The goal never holds the sign; a channel of a port or a track may (port2:ch1, track:2).
+    sides = [side.strip() for side in (item.rsplit(sign, 1) if sign == ":" else item.split(sign))]
     option = f"{option} {item}"
     if len(sides) != 2 or "" in sides:
         raise UsageError(f"{option}: write two instruments with {sign!r} between them, such as {example}")
     left, right = _named(option, sides[0]), _named(option, sides[1])
-    if left.is_drums or right.is_drums:
+    if left.is_drums or right.is_drums and sign == "=":
         raise UsageError(f"{option}: drums stay drums; --mute drums leaves them out")
-    if right.channel is not None or sign == "=" and left.channel is not None:
+    if right.is_place or sign == "=" and left.is_place:
         raise UsageError(f"{option}: takes instruments; --program ch1:cello gives a channel another one")
     return _Pair(option, left, right)
 
@@ -199,8 +205,13 @@ def _check_swaps(swaps: Sequence[_Pair]) -> None:
 # --- what the file makes of it ---------------------------------------------------------------------------------------
 
 
-def _count_parts(notes: Sequence[Note]) -> Counter[Part]:
-    return Counter(Part(note.program, note.channel, note.is_drum) for note in notes)
+def _part(note: Note, track_names: Sequence[str]) -> Part:
+    name = track_names[note.track] if note.track < len(track_names) else ""
+    return Part(note.program, note.channel, note.is_drum, note.port, note.track, name)
+
+
+def _count_parts(notes: Sequence[Note], track_names: Sequence[str]) -> Counter[Part]:
+    return Counter(_part(note, track_names) for note in notes)
 
 
 def _choose(counts: Counter[Part], plan: _Plan, name: str, messages: list[str]) -> set[Part]:
@@ -231,13 +242,27 @@ def _require(
     if found := [part for part in counts if instrument.picks(part)]:
         return found
     if instrument.channel is not None:
-        channels = ", ".join(str(channel + 1) for channel in sorted({part.channel for part in counts}))
-        raise MidiError(f"{name}: has no notes on channel {instrument.channel + 1} ({option}), only on {channels}")
+        ports = {part.port for part in counts}
+        found_on = sorted({(part.port, part.channel) for part in counts})
+        channels = ", ".join(f"port{port + 1}:ch{ch + 1}" if len(ports) > 1 else str(ch + 1) for port, ch in found_on)
+        where = f"channel {instrument.channel + 1}"
+        where += "" if instrument.port is None else f" of port {instrument.port + 1}"
+        raise MidiError(f"{name}: has no notes on {where} ({option}), only on {channels}")
+    if instrument.is_place:
+        tracks = dict(sorted({part.track: part.track_name for part in counts}.items()))
+        shown = ", ".join(f"{number + 1} {_quoted(named)}".strip() for number, named in [*tracks.items()][:MAX_SHOWN])
+        shown += " ..." if len(tracks) > MAX_SHOWN else ""
+        raise MidiError(f"{name}: has no notes on such a track ({option}); those with notes are {shown}")
     called = f"called {instrument.text!r}" if not instrument.text.isdigit() else f"of program {instrument.text}"
     hint = ""
     if other is not None and any(other.picks(part) for part in counts):
         hint = f"; --program {other.text}:{instrument.text} does not need it"
     raise MidiError(f"{name}: no instrument {called} ({option}); this file has {name_parts(counts)}{hint}")
+
+
+def _quoted(name: str) -> str:
+    plain = " ".join("".join(char if char.isprintable() else " " for char in name).split())
+    return f'"{plain[:40]}"' if plain else ""
 
 
 def _reassign(counts: Counter[Part], plan: _Plan, name: str) -> dict[Part, int]:
@@ -249,11 +274,12 @@ def _reassign(counts: Counter[Part], plan: _Plan, name: str) -> dict[Part, int]:
         for parts, others in ((left, right), (right, left)):
             # what the file itself plays of the other side: "strings" may be a viola here
             programs.update(dict.fromkeys(parts, max(others, key=lambda part: counts[part]).program))
-    for pair in sorted(plan.programs, key=lambda pair: pair.left.channel is not None):
+    for pair in sorted(plan.programs, key=lambda pair: pair.left.is_place):
         parts = [part for part in _require(counts, pair.left, pair.option, name) if not part.is_drum]
         if not parts:
-            raise MidiError(f"{name}: {pair.option}: this channel plays drums, which stay drums")
-        programs.update(dict.fromkeys(parts, pair.right.program))
+            place = "channel" if pair.left.channel is not None else "track"
+            raise MidiError(f"{name}: {pair.option}: this {place} plays drums, which stay drums")
+        programs.update(dict.fromkeys(parts, _TO_DRUMS if pair.right.is_drums else pair.right.program))
     return {part: program for part, program in programs.items() if program != part.program}
 
 
@@ -266,7 +292,8 @@ def _describe(counts: Counter[Part], kept: set[Part], programs: dict[Part, int])
     moved: Counter[tuple[str, str]] = Counter()
     for part in counts:
         if part in kept and part in programs:
-            moved[part.name, GM_NAMES[programs[part]]] += counts[part]
+            goal = DRUMS if programs[part] == _TO_DRUMS else GM_NAMES[programs[part]]
+            moved[part.name, goal] += counts[part]
     lines += [f"{count(n_notes, 'note')} of {old} played on {new}" for (old, new), n_notes in moved.items()]
     return lines
 
@@ -274,14 +301,19 @@ def _describe(counts: Counter[Part], kept: set[Part], programs: dict[Part, int])
 # --- what becomes of the notes ---------------------------------------------------------------------------------------
 
 
-def _orchestrate(notes: Sequence[Note], kept: set[Part], programs: dict[Part, int]) -> list[Note]:
+def _orchestrate(
+    notes: Sequence[Note], track_names: Sequence[str], kept: set[Part], programs: dict[Part, int]
+) -> list[Note]:
     result = []
     for note in notes:
-        part = Part(note.program, note.channel, note.is_drum)
-        if part in programs and part in kept:
-            result.append(replace(note, program=programs[part]))
-        elif part in kept:
-            result.append(note)
+        part = _part(note, track_names)
+        if part not in kept:
+            continue
+        program = programs.get(part)
+        if program == _TO_DRUMS:
+            result.append(replace(note, program=0, is_drum=True))
+        else:
+            result.append(note if program is None else replace(note, program=program))
     return result
 
 

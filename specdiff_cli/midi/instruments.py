@@ -1,4 +1,4 @@
-"""What users call instruments: General MIDI's names, the model classes, families, numbers, channels."""
+"""What users call instruments: General MIDI's names, the model classes, families, numbers, channels, tracks."""
 
 import difflib
 import re
@@ -30,17 +30,21 @@ FAMILIES: dict[str, tuple[tuple[int, ...], int]] = {
     "sound effects": (tuple(range(120, 128)), 120),
 }
 
-_CHANNEL = re.compile(r"ch(?:annel)? ?(\d{1,3})")
+_CHANNEL = re.compile(r"(?:port ?(\d{1,3}) )?ch(?:annel)? ?(\d{1,3})")
+_TRACK = re.compile(r"\s*track\s*(?::\s*|\s)(.+)", re.IGNORECASE | re.DOTALL)
 _MAX_SUGGESTIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Notes that every name picks alike: one program on one channel (from 0), drums or not."""
+    """Notes that every name picks alike: one program on one channel of one track (from 0), drums or not."""
 
     program: int
     channel: int
     is_drum: bool
+    port: int = 0
+    track: int = 0
+    track_name: str = ""
 
     @property
     def name(self) -> str:
@@ -55,8 +59,11 @@ class Instrument:
     Attributes:
         text: as the user typed it.
         programs: of the notes it picks; none for drums and channels.
-        program: the one that plays where this name is a goal; -1 for drums and channels.
+        program: the one that plays where this name is a goal; -1 for drums, channels and tracks.
         channel: from 0, where the name is that of a channel.
+        port: from 0, where the channel is that of one port; None: of every port.
+        track: from 0, where the name is that of a track.
+        track_name: in plain letters, where a track is named by its name.
         is_drums: it means the drums.
     """
 
@@ -65,30 +72,47 @@ class Instrument:
     program: int = -1
     channel: int | None = None
     is_drums: bool = False
+    port: int | None = None
+    track: int | None = None
+    track_name: str | None = None
+
+    @property
+    def is_place(self) -> bool:
+        """Does it name a channel or track, whatever plays there?"""
+        return self.channel is not None or self.track is not None or self.track_name is not None
 
     def picks(self, part: Part) -> bool:
         """Does the name mean these notes?"""
         if self.channel is not None:
-            return part.channel == self.channel
+            return part.channel == self.channel and self.port in (None, part.port)
+        if self.track is not None:
+            return part.track == self.track
+        if self.track_name is not None:
+            return _plain(part.track_name) == self.track_name
         return part.is_drum if self.is_drums else not part.is_drum and part.program in self.programs
 
 
 def find_instrument(text: str) -> Instrument:
-    """The instrument or channel called ``text``; capitals and punctuation do not matter.
+    """The instrument, channel or track called ``text``; capitals and punctuation do not matter.
 
-    The first of these that fits: ``ch10`` (a channel, from 1); a program number, from 0; ``drums``; a General MIDI
-    name, model class or family; the only class, or else the only General MIDI name, that holds all the words; the only
-    name that begins so.
+    The first of these that fits: ``track:2`` (a track, from 1) or ``track:Left hand`` (by its name in the file);
+    ``ch10`` (a channel, from 1, of every port) or ``port2:ch10`` (of one port, from 1); a program number, from 0;
+    ``drums``; a General MIDI name, model class or family; the only class, or else the only General MIDI name, that
+    holds all the words; the only name that begins so.
 
     Raises:
         ValueError: nothing or several things are called so; the message is for the user and does not name an option.
     """
+    if match := _TRACK.fullmatch(text):
+        return _find_track(text, match[1])
     name = _plain(text)
     if match := _CHANNEL.fullmatch(name):
-        channel = int(match[1])
+        channel = int(match[2])
+        if match[1] is not None and int(match[1]) == 0:
+            raise ValueError("there is no port 0; ports are counted from 1")
         if not 1 <= channel <= N_CHANNELS:
             raise ValueError(f"there is no channel {channel}; they are ch1 to ch{N_CHANNELS}")
-        return Instrument(text, channel=channel - 1)
+        return Instrument(text, channel=channel - 1, port=None if match[1] is None else int(match[1]) - 1)
     if re.fullmatch(r"\d+", name):
         if len(name) > 3 or int(name) >= N_PROGRAMS:
             raise ValueError(
@@ -108,6 +132,17 @@ def find_instrument(text: str) -> Instrument:
     close = difflib.get_close_matches(name, _NAMES, n=_MAX_SUGGESTIONS)
     hint = f"; did you mean {_either(close)}?" if close else ""
     raise ValueError(f"no instrument is called {text!r}{hint}")
+
+
+def _find_track(text: str, name: str) -> Instrument:
+    plain = _plain(name)
+    if not plain:
+        raise ValueError(f'{text!r} names no track; write track:2 or track:"Left hand"')
+    if re.fullmatch(r"\d{1,5}", name.strip()):
+        if int(name) == 0:
+            raise ValueError("there is no track 0; tracks are counted from 1")
+        return Instrument(text, track=int(name) - 1)
+    return Instrument(text, track_name=plain)
 
 
 def _only(text: str, names: list[str]) -> Instrument:

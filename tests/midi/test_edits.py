@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -291,3 +292,61 @@ def test_a_section_with_an_end_is_as_long_as_asked_for() -> None:
     for options, length_s in lengths.items():
         edited_song, _ = apply_edits(song, Edits(**dict(options)), "x.mid")  # type: ignore[arg-type]
         assert edited_song.end_s == pytest.approx(length_s), options
+
+
+# --- tracks, ports, channels made drums ------------------------------------------------------------------------------
+
+
+def two_hands() -> MidiSong:
+    """Two tracks of one piano, named; and a flute on the same channel of another port."""
+    named = [(0, mido.MetaMessage("track_name", name=name)) for name in ("Right, upper", "Left hand")]
+    tracks = [[named[0], *note(0, 480, 0, 72)], [named[1], *note(0, 480, 0, 48)]]
+    flute = [(0, mido.MetaMessage("midi_port", port=1)), program(0, 0, 73), *note(0, 480, 0, 84)]
+    return parse_midi(midi_bytes(*tracks, flute), "two.mid")
+
+
+@pytest.mark.parametrize(
+    ("edits", "pitches"),
+    [
+        ({"only": ("track:2",)}, [48]),
+        ({"only": ("track 2", "TRACK:3")}, [48, 84]),
+        ({"only": ("track:Left hand",)}, [48]),
+        ({"only": ('track "left HAND"',)}, [48]),
+        ({"mute": ('track:"Right, upper"',)}, [48, 84]),
+        ({"only": ("ch1",)}, [72, 48, 84]),  # of every port
+        ({"only": ("port2:ch1",)}, [84]),
+        ({"mute": ("port 1 ch 1",)}, [84]),
+    ],
+)
+def test_tracks_and_ports_are_picked(edits: dict[str, Any], pitches: list[int]) -> None:
+    edited, _ = apply_edits(two_hands(), Edits(**edits), "two.mid")
+    assert [note.pitch for note in edited.notes] == pitches
+
+
+def test_a_track_and_a_ports_channel_get_another_program() -> None:
+    edited, told = apply_edits(two_hands(), Edits(programs=("track:2:cello", "port2:ch1:oboe")), "two.mid")
+    assert [(note.pitch, note.program) for note in edited.notes] == [(72, 0), (48, 42), (84, 68)]
+    assert told == ["1 note of Acoustic Grand Piano played on Cello", "1 note of Flute played on Oboe"]
+
+
+@pytest.mark.parametrize("given", ["ch1:drums", "track:1:drums", "flute:drums"])
+def test_a_channel_is_made_drums(given: str) -> None:
+    edited, _ = apply_edits(two_hands(), Edits(programs=(given,)), "two.mid")
+    assert [note.pitch for note in edited.notes if note.is_drum] == {
+        "ch1:drums": [72, 48, 84],
+        "track:1:drums": [72],
+        "flute:drums": [84],
+    }[given]
+    assert all(note.program == 0 for note in edited.notes if note.is_drum)
+
+
+def test_tracks_that_are_not_there() -> None:
+    for named in ("track:4", "track:Middle"):
+        with pytest.raises(MidiError) as caught:
+            apply_edits(two_hands(), Edits(only=(named,)), "two.mid")
+        assert f'(--only {named}); those with notes are 1 "Right, upper", 2 "Left hand", 3' in str(caught.value)
+    for named, told in (("track:0", "tracks are counted from 1"), ("track:", "no instrument"), ("port0:ch1", "port 0")):
+        with pytest.raises(UsageError, match=told):
+            check_edits(Edits(only=(named,)))
+    with pytest.raises(UsageError, match="takes instruments"):
+        check_edits(Edits(swaps=("track:1=cello",)))

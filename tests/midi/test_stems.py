@@ -2,6 +2,7 @@
 
 import re
 
+import mido
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +98,20 @@ def test_every_note_is_in_one_stem_in_its_order(notes: list[Note]) -> None:
     assert all(-1 <= stem.pan <= 1 for stem in stems)
     firsts = [min(found.start_s for found in stem.notes) for stem in stems]
     assert firsts == sorted(firsts)
+
+
+def test_stems_by_track_bear_the_names_of_the_tracks() -> None:
+    tracks = [
+        [(0, mido.MetaMessage("track_name", name=name)), program(0, number, 24), *note(10 * number, 100, number, 60)]
+        for number, name in enumerate(("Guitar L", "Guitar R", "", "Guitar L"))
+    ]
+    song = parse_midi(midi_bytes(*tracks), "x.mid")
+    stems = split_stems(song.notes, by="tracks", track_names=[track.name for track in song.tracks])
+    assert [(stem.name, stem.slug) for stem in stems] == [
+        ("Guitar L", "guitar-l"),
+        ("Guitar R", "guitar-r"),
+        ("Track 3", "track-3"),
+        ("Guitar L", "guitar-l-2"),
+    ]
+    assert [note for stem in stems for note in stem.notes] == song.notes
+    assert len(split_stems(song.notes)) == 1  # one instrument, in one place
