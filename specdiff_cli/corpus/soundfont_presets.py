@@ -10,6 +10,8 @@ from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
 
 MELODIC_BANK, DRUM_BANK = 0, 128
+#: Standard, room, power, electronic, analogue, jazz, brush, orchestra, and what fonts put in place of sound effects.
+DRUM_KITS = (0, 8, 16, 24, 25, 32, 40, 48, 56)
 FAMILY_PROGRAMS = 8  # General MIDI's programs come in families of eight
 _RECORD = struct.Struct("<20sHHHIII")
 
@@ -67,5 +69,5 @@ def _distance(program: int, other: int) -> tuple[bool, int, int]:
 
 
 def drum_kits(presets: dict[tuple[int, int], str]) -> list[int]:
-    """Drum programs that the font has kits for."""
-    return sorted(program for bank, program in presets if bank == DRUM_BANK and program < N_PROGRAMS)
+    """Drum programs of General MIDI 2 and GS that the font has kits for; their variations are not asked for."""
+    return [kit for kit in DRUM_KITS if (DRUM_BANK, kit) in presets]

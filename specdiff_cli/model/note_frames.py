@@ -53,13 +53,21 @@ class NoteRows:
         return len(self.key)
 
 
+def _kit_row(program: int, kits: Sequence[int]) -> int:
+    """Row of the kit that plays a drum program: itself, or the one that it varies (GS), or the first."""
+    for kit in (program, program // 8 * 8):
+        if kit in kits:
+            return kits.index(kit)
+    return 0
+
+
 def note_rows(notes: Sequence[Note], kits: Sequence[int]) -> NoteRows:
     """Notes as :class:`NoteRows`: a key that is struck again, or choked by another of its kit, ends there.
 
-    ``kits``: the voice's drum programs; a kit that it lacks is played by the first.
+    ``kits``: the voice's drum programs, see :func:`_kit_row` for those that it lacks.
     """
     instrument = np.array(
-        [N_PROGRAMS + (kits.index(n.program) if n.program in kits else 0) if n.is_drum else n.program for n in notes],
+        [N_PROGRAMS + _kit_row(n.program, kits) if n.is_drum else n.program for n in notes],
         dtype=np.int64,
     )
     key = np.array([note.pitch for note in notes], dtype=np.int64)
