@@ -197,7 +197,7 @@ class _Run:
                 self._engine.sampling.steps,
                 self._options.quiet,
                 first_window=song.n_kept,
-                step_name="frame" if self._engine.voice.is_autoregressive else "step",
+                step_name="frame" if self._engine.voice.kind == "autoregressive" else "step",
             )
             song.display = song.stack.enter_context(display)
         self._open[song.number] = song
@@ -292,8 +292,10 @@ class _Run:
             messages.append(f"{count(len(output.stem_paths), 'stem')} in {output.stem_paths[0].parent}")
         for message in messages:
             self._options.tell(f"{job.source.name}: {message}")
-        if self._engine.voice.is_autoregressive:
+        if self._engine.voice.kind == "autoregressive":
             how = "frame by frame"
+        elif self._engine.voice.kind == "templates":
+            how = "from note templates"
         else:
             guidance = "" if sampling.guidance == 1 else f", guidance {sampling.guidance:g}"
             how = f"{count(sampling.steps, f'{sampling.sampler} step')}, {sampling.schedule}{guidance}"

@@ -70,7 +70,7 @@ class Engine:
         from specdiff_cli.weights.load import load_voice
 
         sound = self._options.sound
-        if not self.voice.is_autoregressive:  # said before anything takes long
+        if self.voice.kind == "diffusion":  # said before anything takes long
             find_sampler(sound.sampler)
             find_schedule(sound.schedule)(sound.steps)
         device = resolve_device(sound.device)

@@ -300,15 +300,16 @@ def _samplings(voice: "Voice", options: VoiceOptions) -> "list[Sampling]":
     from specdiff_cli.diffusion.samplers import SAMPLERS
     from specdiff_cli.diffusion.schedules import N_TRAINING_STEPS, SCHEDULES
     from specdiff_cli.engine.synthesizer import Sampling
+    from specdiff_cli.weights.voice_file import FIXED_SAMPLING
 
     for option, value, known in (("sampler", options.sampler, SAMPLERS), ("schedule", options.schedule, SCHEDULES)):
         if value is not None and value not in known:
             raise UsageError(f"--{option} {value}: is not one of {', '.join(known)}")
     defaults = voice.sampling
-    if voice.network.config.is_autoregressive:
+    if not voice.network.config.denoises:
         for option in ("steps", "sampler", "schedule", "guidance"):
             if getattr(options, option) not in (None, ()):
-                why = f"the voice {voice.name} is autoregressive, without denoising"
+                why = f"the voice {voice.name} {FIXED_SAMPLING[voice.network.config.kind][1]}, without denoising"
                 raise UsageError(f"--{option}: {why}; leave it out")
     first = Sampling(
         steps=defaults.steps,

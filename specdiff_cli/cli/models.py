@@ -149,7 +149,7 @@ def _full(details: Details) -> dict[str, Any]:
 
 def _presets(details: Details) -> Mapping[str, Preset]:
     """The presets that `--preset` takes for this model: the general ones, and its own before them."""
-    if details.config is not None and details.config.is_autoregressive:
+    if details.config is not None and not details.config.denoises:
         return details.presets
     return {**PRESETS, **details.presets}
 
@@ -207,6 +207,8 @@ def _architecture(config: ModelConfig) -> str:
         for what, is_there in (("note layout", config.note_layout), ("note templates", config.note_templates))
         if is_there
     ]
+    if config.is_templates:
+        return f"note templates as a function of time; {count(len(config.kits), 'drum kit')}"
     kind = "autoregressive" if config.is_autoregressive else f"diffusion, predicts {config.objective}"
     sizes = f"d_model {config.d_model}, {config.n_heads} heads of {config.d_kv}, d_ff {config.d_ff}"
     return f"{f'{name}: ' if name else ''}{kind}; {sizes}; {', '.join(parts)}"
@@ -230,6 +232,8 @@ def _vocabulary(vocabulary: Mapping[str, int | float]) -> str:
 def _sampling(sampling: SamplingDefaults | Preset) -> str:
     if sampling.sampler == "autoregressive":
         return "one step per frame"
+    if sampling.sampler == "templates":
+        return "nothing is sampled"
     steps = count(sampling.steps, "step")
     first, last = sampling.guidance_interval
     within = "" if (first, last) == EVERYWHERE else f" at times {first:g}-{last:g}"

@@ -19,6 +19,7 @@ from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.files import reason
 from specdiff_cli.midi.edits import Edits
+from specdiff_cli.model.config import Kind
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
@@ -43,7 +44,7 @@ class VoiceIdentity:
     plays_drums: bool = True
     follows_velocity: bool = False
     presets: Mapping[str, Preset] = field(default_factory=dict)  # its own
-    is_autoregressive: bool = False
+    kind: Kind = "diffusion"
     known_sha256: Mapping[str, str] | None = None  # those that loading enforces; None: to be computed
 
     @cached_property
@@ -96,7 +97,7 @@ def _voice_folder(folder: Path, hashes: Mapping[str, str] | None) -> VoiceIdenti
         plays_drums=voice.plays_drums,
         follows_velocity=voice.model.n_velocity_bins > 1,
         presets=voice.presets,
-        is_autoregressive=voice.model.is_autoregressive,
+        kind=voice.model.kind,
         known_sha256=hashes,
     )
 

@@ -136,11 +136,11 @@ def render(
     from specdiff_cli.cli.prepare import RenderOptions
     from specdiff_cli.cli.provenance import SoundOptions, identify_voice
     from specdiff_cli.diffusion.presets import find_preset
-    from specdiff_cli.weights.voice_file import current_vocoder_name
+    from specdiff_cli.weights.voice_file import FIXED_SAMPLING, current_vocoder_name
 
     voice = identify_voice(model)
-    if voice.is_autoregressive:
-        _check_autoregressive(voice.name, context.params)
+    if voice.kind != "diffusion":
+        _check_no_denoising(voice.name, FIXED_SAMPLING[voice.kind][1], context.params)
     chosen = voice.sampling if preset is None else find_preset(preset, voice.presets)
     interval = chosen.guidance_interval if guidance_interval is None else parse_guidance_interval(guidance_interval)
     sound = SoundOptions(
@@ -227,13 +227,13 @@ def _check_combinations(given: Mapping[str, Any]) -> None:
         check_template(given["output_template"])
 
 
-def _check_autoregressive(voice: str, given: Mapping[str, Any]) -> None:
-    """Raises UsageError for options of diffusion: such a voice predicts frame after frame."""
+def _check_no_denoising(voice: str, what: str, given: Mapping[str, Any]) -> None:
+    """Raises UsageError for options of diffusion; ``what`` the voice does instead."""
     for name in ("preset", "steps", "sampler", "schedule", "guidance", "guidance_interval", "snapshots"):
         if given[name] is not None:
-            raise UsageError(f"{_option(name)}: the voice {voice} is autoregressive, without denoising; leave it out")
+            raise UsageError(f"{_option(name)}: the voice {voice} {what}, without denoising; leave it out")
     if given["overlap_frames"]:
-        raise UsageError(f"--overlap-frames: the voice {voice} is autoregressive; its windows cannot overlap")
+        raise UsageError(f"--overlap-frames: the voice {voice} {what}; its windows cannot overlap")
 
 
 def _option(parameter: str) -> str:

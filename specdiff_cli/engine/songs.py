@@ -109,6 +109,14 @@ class FinishedWindow:
     noise_state: bytes
 
 
+class Score(Protocol):
+    """The notes of a song, whose spectra add up."""
+
+    def log_mel(self, first_frame: int, n_frames: int) -> Tensor:
+        """(n_frames, 128) log-mel in feature range, ``first_frame`` counted from the start of the song."""
+        ...
+
+
 class ActiveSong(Generic[Key]):
     """One song on its way: the window that is next, the noise to come, and the spectrogram before.
 
@@ -121,6 +129,7 @@ class ActiveSong(Generic[Key]):
         overlap_frames: as in :class:`Sampling`; what ``windows`` were cut for.
         finished: windows at the start of the song that need not be sampled again.
         feature_range: the log-mel values that -1 and +1 stand for in the network.
+        score: the song's notes, for voices that add up their spectra.
         on_progress: called after every denoising step of this song.
         on_step: called with the state before the first step and after each.
     """
@@ -135,12 +144,14 @@ class ActiveSong(Generic[Key]):
         overlap_frames: int = 0,
         finished: Iterable[FinishedWindow] = (),
         feature_range: tuple[float, float] = FEATURE_RANGE,
+        score: Score | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[StepState], None] | None = None,
     ) -> None:
         self.key = key
         self.n_windows = n_windows
         self.on_step = on_step
+        self.score = score
         self.generator = torch.Generator("cpu").manual_seed(seed)
         self.context: Tensor | None = None  # (1, 256, 128) in model range, on the device: the frames before the window
         self.known: Tensor | None = None  # (1, overlap, 128) in feature range, on the device: the window's first frames

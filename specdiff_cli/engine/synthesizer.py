@@ -34,6 +34,7 @@ from specdiff_cli.engine.songs import (
     WindowSampler,
     sample_all,
 )
+from specdiff_cli.engine.templates import NotesScore, TemplateSampler
 from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.errors import MidiError, UsageError
 from specdiff_cli.midi.adapt import fit_to_voice
@@ -42,8 +43,10 @@ from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.model.note_frames import NoteFrames, note_rows
+from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice
-from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING
+from specdiff_cli.weights.voice_file import FIXED_SAMPLING
 
 __all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]
 
@@ -59,7 +62,8 @@ MelCallback = Callable[[Mel], None]
 WindowCallback = Callable[[FinishedWindow], None]
 
 # A network is compiled in place, and once: whoever else renders with it shares the result.
-_COMPILED: WeakKeyDictionary[nn.Module, CompiledNetwork | CompiledAutoregressive] = WeakKeyDictionary()
+ReadyNetwork = CompiledNetwork | CompiledAutoregressive | NoteFrames
+_COMPILED: WeakKeyDictionary[nn.Module, ReadyNetwork] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +345,9 @@ class Synthesizer:
         return notes, duration_s
 
     def _activate(self, song: Song[Key], sampling: Sampling) -> ActiveSong[Key]:
-        if song.on_step is not None and self.config.is_autoregressive:
-            raise UsageError(f"the voice {self.voice.name} is autoregressive: it has no diffusion steps to be shown")
+        if song.on_step is not None and not self.config.denoises:
+            what = FIXED_SAMPLING[self.config.kind][1]
+            raise UsageError(f"the voice {self.voice.name} {what}: it has no diffusion steps to be shown")
         n_windows = self.count_windows(song.duration_s, sampling.overlap_frames)
         windows = tokenize(song.notes, self.config.vocabulary, total_s=song.duration_s, hop_frames=sampling.hop_frames)
         return ActiveSong(
@@ -353,6 +358,9 @@ class Synthesizer:
             overlap_frames=sampling.overlap_frames,
             finished=song.finished,
             feature_range=self.config.feature_range or FEATURE_RANGE,
+            score=NotesScore(note_rows(song.notes, self.network.kits), self.network)
+            if isinstance(self.network, NoteFrames)
+            else None,
             on_progress=song.on_progress,
             on_step=song.on_step,
         )
@@ -360,14 +368,16 @@ class Synthesizer:
     def _sampler(self, sampling: Sampling, stop: Event | None) -> WindowSampler:
         if isinstance(self.network, CompiledNetwork):
             return DiffusionSampler(self.network, self.config, sampling, stop)
-        why = f"the voice {self.voice.name} is autoregressive: it has no diffusion steps"
-        own = AUTOREGRESSIVE_SAMPLING
+        own, what = FIXED_SAMPLING[self.config.kind]
+        why = f"the voice {self.voice.name} {what}: it has no diffusion steps"
         if (sampling.steps, sampling.sampler, sampling.schedule) != (own.steps, own.sampler, own.schedule):
             raise UsageError(f"{why}; leave out --steps, --sampler, --schedule and --preset")
         if sampling.guidance != 1.0:
             raise UsageError(f"--guidance {sampling.guidance:g}: {why} to be guided; leave it out")
         if sampling.overlap_frames:
             raise UsageError(f"--overlap-frames {sampling.overlap_frames}: {why} that could keep frames; use 0")
+        if isinstance(self.network, NoteFrames):
+            return TemplateSampler(self.device, stop)
         return AutoregressiveSampler(self.network, stop)
 
 
@@ -405,12 +415,17 @@ class _Sound(Generic[Key]):
         return Piece(self._song.key, np.zeros(0, dtype=np.float32), True, n_dropped_events, error)
 
 
-def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> CompiledNetwork | CompiledAutoregressive:
+def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> ReadyNetwork:
     compiled = _COMPILED.get(voice.network)
     if compiled is None:
         network = voice.network
         if isinstance(network, SpectrogramDiffusion):
             compiled = CompiledNetwork(network, device, dtype)
+        elif isinstance(network, NoteFunction):
+            if dtype != torch.float32:  # powers that differ by orders of magnitude are added up
+                name = str(dtype).removeprefix("torch.")
+                raise UsageError(f"--dtype {name}: the voice {voice.name} computes in float32; leave it out")
+            compiled = NoteFrames(network.to(device))
         else:
             compiled = CompiledAutoregressive(network, device, dtype)
         _COMPILED[network] = compiled

@@ -24,15 +24,15 @@ from specdiff_cli.engine.synthesizer import Song, Synthesizer
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
-from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive, Decoding
 from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
-from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.model.network import Network, SpectrogramDiffusion, build_network
+from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows
 from specdiff_cli.model.precision import floating
 from specdiff_cli.model.storage import without_storage
 from specdiff_cli.weights.load import Voice, load_voice
-from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING, SamplingDefaults, VocoderSpec
+from specdiff_cli.weights.voice_file import FIXED_SAMPLING, SamplingDefaults, VocoderSpec
 
 NOTES_PER_SECOND = 20  # about 600 tokens in a window of 5.12 s, a dense piece
 MATMUL_S = 0.2  # how long each reference product is repeated
@@ -96,7 +96,12 @@ def decoder_flops(
 
 
 def flops_of_step(config: ModelConfig, n_keys: float, guidance: float) -> float:
-    """Operations of one step of one window: one evaluation, or two with guidance. An autoregressive step is a frame."""
+    """Operations of one step of one window: one evaluation, or two with guidance. An autoregressive step is a frame.
+
+    Of note templates 0: what a window costs depends on how many of its notes are new.
+    """
+    if config.is_templates:
+        return 0.0
     if config.is_autoregressive:
         return decoder_flops(config, n_keys, 1, (WINDOW_FRAMES + 1) / 2)
     if guidance == 1.0:
@@ -122,9 +127,9 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
     else:
         known = ", ".join(["tiny", *REFERENCE_CONFIGS])
         raise UsageError(f"--random-weights --model {name}: the known sizes are {known}")
-    network: SpectrogramDiffusion | AutoregressiveNetwork
-    if config.is_autoregressive:
-        network, sampling = AutoregressiveNetwork(config), AUTOREGRESSIVE_SAMPLING
+    network: Network
+    if not config.denoises:
+        network, (sampling, _) = build_network(config), FIXED_SAMPLING[config.kind]
     else:
         with without_storage():
             network = SpectrogramDiffusion(config)
@@ -141,7 +146,7 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
     )
 
 
-def _fill_randomly(network: SpectrogramDiffusion | AutoregressiveNetwork) -> None:
+def _fill_randomly(network: Network) -> None:
     """Normal values of each layer's proper size. One block of them is repeated: 400 million draws take long."""
     block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))  # a prime: no two rows are alike
     for name, parameter in network.named_parameters():
@@ -237,6 +242,20 @@ class TimedAutoregressive(CompiledAutoregressive):
         self._watch.calls["decoder"] += window.n_done - n_before - 1
 
 
+class TimedTemplates(NoteFrames):
+    """The same note templates, watched; a step is a window."""
+
+    def __init__(self, watched: NoteFrames, watch: Stopwatch) -> None:
+        self.__dict__.update(watched.__dict__)
+        self._watch = watch
+        self.key_counts = [0]  # nothing is attended to
+
+    def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
+        """As in the class above; counted as decoder."""
+        with self._watch.measure("decoder"):
+            return super().frames(notes, first_frame, n_frames)
+
+
 class TimedVocoder:
     """A vocoder, watched."""
 
@@ -326,7 +345,7 @@ def _warm_up(
     on_message: Callable[[str], None] | None,
 ) -> None:
     """Compiled code specialises in its first calls with a batch of this shape."""
-    few = sampling if synthesizer.config.is_autoregressive else replace(sampling, steps=min(sampling.steps, 3))
+    few = sampling if not synthesizer.config.denoises else replace(sampling, steps=min(sampling.steps, 3))
     starts = [replace(song, duration_s=min(song.duration_s, 2 * WINDOW_S)) for song in songs]
     _render(starts, synthesizer, few, Stopwatch(synthesizer.device), on_message)
 
@@ -353,12 +372,16 @@ def _render(
 
 
 @contextmanager
-def _watched(synthesizer: Synthesizer, watch: Stopwatch) -> Iterator[TimedNetwork | TimedAutoregressive]:
+def _watched(
+    synthesizer: Synthesizer, watch: Stopwatch
+) -> Iterator[TimedNetwork | TimedAutoregressive | TimedTemplates]:
     """Put timers around the parts of a synthesizer, which then work one after the other."""
     network, vocoder, overlap = synthesizer.network, synthesizer.vocoder, synthesizer.overlap
-    timed: TimedNetwork | TimedAutoregressive
+    timed: TimedNetwork | TimedAutoregressive | TimedTemplates
     if isinstance(network, CompiledNetwork):
         timed = TimedNetwork(network, watch)
+    elif isinstance(network, NoteFrames):
+        timed = TimedTemplates(network, watch)
     else:
         timed = TimedAutoregressive(network, watch)
     synthesizer.network, synthesizer.vocoder, synthesizer.overlap = timed, TimedVocoder(vocoder, watch), False

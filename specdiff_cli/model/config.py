@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.midi.vocabulary import Dialect, Vocabulary
 
 Objective = Literal["eps", "v", "x0"]
-Kind = Literal["diffusion", "autoregressive"]
+Kind = Literal["diffusion", "autoregressive", "templates"]
 MAX_PLAIN_CHANNELS = 8192
 
 
@@ -19,7 +20,9 @@ class ModelConfig:
     rendition of them, so that the decoder samples what differs from it; the published checkpoints have neither.
     ``objective`` says what the decoder predicts: the noise (reference), v or x0; see
     :func:`specdiff_cli.diffusion.samplers.implied_x0`. ``kind``: a decoder that denoises a whole window, or one that
-    predicts it frame by frame (:mod:`specdiff_cli.model.autoregressive`), which has neither context nor our own paths.
+    predicts it frame by frame (:mod:`specdiff_cli.model.autoregressive`), which has neither context nor our own paths;
+    or "templates": the notes' own spectra added up (:mod:`specdiff_cli.model.note_function`), with nothing to be
+    sampled, whose sizes are the note function's and which has ``kits``, the drum programs that it plays.
     ``dialect``: "lightning" for models of music-spectrogram-diffusion-pytorch, which have layer norms and biases, other
     tokens, and silence as the context of the first window. ``feature_range``: the log-mel values that -1 and +1 stand
     for, where they are not the reference's.
@@ -43,6 +46,7 @@ class ModelConfig:
     kind: Kind = "diffusion"
     dialect: Dialect = "magenta"
     feature_range: tuple[float, float] | None = None
+    kits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -52,6 +56,10 @@ class ModelConfig:
         # Its positions are computed, for as many channels as a file may claim.
         if self.is_autoregressive and (self.d_model % 2 or not 4 <= self.d_model <= MAX_PLAIN_CHANNELS):
             raise ValueError(f"d_model = {self.d_model}: must be even, and from 4 to {MAX_PLAIN_CHANNELS}")
+        if self.is_templates and (self.note_layout or self.note_templates or self.is_lightning):
+            raise ValueError("kind = 'templates': has no note layout, no other note templates and no dialect")
+        if self.is_templates != bool(self.kits) or not all(0 <= kit < N_PROGRAMS for kit in self.kits):
+            raise ValueError(f"kits = {list(self.kits)}: must be drum programs, of kind = 'templates' alone")
         if self.dialect not in get_args(Dialect):
             raise ValueError(f"dialect = {self.dialect!r}: must be one of {', '.join(get_args(Dialect))}")
         if self.is_lightning and (self.is_autoregressive or self.note_layout or self.note_templates):
@@ -69,6 +77,15 @@ class ModelConfig:
     @property
     def is_autoregressive(self) -> bool:
         return self.kind == "autoregressive"
+
+    @property
+    def is_templates(self) -> bool:
+        return self.kind == "templates"
+
+    @property
+    def denoises(self) -> bool:
+        """Whether there are steps, samplers and guidance to be chosen."""
+        return self.kind == "diffusion"
 
     @property
     def is_lightning(self) -> bool:

@@ -13,6 +13,7 @@ from specdiff_cli.model.decoder import SpectrogramDecoder
 from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder, sinusoid_table
 from specdiff_cli.model.layers import mask_bias
 from specdiff_cli.model.layout import NoteLayout
+from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.model.templates import NoteTemplates
 
 
@@ -104,9 +105,11 @@ class SpectrogramDiffusion(nn.Module):
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5, generator=generator)
 
 
-Network = SpectrogramDiffusion | AutoregressiveNetwork
+Network = SpectrogramDiffusion | AutoregressiveNetwork | NoteFunction
 
 
 def build_network(config: ModelConfig) -> Network:
     """The network of a configuration, with arbitrary weights."""
+    if config.is_templates:
+        return NoteFunction(config)
     return AutoregressiveNetwork(config) if config.is_autoregressive else SpectrogramDiffusion(config)

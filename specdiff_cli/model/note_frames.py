@@ -118,8 +118,8 @@ class NoteFrames:
 
     def __init__(self, function: NoteFunction) -> None:
         self._function = function.eval().requires_grad_(False)
-        self.kits: list[int] = function.kits.tolist()
-        self.device = function.kits.device
+        self.kits = list(function.config.kits)
+        self.device, self.dtype = function.facts.device, torch.float32
         self._held: dict[tuple[int, int, int], _Held] = {}
         self._ended: dict[tuple[int, int, int, int], tuple[Tensor, float]] = {}
 

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from specdiff_cli.constants import FRAME_SAMPLES, N_HIGH_BANDS, N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.midi.programs import N_PROGRAMS
+from specdiff_cli.midi.vocabulary import Vocabulary
+from specdiff_cli.model.config import ModelConfig
 
 N_BANDS = N_MELS + N_HIGH_BANDS
-N_KEYS = 128
+N_KEYS, MAX_VELOCITY = 128, 127
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 # The trunk.
 WIDTH, HIDDEN, N_BLOCKS, KEY_WIDTH = 512, 1024, 3, 192
@@ -74,6 +76,13 @@ def n_time_features(n_log: int, n_waves: int) -> int:
     return 2 + FADES[0] + N_HATS + 2 * n_log + 2 * n_waves
 
 
+def note_function_config(kits: tuple[int, ...]) -> ModelConfig:
+    """The configuration of a voice of this kind: the trunk's sizes, and drum programs."""
+    vocabulary = Vocabulary(MAX_VELOCITY)
+    sizes = (WIDTH, 0, 0, HIDDEN, N_BLOCKS, 0, HELD[2])
+    return ModelConfig(*sizes, vocabulary.n_ids, MAX_VELOCITY, kind="templates", kits=kits)
+
+
 class FrameDecoder(nn.Module):
     """Features of a time and the trunk's word about a note -> the 144 bands."""
 
@@ -105,17 +114,20 @@ class FrameDecoder(nn.Module):
 class NoteFunction(nn.Module):
     """(instrument, key, velocity) and times -> log power of 128 mel bands (squared) and 16 bands from 8 to 20 kHz.
 
-    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits. Two buffers go with the weights:
-    ``kits`` (n_kits,), the drum programs in the order of their instruments, and ``facts`` (instruments, 128, columns
-    of ``FACTS``), what was measured of each key.
+    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. A buffer goes
+    with the weights: ``facts`` (instruments, 128, columns of ``FACTS``), what was measured of each key.
+
+    Raises ValueError: a configuration of other sizes than :func:`note_function_config` has.
     """
 
-    kits: Tensor
     facts: Tensor
 
-    def __init__(self, n_kits: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.n_kits = n_kits
+        if config != note_function_config(config.kits):
+            raise ValueError("kind = 'templates': of other sizes than this version of specdiff knows")
+        self.config = config
+        n_kits = len(config.kits)
         self.n_log, self.n_waves, self.n_length_waves = N_LOG_WAVES, N_WAVES, LENGTH_WAVES
         self.frame_s = FRAME_S
         n_instruments = N_PROGRAMS + n_kits
@@ -129,7 +141,6 @@ class NoteFunction(nn.Module):
         self.held = FrameDecoder(n_time_features(N_LOG_WAVES, N_WAVES), HELD)
         self.ended = FrameDecoder(n_time_features(N_LOG_WAVES, 0) + 2 * LENGTH_WAVES, ENDED)
         self.fade = nn.Linear(WIDTH, N_BANDS)
-        self.register_buffer("kits", torch.arange(n_kits))
         self.register_buffer("facts", torch.zeros(n_instruments, N_KEYS, len(FACTS)))
 
     def initialise(self, generator: torch.Generator) -> None:

@@ -19,6 +19,7 @@ from specdiff_cli.weights.load import load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import (
     FEATURES,
+    FIXED_SAMPLING,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
@@ -28,6 +29,7 @@ from specdiff_cli.weights.voice_file import (
     vocabulary_table,
     write_voice_file,
 )
+from specdiff_cli.wording import count
 
 LICENSE = "Apache-2.0"
 NAMED_INSTRUMENTS = 3  # a description that would name more of them counts them
@@ -42,8 +44,10 @@ class Plays:
     programs: tuple[int, ...]
     drums: bool
 
-    def describe(self) -> str:
-        """A few words for tables."""
+    def describe(self, n_kits: int = 0) -> str:
+        """A few words for tables; ``n_kits`` of voices that play programs and kits by themselves."""
+        if n_kits:
+            return f"{count(len(self.programs), 'General MIDI program')} and {count(n_kits, 'drum kit')}, with dynamics"
         names = [MODEL_CLASSES[program] for program in self.programs]
         if len(names) > NAMED_INSTRUMENTS:
             names = [f"{len(names)} instruments"]
@@ -64,7 +68,8 @@ def export(
     """Write ``model.safetensors`` (float16), perhaps ``vocoder.safetensors``, and ``voice.toml``.
 
     The folder is made beside its place and read back before it takes its name; without a vocoder run the voice sounds
-    through Griffin-Lim. Returns the description.
+    through Griffin-Lim, or through partials where it consists of note templates, whose ``sampling`` is fixed. Returns
+    the description.
 
     Raises:
         UsageError: not a run, or ``voice`` exists and ``overwrite`` is false.
@@ -73,9 +78,11 @@ def export(
     """
     about = _read_json(run / "config.json", ("model", "train", "plays"))
     played = Plays(tuple(about["plays"]["programs"]), about["plays"]["drums"])
-    description = description or played.describe()
     config = _model_config(run / "config.json", about["model"])
-    vocoder = VocoderSpec("griffin-lim")
+    description = description or played.describe(len(config.kits))
+    if not config.denoises:
+        sampling, _ = FIXED_SAMPLING[config.kind]
+    vocoder = VocoderSpec("partials" if config.is_templates else "griffin-lim")
     sources = {WEIGHTS_FILE: run / "model.safetensors"}
     if vocoder_run is not None:
         vocoder = VocoderSpec("spectral", _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
@@ -179,7 +186,7 @@ def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 def _model_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
     try:
-        return ModelConfig(**values)
+        return ModelConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: [model] is not of this specdiff ({error}); train on to write it again") from None
 

@@ -3,6 +3,7 @@
 Step n of a run is a function of the seed and n alone: a run that resumes needs to know nothing of the batches before.
 """
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from specdiff_cli.constants import N_MELS
 from specdiff_cli.corpus.atlas import read_kits, read_preset
 from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.midi.programs import N_PROGRAMS
-from specdiff_cli.model.note_function import NoteFunction
+from specdiff_cli.model.note_function import NoteFunction, note_function_config
+from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
+from specdiff_cli.weights.load import read_content
 
 # Of every so many notes one is kept out of training.
 HELD_OUT_OF, HELD_OUT_AT = 50, 7
@@ -207,14 +211,14 @@ def rate(step: int, config: NoteTrainConfig) -> float:
 
 
 class NoteTrainer:
-    """A run in a folder: ``state.pt`` to go on from, ``weights.pt`` (averaged), ``log.jsonl``."""
+    """A run in a folder: ``state.pt`` to go on from; ``model.safetensors`` (averaged) and ``config.json`` to export."""
 
     def __init__(self, atlas: AtlasNotes, folder: Path, config: NoteTrainConfig) -> None:
         self.atlas, self.folder, self.config = atlas, folder, config
-        self.model = NoteFunction(len(atlas.kits))
+        network = note_function_config(tuple(atlas.kits))
+        self.model = NoteFunction(network)
         self.model.initialise(torch.Generator().manual_seed(config.seed))
-        self.model.kits.copy_(torch.tensor(atlas.kits))
-        self.averaged = NoteFunction(len(atlas.kits))
+        self.averaged = NoteFunction(network)
         self.averaged.load_state_dict(self.model.state_dict())
         self.averaged.requires_grad_(False)
         self.optimisers = make_note_optimisers(self.model, config)
@@ -222,37 +226,42 @@ class NoteTrainer:
         self.step = 0
 
     def resume(self) -> bool:
-        """Go on from the folder's state, if there is one."""
+        """Go on from the folder's state, if there is one. Raises WeightsError for one of another atlas or version."""
         path = self.folder / "state.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
-        if state["kits"] != self.atlas.kits:
-            raise WeightsError(f"{path} was trained on an atlas with other drum kits: give another --run")
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.step = state["step"]
+        state = read_content(path, mapped=False)
+        try:
+            if not isinstance(state, dict) or state["kits"] != self.atlas.kits:
+                raise WeightsError(f"{path} was trained on an atlas with other drum kits: give another --run")
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.step = int(state["step"])
+        except (RuntimeError, KeyError, ValueError, TypeError):
+            raise WeightsError(f"{path} is of another version of specdiff: give another --run") from None
         return True
 
     def save(self) -> None:
-        """Store everything; a run that is cut off leaves the state before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Store everything; a run that is cut off leaves the state before. Raises OutputError."""
         state = {
             "step": self.step,
             "kits": self.atlas.kits,
-            "config": asdict(self.config),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
-        for name, content in (
-            ("state.pt", state),
-            ("weights.pt", {"kits": self.atlas.kits, "model": state["averaged"]}),
-        ):
-            torch.save(content, self.folder / f"{name}.partial")
-            (self.folder / f"{name}.partial").replace(self.folder / name)
+        about = {
+            "model": asdict(self.model.config),
+            "train": {**asdict(self.config), "precision": "float32"},
+            "plays": {"programs": list(range(N_PROGRAMS)), "drums": True},
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "state.pt", lambda file: torch.save(state, file))
+        weights = {name: tensor.contiguous() for name, tensor in self.averaged.state_dict().items()}
+        write_atomically(self.folder / "model.safetensors", lambda file: file.write(safetensors_bytes(weights)))
+        write_text_atomically(self.folder / "config.json", json.dumps(about, indent=2) + "\n")
 
     def train(self, log_every_steps: int = 100, save_every_s: float = 180.0) -> Iterator[dict[str, float]]:
         """Train to the end; yields what it logs."""

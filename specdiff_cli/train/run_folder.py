@@ -46,6 +46,8 @@ class RunConfig:
     def check_sizes(self) -> None:
         """Raises ValueError for sizes that make no network, or none that can be trained."""
         model = self.model
+        if model.is_templates:
+            raise ValueError("kind = 'templates': is trained by `specdiff train notes`")
         if model.is_autoregressive:
             raise ValueError("kind = 'autoregressive': cannot be trained here; only diffusion models can")
         if model.is_lightning:

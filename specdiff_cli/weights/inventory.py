@@ -343,7 +343,7 @@ def count_parameters(config: ModelConfig) -> int | None:
 
     None for a network with other parts, see :func:`stored_parameters`.
     """
-    if config.note_layout or config.note_templates or config.dialect != "magenta":
+    if config.note_layout or config.note_templates or config.is_templates or config.dialect != "magenta":
         return None
     d = config.d_model
     attention = 4 * d * config.n_heads * config.d_kv

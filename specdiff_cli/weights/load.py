@@ -54,6 +54,7 @@ PIECE_BYTES = 1 << 27
 #: added up; log-mel values go in and out.
 KEPT_FLOAT32: dict[str, tuple[str, ...]] = {
     "diffusion": ("note_templates.",),
+    "templates": ("",),
     "autoregressive": ("decoder.input_projection.", "decoder.norm.", "decoder.output_projection."),
 }
 

@@ -15,7 +15,7 @@ from specdiff_cli import constants
 from specdiff_cli.diffusion.presets import EVERYWHERE, Preset, check_guidance_interval
 from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.files import PendingFile
-from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.model.config import Kind, ModelConfig
 from specdiff_cli.weights.lock import PATH_PATTERN, SHA256_PATTERN
 
 T = TypeVar("T", ModelConfig, "SamplingDefaults", Preset)
@@ -46,6 +46,13 @@ OLD_VOCODER_NAMES = {"melgan": "spectral"}
 DIFFUSERS_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
 #: An autoregressive voice has no choice: one step per frame of a window.
 AUTOREGRESSIVE_SAMPLING = SamplingDefaults(constants.WINDOW_FRAMES, "autoregressive", "none", 1.0)
+#: Nor has one that adds up note templates: a window is computed at once.
+TEMPLATES_SAMPLING = SamplingDefaults(1, "templates", "none", 1.0)
+#: Kind of voice that has no denoising steps -> how it is sampled, and what it is, for messages.
+FIXED_SAMPLING: Mapping[Kind, tuple[SamplingDefaults, str]] = {
+    "autoregressive": (AUTOREGRESSIVE_SAMPLING, "is autoregressive"),
+    "templates": (TEMPLATES_SAMPLING, "adds up note templates"),
+}
 #: The published models computed in float32: every gin file of magenta/music-spectrogram-diffusion, under gin/models,
 #: has `network.T5Config.dtype = 'float32'`. (On the TPUs of their training the factors of matrix products, and nothing
 #: else, were rounded to bfloat16, JAX's default there.)
@@ -212,11 +219,11 @@ def _toml(value: object) -> str:
 
 
 def _sampling(path: Path, data: Mapping[str, Any], model: ModelConfig) -> SamplingDefaults:
-    if not model.is_autoregressive:
+    if model.denoises:
         return _build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults)
-    own = AUTOREGRESSIVE_SAMPLING
+    own, what = FIXED_SAMPLING[model.kind]
     if "sampling" in data and _build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults) != own:
-        raise WeightsError(f"{path}: [sampling] is not that of an autoregressive model; leave the table out")
+        raise WeightsError(f"{path}: [sampling] is not that of a model that {what}; leave the table out")
     return own
 
 
@@ -313,6 +320,8 @@ def _fits(value: object, kind: Any) -> bool:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in arguments
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
     if origin is tuple:
         return isinstance(value, tuple) and len(value) == len(arguments) and all(map(_fits, value, arguments))
     if arguments:  # a union
@@ -326,6 +335,8 @@ def _described(kind: Any) -> str:
     """A type in the words of an error message."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_args(kind)[1:] == (Ellipsis,):
+        return "a list of whole numbers"
     if get_origin(kind) is tuple:
         return f"a list of {len(get_args(kind))} numbers"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind, "another value")

@@ -132,8 +132,7 @@ def test_random_voices_have_the_true_sizes(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(REFERENCE_CONFIGS, "small", small)
     voice = random_voice("small", lambda _prefers: torch.bfloat16)
     assert voice.network.config == small
-    weights = voice.network.decoder.blocks[0].mlp.wi_0.weight  # type: ignore[union-attr]
-    assert isinstance(weights, torch.Tensor)
+    weights = voice.network.get_parameter("decoder.blocks.0.mlp.wi_0.weight")
     assert weights.dtype == torch.bfloat16
     assert float(weights.detach().float().std()) == pytest.approx(32**-0.5, rel=0.1)
     with pytest.raises(UsageError, match="known sizes are tiny, small-no-context, small, base"):

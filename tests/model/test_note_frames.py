@@ -4,15 +4,14 @@ import torch
 
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.note_frames import NoteFrames, note_rows
-from specdiff_cli.model.note_function import N_BANDS, NoteFunction
+from specdiff_cli.model.note_function import N_BANDS, NoteFunction, note_function_config
 
 
 @pytest.fixture(scope="module")
 def function() -> NoteFunction:
-    made = NoteFunction(2)
+    made = NoteFunction(note_function_config((0, 25)))
     made.initialise(torch.Generator().manual_seed(1))
     torch.nn.init.constant_(made.fade.bias, 40.0)  # a release of some tens of milliseconds
-    made.kits.copy_(torch.tensor([0, 25]))
     return made.eval()
 
 

@@ -23,6 +23,7 @@ from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.weights import load
 from specdiff_cli.weights.checkpoints.source import read_source
 from specdiff_cli.weights.checkpoints.target import check_target
@@ -292,6 +293,7 @@ def test_a_network_compiled_from_either_holds_the_same(tmp_path: Path, name: str
             compiled.advance(window, 4)
             found.append(window.frames[:, :4])
         else:
+            assert isinstance(voice.network, SpectrogramDiffusion)
             memory = CompiledNetwork(voice.network, cpu, torch.bfloat16).remember(tokens, [None], [torch.zeros(0, 5)])
             found.append(torch.stack([*memory.keys, *memory.values]))
     assert torch.equal(found[0], found[1])

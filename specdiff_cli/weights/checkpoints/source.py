@@ -73,6 +73,8 @@ def describe_architecture(config: ModelConfig) -> str:
     for name, known in REFERENCE_CONFIGS.items():
         if config == known:
             return _ARCHITECTURES.get(name, name)
+    if config.is_templates:
+        return "note templates"
     context = "autoregressive" if config.is_autoregressive else "with context" if config.has_context else "no context"
     return f"d_model {config.d_model}, {config.n_heads} x {config.d_kv}, {config.n_decoder_layers} layers, {context}"
 

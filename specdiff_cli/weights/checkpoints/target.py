@@ -152,7 +152,7 @@ def check_diffusers(name: str, config: ModelConfig) -> None:
     """Raises UsageError when the Diffusers layout has no place for a network of these sizes."""
     lacking = {
         "an autoregressive decoder": config.is_autoregressive,
-        "note templates": config.note_templates,
+        "note templates": config.note_templates or config.is_templates,
         "a note layout": config.note_layout,
         f"the objective {config.objective}": config.objective != "eps",
         "velocities": config.n_velocity_bins != 1,
