@@ -33,6 +33,7 @@ FLOORS = {
     "engine.songs": 4,
     "engine.autoregression": 5,
     "engine.denoising": 5,
+    "engine.templates": 5,
     "engine.devices": 5,
     "engine.vocoders": 5,
     "engine.synthesizer": 6,

@@ -97,7 +97,9 @@ def prepare(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Prepared 
     song, edited = apply_edits(song, sound.edits, str(job.source))
     if song.end_s > options.max_duration_s:
         raise MidiError(f"{job.source}: would last {song.end_s:.0f} s; use a higher --tempo-scale or --max-duration")
-    notes, fitted = fit_to_voice(song.notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+    notes, fitted = fit_to_voice(
+        song.notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain
+    )
     if not notes:
         raise MidiError(f"{job.source}: holds only drums, which the voice {voice.name} does not play; use --model base")
     duration_s = song.end_s + sound.tail_s

@@ -47,6 +47,11 @@ class VoiceIdentity:
     kind: Kind = "diffusion"
     known_sha256: Mapping[str, str] | None = None  # those that loading enforces; None: to be computed
 
+    @property
+    def follows_gain(self) -> bool:
+        """Whether it plays what channels are asked for over time (``MidiSong.expression``)."""
+        return self.kind == "templates"
+
     @cached_property
     def weights_sha256(self) -> dict[str, str]:
         """File -> sha256, of all files that decide how the voice sounds. Raises WeightsError."""

@@ -172,7 +172,7 @@ class Synthesizer:
         Instruments that it was not trained on are given to others, drums may be left out.
         """
         voice = self.voice
-        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain)
 
     def render(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Audio:
         """The whole audio at once, (n,) float32 at 16 kHz; arguments as in :meth:`stream`."""

@@ -269,7 +269,7 @@ class Evaluation:
         end_s = piece.duration_s(self.max_seconds)
         notes = [note for note in piece.song.notes if note.start_s < end_s]
         voice = subject.synthesizer.voice
-        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity)
+        return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain)
 
     def _reference_audio(self, piece: Piece) -> NDArray[np.float32]:
         if piece.audio is not None:

@@ -24,7 +24,8 @@ def fit_to_voice(
 
     Args:
         notes: of the song, unchanged on return.
-        programs: model classes the voice knows; None for all. Notes of other classes go to the first of them.
+        programs: model classes the voice knows, or programs of one that knows each by itself; None for all. Notes of
+            other classes go to the first of them.
         plays_drums: whether drum notes are kept.
         follows_velocity: whether the voice knows loud from soft; channel volume and expression then change velocities,
             and a note that they open late begins there.
@@ -47,7 +48,7 @@ def fit_to_voice(
                 n_drums += 1
         elif programs is None or model_class(note.program) in programs:
             kept.append(note)
-            if programs is not None and note.program >= FIRST_WITHOUT_CLASS:
+            if programs is not None and note.program >= FIRST_WITHOUT_CLASS and note.program not in programs:
                 folded[GM_NAMES[note.program]] += 1
         else:
             moved[MODEL_CLASSES[model_class(note.program)]] += 1

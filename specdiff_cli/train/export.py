@@ -186,7 +186,8 @@ def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 def _model_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
     try:
-        return ModelConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        own: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return ModelConfig(**own)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: [model] is not of this specdiff ({error}); train on to write it again") from None
 

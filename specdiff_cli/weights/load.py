@@ -82,6 +82,11 @@ class Voice:
         """Whether it was trained with dynamics; the published checkpoints were not."""
         return self.network.config.n_velocity_bins > 1
 
+    @property
+    def follows_gain(self) -> bool:
+        """Whether it plays what channels are asked for over time (``MidiSong.expression``)."""
+        return self.network.config.is_templates
+
 
 def load_voice(name: str, dtype: Precision = torch.float32) -> Voice:
     """Load a voice by name (``tiny``, ``base``) or from a folder.

@@ -160,7 +160,7 @@ def test_an_autoregressive_voice_has_its_own_sampling(tmp_path: Path) -> None:
     path.write_text(text[:start] + text[end:])
     assert read_voice_file(path).sampling == AUTOREGRESSIVE_SAMPLING  # the table may be left out
     path.write_text(text.replace("steps = 256", "steps = 20"))
-    with pytest.raises(WeightsError, match=r"\[sampling\] is not that of an autoregressive model"):
+    with pytest.raises(WeightsError, match=r"\[sampling\] is not that of a model that is autoregressive"):
         read_voice_file(path)
 
 

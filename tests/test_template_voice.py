@@ -1,0 +1,88 @@
+"""A voice of note templates, from a folder to sound, with random weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.midi.notes import Note
+from specdiff_cli.model.note_function import NoteFunction, note_function_config
+from specdiff_cli.weights.load import Voice, load_voice_folder
+from specdiff_cli.weights.voice_file import FEATURES, TEMPLATES_SAMPLING, VocoderSpec, VoiceFile, write_voice_file
+
+NOTES = [Note(0.1, 0.6, 60, 90, 97, False), Note(5.0, 6.0, 64, 60, 40, False), Note(0.5, 0.6, 38, 100, 0, True, 9)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from safetensors.torch import save_file
+
+    made = tmp_path_factory.mktemp("voices") / "mine"
+    made.mkdir()
+    network = NoteFunction(note_function_config((0, 25)))
+    network.initialise(torch.Generator().manual_seed(0))
+    torch.nn.init.constant_(network.fade.bias, 40.0)
+    save_file({name: tensor.half() for name, tensor in network.state_dict().items()}, made / "model.safetensors")
+    write_voice_file(
+        made / "voice.toml",
+        VoiceFile(
+            name="mine",
+            description="random templates",
+            license="Apache-2.0",
+            model=network.config,
+            sampling=TEMPLATES_SAMPLING,
+            vocoder=VocoderSpec("griffin-lim"),
+            programs=tuple(range(128)),
+            plays_drums=True,
+            prefers_bfloat16=False,
+            features=FEATURES,
+        ),
+    )
+    return made
+
+
+@pytest.fixture
+def voice(folder: Path) -> Voice:
+    return load_voice_folder(folder)
+
+
+def test_windows_add_up_to_what_the_whole_song_does(voice: Voice) -> None:
+    synthesizer = Synthesizer(voice, device="cpu", dtype="float32")
+    mel = synthesizer.spectrogram(NOTES, 7.0)
+    assert mel.shape == (350, 128)
+    alone = synthesizer.spectrogram(NOTES[1:2], 7.0)
+    np.testing.assert_allclose(mel[260:], alone[260:], atol=1e-4)  # the others have faded
+    assert mel[10].mean() > alone[10].mean()
+
+
+def test_the_seed_changes_nothing_and_steps_are_refused(voice: Voice) -> None:
+    synthesizer = Synthesizer(voice, device="cpu", dtype="float32")
+    first = synthesizer.spectrogram(NOTES, 6.5, replace(synthesizer.sampling, seed=1))
+    assert np.array_equal(first, synthesizer.spectrogram(NOTES, 6.5, replace(synthesizer.sampling, seed=2)))
+    with pytest.raises(UsageError, match="the voice mine adds up note templates: it has no diffusion steps"):
+        synthesizer.spectrogram(NOTES, 6.5, Sampling(4, "ddim", "magenta"))
+
+
+def test_every_program_is_played_as_written(voice: Voice) -> None:
+    notes, messages = Synthesizer(voice, device="cpu", dtype="float32").playable(NOTES)
+    assert notes == NOTES
+    assert messages == []
+
+
+def test_other_precisions_are_refused_in_a_line(voice: Voice) -> None:
+    with pytest.raises(UsageError, match="--dtype bfloat16: the voice mine computes in float32; leave it out"):
+        Synthesizer(voice, device="cpu", dtype="bfloat16")
+
+
+def test_sizes_of_another_version_are_refused(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "voice.toml").read_text().replace("d_ff = 1024", "d_ff = 1000")
+    (tmp_path / "voice.toml").write_text(text)
+    with pytest.raises(WeightsError, match="no network has these sizes"):
+        load_voice_folder(tmp_path)
+    (tmp_path / "voice.toml").write_text(text.replace("kits = [0, 25]", "kits = [0, 128]"))
+    with pytest.raises(WeightsError, match="must be drum programs"):
+        load_voice_folder(tmp_path)
