@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    __version__: str
+
     from specdiff_cli.engine.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, StepState, Synthesizer
     from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.errors import SpecdiffError
@@ -50,4 +50,24 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        return _find_version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _find_version() -> str:
+    """The version that the build wrote down, which it takes from the repository's last tag."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return str(__import__("specdiff_cli._version", fromlist=["version"]).version)
+    except ImportError:
+        pass
+    try:
+        return version("specdiff")
+    except PackageNotFoundError:  # a checkout on the path that was never installed
+        return "0+unknown"
