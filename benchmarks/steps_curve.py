@@ -21,7 +21,7 @@ from torch import Tensor
 
 from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
-from specdiff_cli.diffusion.presets import EVERYWHERE, parse_guidance_interval
+from specdiff_cli.diffusion.sampling import EVERYWHERE, parse_guidance_interval
 
 
 @dataclass(frozen=True)

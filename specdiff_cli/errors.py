@@ -1,9 +1,13 @@
 """Every failure a user can cause or meet, each with its documented exit code.
 
-A message is one line: what is wrong, where, and what to do about it.
+A message is one line: what is wrong, where, and what to do about it. Where it names options, it does so as data
+(:class:`Option`), so that the command line can write flags and Python its keywords.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
@@ -20,10 +24,56 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option that a message names, perhaps with a value; ``name`` is that of a request: ``sample_rate``."""
+
+    name: str
+    value: object = None
+
+    def shown_as(self, name: str) -> str:
+        """The option under the name that its reader knows it by, and its value."""
+        if self.value is None:
+            return name
+        return f"{name} {self.value:g}" if isinstance(self.value, float) else f"{name} {self.value}"
+
+    def __str__(self) -> str:
+        return self.shown_as(self.name)
+
+
 class SpecdiffError(Exception):
-    """Base of all expected errors: ``str(error)`` is the line shown to the user."""
+    """Base of all expected errors: ``str(error)`` is the line shown to the user.
+
+    Args:
+        parts: make up the line; options among them are named as in Python.
+        option: which option is to blame, where one is. With :meth:`of` the line begins with it.
+        value: what it was set to.
+    """
 
     exit_code: ExitCode = ExitCode.FAILURE
+
+    def __init__(self, *parts: str | Option, option: str | None = None, value: object = None) -> None:
+        super().__init__(*parts)
+        self.option = option
+        self.value = value
+
+    @classmethod
+    def of(cls, option: str, value: object, *rule: str | Option) -> Self:
+        """``OPTION VALUE: RULE``, for a value that an option cannot have."""
+        return cls(Option(option, value), ": ", *rule, option=option, value=value)
+
+    @property
+    def rule(self) -> str:
+        """What the option's value does not keep to, without the option itself; of other errors the whole line."""
+        parts = self.args[2:] if self.option is not None and isinstance(self.args[0], Option) else self.args
+        return "".join(map(str, parts))
+
+    def line(self, flag_of: Callable[[str], str]) -> str:
+        """The line, with ``flag_of(name)`` for the name of each option."""
+        return "".join(part.shown_as(flag_of(part.name)) if isinstance(part, Option) else part for part in self.args)
+
+    def __str__(self) -> str:
+        return self.line(lambda name: name)
 
 
 class UsageError(SpecdiffError):
@@ -54,3 +104,18 @@ class DeviceError(SpecdiffError):
     """A device, precision or amount of memory that this machine does not offer."""
 
     exit_code = ExitCode.DEVICE
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of whatever device, was not enough. Needs no torch."""
+    text = str(error)
+    # torch.OutOfMemoryError is CUDA's; the CPU and Apple's Metal raise plain RuntimeErrors.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (
+            type(error).__name__ == "OutOfMemoryError"
+            or "can't allocate memory" in text
+            or "not enough memory" in text
+            or "MPS backend out of memory" in text
+        )
+    )

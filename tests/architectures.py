@@ -6,12 +6,11 @@ import torch
 from random_voices import random_tensor
 from safetensors.torch import save_file
 
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, Sampling
 from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import build_network
 from specdiff_cli.weights.voice_file import (
-    AUTOREGRESSIVE_SAMPLING,
-    SamplingDefaults,
     VocoderSpec,
     VoiceFile,
     write_voice_file,
@@ -44,7 +43,7 @@ def autoregressive_network() -> AutoregressiveNetwork:
 def write_architecture_folder(folder: Path, name: str = "small-autoregressive") -> Path:
     """A voice in our own layout."""
     config = ARCHITECTURES[name]
-    diffusion = SamplingDefaults(steps=2, sampler="ddim", schedule="magenta")
+    diffusion = Sampling(steps=2, sampler="ddim", schedule="magenta")
     folder.mkdir(parents=True)
     save_file(voice_tensors(config), folder / "model.safetensors")
     described = VoiceFile(

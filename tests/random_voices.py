@@ -64,24 +64,28 @@ def random_network(config: ModelConfig) -> SpectrogramDiffusion:
 
 
 def diffusers_tensors(config: ModelConfig) -> dict[str, dict[str, torch.Tensor]]:
-    """Folder -> tensors under their Diffusers names.
-
-    These networks find eps, and the first of few steps divides what they find by a signal of 5e-5: at full strength,
-    the last bit of a sum would decide what is sampled. A tenth of it leaves errors of 1e-4 where notes make 0.2.
-    """
+    """Folder -> tensors under their Diffusers names."""
     with torch.device("meta"):
         network = SpectrogramDiffusion(config)
     parts = {}
     for folder, (attribute, names) in diffusers_parts(config).items():
         shapes = {key: value.shape for key, value in getattr(network, attribute).state_dict().items()}
         parts[folder] = {theirs: random_tensor(f"{folder}.{theirs}", shapes[ours]) for theirs, ours in names.items()}
-    parts["decoder"]["spec_out.weight"] *= 0.1
     return parts
 
 
-def write_diffusers_folder(folder: Path, config: ModelConfig = REFERENCE_LIKE, suffix: str = ".bin") -> Path:
-    """The three folders of the Diffusers layout."""
-    for part, tensors in diffusers_tensors(config).items():
+def write_diffusers_folder(
+    folder: Path, config: ModelConfig = REFERENCE_LIKE, suffix: str = ".bin", *, gain: float = 1.0
+) -> Path:
+    """The three folders of the Diffusers layout.
+
+    These networks find eps, and the first of few steps divides what they find by a signal of 5e-5: at full strength,
+    the last bit of a sum decides what is sampled. ``gain`` multiplies what they find; a tenth leaves errors of 1e-4
+    where notes make 0.2.
+    """
+    parts = diffusers_tensors(config)
+    parts["decoder"]["spec_out.weight"] *= gain
+    for part, tensors in parts.items():
         (folder / part).mkdir(parents=True)
         path = folder / part / f"diffusion_pytorch_model{suffix}"
         if suffix == ".bin":

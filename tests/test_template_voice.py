@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from specdiff_cli.diffusion.sampling import TEMPLATES_SAMPLING
 from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.weights.load import Voice, load_voice_folder
-from specdiff_cli.weights.voice_file import FEATURES, TEMPLATES_SAMPLING, VocoderSpec, VoiceFile, write_voice_file
+from specdiff_cli.weights.voice_file import FEATURES, VocoderSpec, VoiceFile, write_voice_file
 
 NOTES = [Note(0.1, 0.6, 60, 90, 97, False), Note(5.0, 6.0, 64, 60, 40, False), Note(0.5, 0.6, 38, 100, 0, True, 9)]
 
@@ -74,7 +75,7 @@ def test_every_program_is_played_as_written(voice: Voice) -> None:
 
 
 def test_other_precisions_are_refused_in_a_line(voice: Voice) -> None:
-    with pytest.raises(UsageError, match="--dtype bfloat16: the voice mine computes in float32; leave it out"):
+    with pytest.raises(UsageError, match="dtype bfloat16: the voice mine computes in float32; leave it out"):
         Synthesizer(voice, device="cpu", dtype="bfloat16")
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from specdiff_cli.audio.compression import OPUS_RATES_HZ, Compression, libsndfile_options
-from specdiff_cli.audio.encoding import Format, Layout, record_text, to_integers
+from specdiff_cli.audio.encoding import Layout, record_text, to_integers
 from specdiff_cli.audio.tags import Loop, id3_bytes, tag_flac, tag_mp3, tag_ogg
+from specdiff_cli.choices import Format
 from specdiff_cli.errors import OutputError, UsageError
 
 LONGEST_OGG_COMMENT = 50_000  # libsndfile writes comments that take more than a page (64 KB) wrongly

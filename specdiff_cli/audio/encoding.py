@@ -10,7 +10,6 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -18,8 +17,9 @@ import numpy.typing as npt
 
 from specdiff_cli.audio.compression import Compression
 from specdiff_cli.audio.tags import Loop, smpl_chunk
+from specdiff_cli.choices import Format, Subtype, check_choice
 from specdiff_cli.constants import SAMPLE_RATE_HZ
-from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.errors import Option, OutputError, UsageError
 
 UNKNOWN_LENGTH = 0xFFFFFFFF  # what readers take for "until the stream ends"
 MAX_RIFF_BYTES = 0xFFFFFFFE  # the largest even size that a RIFF header can state, and not the unknown one
@@ -28,48 +28,21 @@ _PCM = 1
 _IEEE_FLOAT = 3
 
 
-class Format(StrEnum):
-    """File formats that can be written; each is also the usual ending of a file's name."""
-
-    WAV = "wav"
-    FLAC = "flac"
-    OGG = "ogg"  # Vorbis
-    OPUS = "opus"  # in Ogg, too
-    MP3 = "mp3"
-
-    @property
-    def is_lossy(self) -> bool:
-        """Is what is read back close to what was written, but not the same?"""
-        return self in (Format.OGG, Format.OPUS, Format.MP3)
-
-
-class Subtype(StrEnum):
-    """Sample formats that can be written."""
-
-    PCM16 = "pcm16"
-    PCM24 = "pcm24"
-    FLOAT = "float"
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes per sample."""
-        return {"pcm16": 2, "pcm24": 3, "float": 4}[self.value]
-
-
 def check_format(
     file_format: str, subtype: str, compression: Compression | None = None, loop: Loop | None = None
 ) -> tuple[Format, Subtype]:
     """The two as enums. Raises UsageError for unknown ones and for combinations that do not exist."""
-    if file_format not in list(Format):
-        raise UsageError(f"unknown format '{file_format}': choose {', '.join(Format)}")
-    if subtype not in list(Subtype):
-        raise UsageError(f"unknown subtype '{subtype}': choose {', '.join(Subtype)}")
+    check_choice("format", file_format, list(Format))
+    check_choice("subtype", subtype, list(Subtype))
     if file_format == Format.FLAC and subtype == Subtype.FLOAT:
-        raise UsageError("FLAC cannot hold float samples: choose --subtype pcm16 or pcm24, or --format wav")
+        remedy = Option("subtype", "pcm16"), " or pcm24, or ", Option("format", "wav")
+        raise UsageError("FLAC cannot hold float samples: choose ", *remedy, option="subtype", value=subtype)
     if Format(file_format).is_lossy and subtype != Subtype.PCM16:
-        raise UsageError(f"{file_format} has no sample format: leave out --subtype {subtype}, or use --format wav")
+        remedy = Option("subtype", subtype), ", or use ", Option("format", "wav")
+        raise UsageError(f"{file_format} has no sample format: leave out ", *remedy, option="subtype", value=subtype)
     if not Format(file_format).is_lossy and not (compression or Compression()).is_default:
-        raise UsageError(f"{file_format} loses nothing: --quality and --bit-rate are for ogg, opus and mp3")
+        what = Option("quality"), " and ", Option("bit_rate")
+        raise UsageError(f"{file_format} loses nothing: ", *what, " are for ogg, opus and mp3")
     if file_format == Format.MP3 and loop is not None:
         raise UsageError(
             "MP3 files have no loop points, and pad their ends with silence: choose wav, flac, ogg or opus"
@@ -263,4 +236,6 @@ def check_wav_length(
     """Raise OutputError when a WAV file of that length cannot state its own size."""
     if n_samples > max_wav_samples(layout, record, loop):
         hours = n_samples / layout.sample_rate_hz / 3600
-        raise OutputError(f"{target}: {hours:.1f} hours of audio exceed the 4 GB of a WAV file: use --format flac")
+        raise OutputError(
+            f"{target}: {hours:.1f} hours of audio exceed the 4 GB of a WAV file: use ", Option("format", "flac")
+        )

@@ -249,8 +249,9 @@ def _is_own_header(header: bytes, found: _WavLayout) -> bool:
 
     The size of the whole is left out: programs that append tags change it.
     """
-    from specdiff_cli.audio.encoding import Layout, Subtype, wav_header
+    from specdiff_cli.audio.encoding import Layout, wav_header
     from specdiff_cli.audio.source import HIGHEST_RATE_HZ
+    from specdiff_cli.choices import Subtype
 
     if len(header) < FMT_AT + 16:
         return False

@@ -15,7 +15,7 @@ RATES_HZ = (SAMPLE_RATE_HZ, 44_100, 48_000)
 def check_rate(rate_hz: int) -> int:
     """The rate, if audio can be written at it. Raises UsageError."""
     if rate_hz not in RATES_HZ:
-        raise UsageError(f"--sample-rate {rate_hz}: is not one of {', '.join(map(str, RATES_HZ))}")
+        raise UsageError.of("sample_rate", rate_hz, f"is not one of {', '.join(map(str, RATES_HZ))}")
     return rate_hz
 
 

@@ -14,10 +14,8 @@ from specdiff_cli.audio.compressed import CompressedBody, check_compression
 from specdiff_cli.audio.compression import Compression
 from specdiff_cli.audio.encoding import (
     Body,
-    Format,
     Layout,
     Levels,
-    Subtype,
     WavBody,
     check_format,
     check_wav_length,
@@ -25,6 +23,7 @@ from specdiff_cli.audio.encoding import (
     wav_header,
 )
 from specdiff_cli.audio.tags import Loop
+from specdiff_cli.choices import Format, Subtype
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.files import PendingFile, check_target, output_error, reason, shown_path

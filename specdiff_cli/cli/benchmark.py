@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specdiff_cli.choices import MAX_BATCH, check_guidance, check_range, check_steps, check_threads
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import say, working
-from specdiff_cli.cli.options import check_threads
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.audio.vocoder import Vocoder
+    from specdiff_cli.diffusion.sampling import Sampling
+    from specdiff_cli.engine.synthesizer import Synthesizer
     from specdiff_cli.evaluation.speed import Report
     from specdiff_cli.midi.notes import Note
 
-MAX_STEPS = 10_000
-MAX_BATCH = 1024
 MAX_SECONDS = 3600.0
 
 
@@ -101,13 +101,10 @@ def benchmark(
 
 def _check_numbers(seconds: float, steps: int | None, guidance: float | None, batch: int, threads: int | None) -> None:
     if not 0 < seconds <= MAX_SECONDS:
-        raise UsageError(f"--seconds {seconds:g}: must be above 0 and at most {MAX_SECONDS:g}")
-    if steps is not None and not 1 <= steps <= MAX_STEPS:
-        raise UsageError(f"--steps {steps}: must be between 1 and {MAX_STEPS}")
-    if guidance is not None and not 0 <= guidance <= 100:
-        raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
-    if not 1 <= batch <= MAX_BATCH:
-        raise UsageError(f"--batch {batch}: must be between 1 and {MAX_BATCH}")
+        raise UsageError.of("seconds", seconds, f"must be above 0 and at most {MAX_SECONDS:g}")
+    check_steps(steps)
+    check_guidance(guidance)
+    check_range("batch", batch, 1, MAX_BATCH)
     check_threads(threads)
 
 
@@ -134,37 +131,30 @@ def _load(
     threads: int | None,
     vocoder_name: str | None,
 ) -> "tuple[Synthesizer, Sampling]":
-    import torch
-
+    from specdiff_cli.choices import SAMPLERS, check_choice
     from specdiff_cli.diffusion.presets import find_preset
-    from specdiff_cli.diffusion.samplers import SAMPLERS
-    from specdiff_cli.engine.devices import resolve_device, resolve_dtype, set_threads
-    from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.engine.loading import load_synthesizer
     from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.evaluation.speed import random_voice
-    from specdiff_cli.weights.load import load_voice
+    from specdiff_cli.weights.load import Voice, load_voice
 
-    if sampler is not None and sampler not in SAMPLERS:
-        raise UsageError(f"--sampler {sampler}: is not one of {', '.join(SAMPLERS)}")
-    device = resolve_device(device_name)
+    def heard(voice: Voice) -> "Vocoder":
+        # Random weights come without a vocoder: the bundled voice's stands in.
+        return load_vocoder(load_voice("tiny") if random_weights else voice, vocoder_name)
 
-    def dtype_of(prefers_bfloat16: bool) -> torch.dtype:
-        return resolve_dtype(dtype_name, device, prefers_bfloat16=prefers_bfloat16)
-
-    n_threads = set_threads(threads)
-    voice = random_voice(model, dtype_of) if random_weights else load_voice(model, dtype_of)
-    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets)
-    sampling = Sampling(
-        steps=steps or chosen.steps,
-        sampler=sampler or chosen.sampler,
-        schedule=chosen.schedule,
-        guidance=chosen.guidance if guidance is None else guidance,
-        guidance_interval=chosen.guidance_interval,
+    if sampler is not None:
+        check_choice("sampler", sampler, SAMPLERS)
+    synthesizer = load_synthesizer(
+        model,
+        vocoder=heard,
+        device=device_name,
+        dtype=dtype_name,
+        threads=threads,
+        load=random_voice if random_weights else load_voice,
     )
-    # Random weights come without a vocoder: the bundled voice's stands in.
-    heard = load_voice("tiny") if random_weights else voice
-    sound = load_vocoder(heard, vocoder_name, n_threads=n_threads)
-    return Synthesizer(voice, sound, device, dtype_of(voice.prefers_bfloat16)), sampling
+    voice = synthesizer.voice
+    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets).sampling
+    return synthesizer, chosen.with_given(steps=steps, sampler=sampler, guidance=guidance)
 
 
 def _print(report: "Report") -> None:

@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
+from specdiff_cli.choices import DEVICES, DTYPES, SAMPLERS, SCHEDULES, VOCODERS, Format, Subtype
+
 Offer = Callable[[str], list[tuple[str, str]]]
 
 # Names that no shell takes apart; for others the shell's own completion knows how to quote them.
@@ -67,13 +69,13 @@ def midi_files(incomplete: str) -> list[tuple[str, str]]:
     return [(name, "") for name in sorted(found)] if all(map(_PLAIN_NAME.fullmatch, found)) else []
 
 
-samplers = one_of("ddim", "ddpm", "dpm++2m")
-schedules = one_of("magenta", "discrete")
-vocoders = one_of("spectral", "soundstream", "griffin-lim")
-devices = one_of("auto", "cpu", "cuda", "mps")
-dtypes = one_of("auto", "float32", "bfloat16", "float16", "int8")
-formats = one_of("wav", "flac")
-subtypes = one_of("pcm16", "pcm24", "float")
+samplers = one_of(*SAMPLERS)
+schedules = one_of(*SCHEDULES)
+vocoders = one_of(*VOCODERS)
+devices = one_of(*DEVICES)
+dtypes = one_of(*DTYPES)
+formats = one_of(*Format)
+subtypes = one_of(*Subtype)
 sample_rates = one_of("16000", "44100", "48000")
 
 

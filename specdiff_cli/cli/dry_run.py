@@ -7,16 +7,16 @@ import typer
 
 from specdiff_cli.cli.console import clock, fail, one_line, print_tables
 from specdiff_cli.cli.estimate import Estimate, estimate
-from specdiff_cli.cli.guard import explain
+from specdiff_cli.cli.guard import explain, shown
 from specdiff_cli.cli.outcomes import Outcome, Reporting, exit_code, outcome_table
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.prepare import RenderOptions, prepare
-from specdiff_cli.cli.provenance import VoiceIdentity
 from specdiff_cli.cli.tables import screen_width
+from specdiff_cli.weights.voices import VoiceCard
 from specdiff_cli.wording import count
 
 
-def dry_run(jobs: Sequence[Job], voice: VoiceIdentity, options: RenderOptions, reporting: Reporting) -> None:
+def dry_run(jobs: Sequence[Job], voice: VoiceCard, options: RenderOptions, reporting: Reporting) -> None:
     """List what a render would do. Raises typer.Exit when some input or output cannot be used."""
     speed = estimate(voice, options.sound, options.threads)
     outcomes = []
@@ -27,7 +27,7 @@ def dry_run(jobs: Sequence[Job], voice: VoiceIdentity, options: RenderOptions, r
             seconds = None if outcome.n_windows is None else round(outcome.n_windows * speed.window_s, 1)
             typer.echo(json.dumps({**outcome.to_json(), "estimated_seconds": seconds, "measured": speed.is_measured}))
         if outcome.error is not None:
-            fail(str(outcome.error))
+            fail(shown(outcome.error))
     if not reporting.as_json:
         _print_plan(outcomes, speed)
     code = exit_code(outcomes, len(jobs))
@@ -35,7 +35,7 @@ def dry_run(jobs: Sequence[Job], voice: VoiceIdentity, options: RenderOptions, r
         raise typer.Exit(code)
 
 
-def _look(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Outcome:
+def _look(job: Job, voice: VoiceCard, options: RenderOptions) -> Outcome:
     try:
         prepared = prepare(job, voice, options)
     except Exception as error:
@@ -48,7 +48,7 @@ def _look(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Outcome:
 
 def _print_plan(outcomes: Sequence[Outcome], speed: Estimate) -> None:
     def cells(item: Outcome) -> tuple[str, ...]:
-        where = str(item.error or item.job.target or "standard output")
+        where = shown(item.error) if item.error else str(item.job.target or "standard output")
         return (
             {"planned": "render", "skipped": "skip", "failed": "failed"}[item.status],
             str(item.job.source),

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from specdiff_cli.cli.console import working
 from specdiff_cli.cli.prepare import RenderOptions
-from specdiff_cli.cli.provenance import VoiceIdentity
+from specdiff_cli.weights.voices import VoiceCard
 
 if TYPE_CHECKING:
-    from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+    from specdiff_cli.diffusion.sampling import Sampling
+    from specdiff_cli.engine.synthesizer import Synthesizer
 
 #: Songs rendered at once where nothing is said: a GPU is far from full with one.
 BATCH_ON_CUDA = 16
@@ -17,7 +18,7 @@ BATCH_ON_CUDA = 16
 class Engine:
     """A voice that is loaded when the first song needs it, and once."""
 
-    def __init__(self, model: str, voice: VoiceIdentity, options: RenderOptions) -> None:
+    def __init__(self, model: str, voice: VoiceCard, options: RenderOptions) -> None:
         self.voice = voice
         self._model = model
         self._options = options
@@ -38,17 +39,17 @@ class Engine:
     @cached_property
     def sampling(self) -> "Sampling":
         """How to sample; valid once the voice is loaded."""
-        from specdiff_cli.engine.synthesizer import Sampling
+        from specdiff_cli.diffusion.sampling import Sampling
 
         sound = self._options.sound
         return Sampling(
-            steps=sound.steps,
-            sampler=sound.sampler,
-            schedule=sound.schedule,
-            guidance=sound.guidance,
-            seed=sound.seed,
-            guidance_interval=sound.guidance_interval,
-            overlap_frames=sound.overlap_frames,
+            sound.steps,
+            sound.sampler,
+            sound.schedule,
+            sound.guidance,
+            sound.seed,
+            sound.guidance_interval,
+            sound.overlap_frames,
         )
 
     @property
@@ -59,27 +60,14 @@ class Engine:
         return BATCH_ON_CUDA if self.synthesizer.device.type == "cuda" else 1
 
     def _load(self) -> "Synthesizer":
-        import torch
-
-        from specdiff_cli.diffusion.samplers import find_sampler
-        from specdiff_cli.diffusion.schedules import find_schedule
-        from specdiff_cli.engine.devices import resolve_device, resolve_dtype, set_threads
-        from specdiff_cli.engine.synthesizer import Synthesizer
-        from specdiff_cli.engine.vocoders import load_vocoder
-        from specdiff_cli.model.precision import floating
-        from specdiff_cli.weights.load import load_voice
+        from specdiff_cli.engine.loading import load_synthesizer
 
         sound = self._options.sound
-        if self.voice.kind == "diffusion":  # said before anything takes long
-            find_sampler(sound.sampler)
-            find_schedule(sound.schedule)(sound.steps)
-        device = resolve_device(sound.device)
-        set_threads(self._options.threads)
-
-        def dtype_for(prefers_bfloat16: bool) -> torch.dtype:
-            return resolve_dtype(sound.dtype, device, prefers_bfloat16=prefers_bfloat16)
-
-        # Read in the precision that is wanted, part by part: two copies of a large voice may not fit.
-        voice = load_voice(self._model, lambda prefers: floating(dtype_for(prefers)))
-        vocoder = load_vocoder(voice, sound.vocoder, n_threads=torch.get_num_threads())
-        return Synthesizer(voice, vocoder, device, dtype_for(voice.prefers_bfloat16))
+        _ = self.sampling  # checked before anything takes long
+        return load_synthesizer(
+            self._model,
+            vocoder=sound.vocoder,
+            device=sound.device,
+            dtype=sound.dtype,
+            threads=self._options.threads,
+        )

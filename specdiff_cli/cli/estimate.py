@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from specdiff_cli.cli.provenance import SoundOptions, VoiceIdentity
+from specdiff_cli.cli.provenance import SoundOptions
 from specdiff_cli.constants import WINDOW_S
 from specdiff_cli.weights.cache import cache_root
+from specdiff_cli.weights.voices import VoiceCard
 
 SPEEDS_NAME = "speeds.json"
 MAX_SPEEDS = 200  # the oldest are forgotten
@@ -39,7 +40,7 @@ class Estimate:
         return "a guess for two CPU cores from the size of the voice; this machine has not rendered this way yet"
 
 
-def estimate(voice: VoiceIdentity, sound: SoundOptions, threads: int | None) -> Estimate:
+def estimate(voice: VoiceCard, sound: SoundOptions, threads: int | None) -> Estimate:
     """What a window will take."""
     measured = _read().get(_key(voice, sound, threads))
     if measured is not None:
@@ -48,7 +49,7 @@ def estimate(voice: VoiceIdentity, sound: SoundOptions, threads: int | None) -> 
     return Estimate(voice.n_bytes * n_passes * GUESSED_S_PER_BYTE, is_measured=False)
 
 
-def remember(voice: VoiceIdentity, sound: SoundOptions, threads: int | None, window_s: float) -> None:
+def remember(voice: VoiceCard, sound: SoundOptions, threads: int | None, window_s: float) -> None:
     """Keep what a window took just now."""
     speeds = _read()
     key = _key(voice, sound, threads)
@@ -66,7 +67,7 @@ def remember(voice: VoiceIdentity, sound: SoundOptions, threads: int | None, win
             temporary.unlink(missing_ok=True)
 
 
-def _key(voice: VoiceIdentity, sound: SoundOptions, threads: int | None) -> str:
+def _key(voice: VoiceCard, sound: SoundOptions, threads: int | None) -> str:
     options: Mapping[str, object] = asdict(sound)
     parts = [voice.name, voice.n_bytes, sound.guidance == 1, threads, *(options[name] for name in _SPEED_OPTIONS)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

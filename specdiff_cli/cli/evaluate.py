@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specdiff_cli.choices import check_guidance, check_range, check_seed, check_steps, check_threads
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import say, working
 from specdiff_cli.cli.evaluate_sounds import print_sounds, sound_table
 from specdiff_cli.cli.inputs import expand
-from specdiff_cli.cli.options import check_threads
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.audio.vocoder import Vocoder
     from specdiff_cli.corpus.soundfont import FluidSynth
-    from specdiff_cli.engine.synthesizer import Sampling
+    from specdiff_cli.diffusion.sampling import Sampling
     from specdiff_cli.evaluation.evaluate import Evaluation, Event, Judges, Subject
     from specdiff_cli.evaluation.transcriber import OnnxTranscriber
     from specdiff_cli.weights.load import Voice
+    from specdiff_cli.weights.voices import VoiceCard
 
-MAX_STEPS = 10_000
 WEIGHT_SUFFIXES = (".toml", ".json", ".safetensors", ".bin", ".onnx")
 
 
@@ -210,15 +210,12 @@ def evaluate(
 def _check_numbers(
     guidance: float | None, threads: int | None, seed: int, max_seconds: float, gain: float | None
 ) -> None:
-    if guidance is not None and not 0 <= guidance <= 100:
-        raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
+    check_guidance(guidance)
     check_threads(threads)
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: must be between 0 and 2^63 - 1")
-    if not 1 <= max_seconds <= 3600:
-        raise UsageError(f"--max-seconds {max_seconds:g}: must be between 1 and 3600")
+    check_seed(seed)
+    check_range("max_seconds", max_seconds, 1, 3600)
     if gain is not None and not 0 < gain <= 10:
-        raise UsageError(f"--gain {gain:g}: must be above 0 and at most 10")
+        raise UsageError.of("gain", gain, "must be above 0 and at most 10")
 
 
 def _parse_steps(text: str | None) -> tuple[int, ...]:
@@ -227,9 +224,9 @@ def _parse_steps(text: str | None) -> tuple[int, ...]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--steps {text}: give whole numbers with commas between them, such as 1,2,4") from None
-    if not all(1 <= number <= MAX_STEPS for number in numbers):
-        raise UsageError(f"--steps {text}: each must be between 1 and {MAX_STEPS}")
+        raise UsageError.of("steps", text, "give whole numbers with commas between them, such as 1,2,4") from None
+    for number in numbers:
+        check_steps(number)
     return tuple(sorted(set(numbers)))
 
 
@@ -267,62 +264,46 @@ def _load_subjects(
     names: Sequence[str], options: VoiceOptions, threads: int | None
 ) -> "tuple[list[Subject], list[dict[str, Any]]]":
     """The voices ready to render, and what their files are."""
-    import torch
-
-    from specdiff_cli.engine.devices import resolve_device, resolve_dtype
-    from specdiff_cli.engine.synthesizer import Synthesizer
+    from specdiff_cli.engine.loading import load_synthesizer
     from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.evaluation.evaluate import Subject
-    from specdiff_cli.weights.load import load_voice
+    from specdiff_cli.weights.voices import find_voice
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    device = resolve_device(options.device)
-    voices = [load_voice(name) for name in dict.fromkeys(names)]
-    labels = _labels([voice.name for voice in voices], list(dict.fromkeys(names)))
-    samplings = [tuple(_samplings(voice, options)) for voice in voices]  # before anything takes long
+    cards = [find_voice(name) for name in dict.fromkeys(names)]
+    labels = _labels([card.name for card in cards], list(dict.fromkeys(names)))
+    samplings = [tuple(_samplings(card, options)) for card in cards]  # before anything takes long
     vocoders: dict[tuple[str | None, ...], Vocoder] = {}
     subjects, hashes = [], []
-    for voice, label, chosen in zip(voices, labels, samplings, strict=True):
-        sha256 = _hashes(voice)
-        # One object for equal vocoders: what it makes of a reference is then made once.
-        key = (options.vocoder or voice.vocoder.name, sha256.get("vocoder.safetensors"), str(voice.vocoder.sizes))
-        if key not in vocoders:
-            vocoders[key] = load_vocoder(voice, options.vocoder, n_threads=torch.get_num_threads())
-        dtype = resolve_dtype(options.dtype, device, prefers_bfloat16=voice.prefers_bfloat16)
-        synthesizer = Synthesizer(voice, vocoders[key], device, dtype)
+    for card, label, chosen in zip(cards, labels, samplings, strict=True):
+        sha256 = _hashes(card.folder)
+
+        def shared(voice: "Voice", sha256: dict[str, str] = sha256) -> "Vocoder":
+            # One object for equal vocoders: what it makes of a reference is then made once.
+            key = (options.vocoder or voice.vocoder.name, sha256.get("vocoder.safetensors"), str(voice.vocoder.sizes))
+            if key not in vocoders:
+                vocoders[key] = load_vocoder(voice, options.vocoder)
+            return vocoders[key]
+
+        synthesizer = load_synthesizer(
+            card.model, vocoder=shared, device=options.device, dtype=options.dtype, threads=threads
+        )
         subjects.append(Subject(label, synthesizer, chosen))
         hashes.append({"voice": label, "sha256": sha256})
     return subjects, hashes
 
 
-def _samplings(voice: "Voice", options: VoiceOptions) -> "list[Sampling]":
-    from specdiff_cli.diffusion.samplers import SAMPLERS
-    from specdiff_cli.diffusion.schedules import N_TRAINING_STEPS, SCHEDULES
-    from specdiff_cli.engine.synthesizer import Sampling
-    from specdiff_cli.weights.voice_file import FIXED_SAMPLING
+def _samplings(voice: "VoiceCard", options: VoiceOptions) -> "list[Sampling]":
+    from specdiff_cli.diffusion.sampling import FIXED_SAMPLING
 
-    for option, value, known in (("sampler", options.sampler, SAMPLERS), ("schedule", options.schedule, SCHEDULES)):
-        if value is not None and value not in known:
-            raise UsageError(f"--{option} {value}: is not one of {', '.join(known)}")
-    defaults = voice.sampling
-    if not voice.network.config.denoises:
+    if voice.kind in FIXED_SAMPLING:
         for option in ("steps", "sampler", "schedule", "guidance"):
             if getattr(options, option) not in (None, ()):
-                why = f"the voice {voice.name} {FIXED_SAMPLING[voice.network.config.kind][1]}, without denoising"
-                raise UsageError(f"--{option}: {why}; leave it out")
-    first = Sampling(
-        steps=defaults.steps,
-        sampler=options.sampler or defaults.sampler,
-        schedule=options.schedule or defaults.schedule,
-        guidance=defaults.guidance if options.guidance is None else options.guidance,
-        seed=options.seed,
-        guidance_interval=defaults.guidance_interval,
+                why = f": the voice {voice.name} {FIXED_SAMPLING[voice.kind][1]}, without denoising; leave it out"
+                raise UsageError(Option(option), why, option=option)
+    first = voice.sampling.with_given(
+        sampler=options.sampler, schedule=options.schedule, guidance=options.guidance, seed=options.seed
     )
-    samplings = [replace(first, steps=steps) for steps in options.steps or (defaults.steps,)]
-    if first.schedule == "discrete" and samplings[-1].steps > N_TRAINING_STEPS:
-        raise UsageError(f"--steps {samplings[-1].steps}: the discrete schedule has at most {N_TRAINING_STEPS}")
-    return samplings
+    return [replace(first, steps=steps) for steps in options.steps or (first.steps,)]
 
 
 def _labels(names: Sequence[str], arguments: Sequence[str]) -> list[str]:
@@ -333,12 +314,12 @@ def _labels(names: Sequence[str], arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
-def _hashes(voice: "Voice") -> dict[str, str]:
+def _hashes(folder: Path) -> dict[str, str]:
     """Of the files that make the voice; a folder may hold others beside them."""
     from specdiff_cli.weights.lock import file_sha256
 
-    files = sorted(path for path in voice.folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
-    return {path.relative_to(voice.folder).as_posix(): file_sha256(path) for path in files}
+    files = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def _circumstances(

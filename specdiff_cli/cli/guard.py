@@ -4,7 +4,6 @@ import contextlib
 import errno
 import functools
 import os
-import re
 import signal
 import sys
 import traceback
@@ -15,7 +14,7 @@ from typing import Any, NoReturn, Self, TypeVar
 import typer
 
 from specdiff_cli.cli.console import fail, say
-from specdiff_cli.errors import DeviceError, ExitCode, OutputError, SpecdiffError
+from specdiff_cli.errors import DeviceError, ExitCode, Option, OutputError, SpecdiffError, is_out_of_memory
 from specdiff_cli.files import discard_all
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -72,16 +71,18 @@ def report(error: BaseException) -> int:
     expected = explain(error)
     if isinstance(error, OSError) and error.filename is None:
         close_stdout()  # what is still buffered cannot be written either
-    fail(str(expected))
+    fail(shown(expected))
     return expected.exit_code
 
 
 def explain(error: BaseException) -> SpecdiffError:
     """The error as one with a line for the user and an exit code. What nobody foresaw is called a bug."""
     if isinstance(error, SpecdiffError):
-        return _with_origin(error)
-    if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        return DeviceError("out of memory; use --dtype bfloat16, a smaller model, or a machine with more memory")
+        return error
+    if is_out_of_memory(error):
+        return DeviceError(
+            "out of memory; use ", Option("dtype", "bfloat16"), ", a smaller model, or a machine with more memory"
+        )
     if isinstance(error, FileNotFoundError) and error.filename is None:  # what os.getcwd raises
         return OutputError("the current folder was removed; change into another one")
     if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
@@ -92,41 +93,44 @@ def explain(error: BaseException) -> SpecdiffError:
     )
 
 
-def settings_from_elsewhere(context: typer.Context) -> dict[str, str]:
-    """``--option value`` -> where it was set, of every option that the environment or the user file decides."""
+def origins(context: typer.Context) -> dict[str, str]:
+    """Option -> where it was set, of every option that the environment or the user file decides."""
     from specdiff_cli.cli.user_defaults import config_path
 
     found = {}
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if source is not None and source.name in ("ENVIRONMENT", "DEFAULT_MAP"):
-            setting = f"{parameter.opts[0]} {context.params[str(parameter.name)]}"
-            found[setting] = str(parameter.envvar if source.name == "ENVIRONMENT" else config_path())
+            name = parameter.opts[0].lstrip("-").replace("-", "_")
+            found[name] = str(parameter.envvar if source.name == "ENVIRONMENT" else config_path())
     return found
 
 
-def _with_origin(error: SpecdiffError) -> SpecdiffError:
-    """The error; where it is about an option that was set elsewhere, the line says so."""
-    text = str(error)
-    for setting, origin in settings_from_elsewhere(_settings).items() if _settings is not None else ():
-        option, value = setting.split(" ", 1)
-        is_named = re.search(rf"{option}(?![\w-])", text) or text.startswith(f"{value}:")
-        if (is_named or f'"{value}"' in text or f"'{value}'" in text) and origin not in text:
-            error.args = (f"{error}; {setting} is from {origin}",)
-    return error
+def settings_from_elsewhere(context: typer.Context) -> dict[str, str]:
+    """``--option value`` -> where it was set, of the same options."""
+    values = {parameter.opts[0]: context.params[str(parameter.name)] for parameter in context.command.params}
+    return {f"{flag_of(name)} {values[flag_of(name)]}": origin for name, origin in origins(context).items()}
+
+
+def flag_of(name: str) -> str:
+    """An option of a request as the command line has it."""
+    return "-o" if name == "output" else f"--{name.replace('_', '-')}"
+
+
+def shown(error: SpecdiffError) -> str:
+    """The error's line, with flags for options. Where the option to blame was set elsewhere, the line says so."""
+    line = error.line(flag_of)
+    if error.option is None or _settings is None:
+        return line
+    blamed = Option(error.option, error.value).shown_as(flag_of(error.option))
+    origin = origins(_settings).get(error.option)
+    return line if origin is None or origin in line else f"{line}; {blamed} is from {origin}"
 
 
 def close_stdout() -> None:
     """Point standard output at nothing: Python would complain when it flushes a broken one at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
-    )
 
 
 def _catch_signals() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli.console import fail, say
+from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.inputs import expand, identity, named
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
 
@@ -76,7 +77,7 @@ def inspect_midi(
         except SpecdiffError as error:
             if debug:
                 traceback.print_exc()
-            fail(str(error))
+            fail(shown(error))
             n_failed += 1
     if n_failed:
         say(f"{n_failed} of {len(sources)} files could not be inspected")

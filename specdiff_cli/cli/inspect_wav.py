@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli.console import clock, fail, one_line, print_tables, say
+from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.inputs import named
 from specdiff_cli.cli.tables import facts, screen_width
 from specdiff_cli.errors import ExitCode, SpecdiffError
@@ -50,7 +51,7 @@ def inspect_wav(
                 raise
             if debug:
                 traceback.print_exc()
-            fail(str(error))
+            fail(shown(error))
             errors.append(error)
     if errors:
         say(f"{len(errors)} of {len(paths)} files are not complete audio files")

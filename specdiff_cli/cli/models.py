@@ -13,13 +13,13 @@ import typer
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.console import one_line
 from specdiff_cli.cli.guard import guarded
-from specdiff_cli.diffusion.presets import EVERYWHERE, PRESETS, Preset
+from specdiff_cli.diffusion.presets import PRESETS, Preset
+from specdiff_cli.diffusion.sampling import EVERYWHERE, Sampling
 from specdiff_cli.midi.programs import MODEL_CLASSES
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights.inventory import Details, ModelEntry, find_details, list_entries
 from specdiff_cli.weights.lock import load_lock
 from specdiff_cli.weights.progress import format_bytes
-from specdiff_cli.weights.voice_file import SamplingDefaults
 from specdiff_cli.wording import count
 
 HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
@@ -138,8 +138,8 @@ def _full(details: Details) -> dict[str, Any]:
         "n_parameters": details.n_parameters,
         "features": dict(details.features),
         "vocabulary": dict(details.vocabulary),
-        "sampling": asdict(details.sampling),
-        "presets": {name: asdict(preset) for name, preset in _presets(details).items()},
+        "sampling": details.sampling.as_table(),
+        "presets": {name: preset.as_table() for name, preset in _presets(details).items()},
         "vocoder": {"name": details.vocoder.name, **details.vocoder.sizes},
         "plays": {"programs": list(details.programs), "drums": details.plays_drums},
         "prefers_bfloat16": details.prefers_bfloat16,
@@ -175,7 +175,7 @@ def _facts(details: Details) -> Iterator[tuple[str, str]]:
     yield "sampling", _sampling(details.sampling)
     for name, preset in _presets(details).items():
         own = " (its own)" if name in details.presets else ""
-        yield f"preset {name}", f"{_sampling(preset)}: {preset.meaning}{own}"
+        yield f"preset {name}", f"{_sampling(preset.sampling)}: {preset.meaning}{own}"
     sizes = ", ".join(f"{key} {value}" for key, value in details.vocoder.sizes.items())
     yield "vocoder", f"{details.vocoder.name} ({sizes})" if sizes else details.vocoder.name
     yield "precision", "bfloat16 where the hardware has it" if details.prefers_bfloat16 else "float32"
@@ -229,7 +229,7 @@ def _vocabulary(vocabulary: Mapping[str, int | float]) -> str:
     return f"{vocabulary['n_ids']} tokens, {velocities}, steps of {1000 // vocabulary['steps_per_second']:g} ms"
 
 
-def _sampling(sampling: SamplingDefaults | Preset) -> str:
+def _sampling(sampling: Sampling) -> str:
     if sampling.sampler == "autoregressive":
         return "one step per frame"
     if sampling.sampler == "templates":

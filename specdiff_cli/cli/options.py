@@ -8,11 +8,18 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.choices import (
+    MAX_BATCH,
+    MAX_TAIL_S,
+    check_guidance,
+    check_max_duration,
+    check_range,
+    check_seed,
+    check_steps,
+    check_threads,
+)
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.errors import UsageError
-
-MAX_STEPS = 10_000
-MAX_BATCH = 1024
 
 _INPUT, _SCORE, _OUTPUT, _SOUND = "Input", "Score", "Output", "Sound"
 _BATCH, _MACHINE, _MESSAGES = "Batches and long songs", "Machine", "Messages"
@@ -378,24 +385,12 @@ def check_numbers(
     snapshot_window: int,
 ) -> None:
     """Raises UsageError for numbers that no render can use."""
-    if steps is not None and not 1 <= steps <= MAX_STEPS:
-        raise UsageError(f"--steps {steps}: must be between 1 and {MAX_STEPS}")
-    if guidance is not None and not 0 <= guidance <= 100:
-        raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100 (1 is off)")
-    if not 0 <= tail_s <= 600:
-        raise UsageError(f"--tail {tail_s:g}: must be between 0 and 600 seconds")
-    if not max_duration_s > 0:
-        raise UsageError(f"--max-duration {max_duration_s:g}: must be above 0 seconds")
+    check_steps(steps)
+    check_guidance(guidance)
+    check_range("tail", tail_s, 0, MAX_TAIL_S, " seconds")
+    check_max_duration(max_duration_s)
     check_threads(threads)
-    if batch is not None and not 1 <= batch <= MAX_BATCH:
-        raise UsageError(f"--batch {batch}: must be between 1 and {MAX_BATCH}")
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: must be between 0 and 2^63 - 1")
+    check_range("batch", batch, 1, MAX_BATCH)
+    check_seed(seed)
     if snapshot_window < 1:
-        raise UsageError(f"--snapshot-window {snapshot_window}: windows count from 1")
-
-
-def check_threads(threads: int | None) -> None:
-    """Raises UsageError for a number of threads that no machine has."""
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: must be between 1 and 1024")
+        raise UsageError.of("snapshot_window", snapshot_window, "windows count from 1")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from specdiff_cli.cli.console import clock, fail, one_line, say, stderr_console
+from specdiff_cli.cli.guard import shown as shown_error
 from specdiff_cli.cli.plan import Job
 from specdiff_cli.cli.prepare import RenderOptions
 from specdiff_cli.cli.tables import table
@@ -47,7 +48,7 @@ class Outcome:
             "seconds": _rounded(self.elapsed_s),
             "realtime_factor": _rounded(self.realtime_factor),
             "reason": self.reason,
-            "error": None if self.error is None else str(self.error),
+            "error": None if self.error is None else shown_error(self.error),
             "exit_code": int(ExitCode.OK if self.error is None else self.error.exit_code),
         }
         return {**told, "stems": list(self.stems)} if self.stems else told
@@ -65,7 +66,7 @@ class Reporting:
 def tell_outcome(outcome: Outcome, options: RenderOptions, reporting: Reporting) -> None:
     """Say at once how a job ended; done ones have said so themselves."""
     if outcome.error is not None:
-        fail(str(outcome.error))
+        fail(shown_error(outcome.error))
     elif outcome.status == "skipped":
         options.tell(f"{outcome.job.target}: skipped: {outcome.reason}")
     if reporting.as_json:
@@ -112,7 +113,9 @@ def _cells(item: Outcome) -> tuple[str, ...]:
         "" if item.duration_s is None else clock(item.duration_s),
         "" if item.elapsed_s is None else f"{item.elapsed_s:.1f} s",
         "" if item.realtime_factor is None else f"{item.realtime_factor:.1f} ×",
-        str(item.error or (item.reason if item.status == "skipped" else item.job.target) or ""),
+        shown_error(item.error)
+        if item.error
+        else str((item.reason if item.status == "skipped" else item.job.target) or ""),
     )
 
 

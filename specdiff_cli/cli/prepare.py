@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.cli.console import say
 from specdiff_cli.cli.plan import Job
-from specdiff_cli.cli.provenance import SoundOptions, VoiceIdentity, differences, source_facts
+from specdiff_cli.cli.provenance import SoundOptions, differences, source_facts
 from specdiff_cli.errors import MidiError, OutputError
 from specdiff_cli.lengths import count_windows
+from specdiff_cli.weights.voices import VoiceCard
 
 if TYPE_CHECKING:
     from specdiff_cli.midi.notes import MidiSong, Note
@@ -72,7 +73,7 @@ def stems_folder(target: Path) -> Path:
     return target.with_name(f"{target.stem}.stems")
 
 
-def prepare(job: Job, voice: VoiceIdentity, options: RenderOptions) -> Prepared | None:
+def prepare(job: Job, voice: VoiceCard, options: RenderOptions) -> Prepared | None:
     """Read a song and decide about its output, all without PyTorch; None: its audio is there already.
 
     Raises:

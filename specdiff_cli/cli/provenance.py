@@ -7,119 +7,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import cached_property
-from os.path import isdir, isfile  # unlike Path's, they answer no where looking is not allowed
-from pathlib import Path
 from typing import Any
 
 from specdiff_cli import __version__
 from specdiff_cli.audio.record import PROGRAM
 from specdiff_cli.constants import SAMPLE_RATE_HZ
-from specdiff_cli.diffusion.presets import Preset
-from specdiff_cli.errors import WeightsError
-from specdiff_cli.files import reason
 from specdiff_cli.midi.edits import Edits
-from specdiff_cli.model.config import Kind
-from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
-    DIFFUSERS_PARTS,
-    DIFFUSERS_SAMPLING,
-    ONNX_VOCODER,
-    SamplingDefaults,
     current_vocoder_name,
-    diffusers_weights,
-    read_voice_file,
 )
-
-
-@dataclass(frozen=True)
-class VoiceIdentity:
-    """What is known of a voice without loading it."""
-
-    name: str
-    folder: Path
-    sampling: SamplingDefaults
-    vocoder: str
-    programs: tuple[int, ...] | None = None
-    plays_drums: bool = True
-    follows_velocity: bool = False
-    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own
-    kind: Kind = "diffusion"
-    known_sha256: Mapping[str, str] | None = None  # those that loading enforces; None: to be computed
-
-    @property
-    def follows_gain(self) -> bool:
-        """Whether it plays what channels are asked for over time (``MidiSong.expression``)."""
-        return self.kind == "templates"
-
-    @cached_property
-    def weights_sha256(self) -> dict[str, str]:
-        """File -> sha256, of all files that decide how the voice sounds. Raises WeightsError."""
-        if self.known_sha256 is not None:
-            return dict(self.known_sha256)
-        try:
-            return {name: lock.file_sha256(self.folder / name) for name in _weight_files(self.folder)}
-        except OSError as error:
-            raise WeightsError(f"{error.filename or self.folder}: cannot be read ({reason(error)})") from None
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the weights on disk, as a measure of the network's size."""
-        paths = (self.folder / name for name in _weight_files(self.folder))
-        return sum(path.stat().st_size for path in paths if path.is_file())
-
-
-def identify_voice(model: str) -> VoiceIdentity:
-    """The voice of that name or in that folder. Raises WeightsError as loading it would."""
-    known = lock.load_lock()
-    if model in known.bundled:
-        hashes = {file.path: file.sha256 for file in known.bundled[model].files}
-        return _voice_folder(lock.bundled_folder(model), hashes)
-    if model in known.models:
-        folder, hashes = cache.find_weights(model, lock=known)
-        if isfile(folder / "voice.toml"):
-            return _voice_folder(folder, hashes)
-        return _diffusers_folder(folder, model, hashes)
-    folder = Path(model)
-    if isfile(folder / "voice.toml"):
-        return _voice_folder(folder, None)
-    if isdir(folder / "decoder"):
-        return _diffusers_folder(folder, folder.resolve().name, None)
-    from specdiff_cli.weights.load import load_voice
-
-    load_voice(model)  # says what is wrong with it
-    raise WeightsError(f"{model}: is not a voice")
-
-
-def _voice_folder(folder: Path, hashes: Mapping[str, str] | None) -> VoiceIdentity:
-    voice = read_voice_file(folder / "voice.toml")
-    return VoiceIdentity(
-        name=voice.name,
-        folder=folder,
-        sampling=voice.sampling,
-        vocoder=voice.vocoder.name,
-        programs=voice.programs,
-        plays_drums=voice.plays_drums,
-        follows_velocity=voice.model.n_velocity_bins > 1,
-        presets=voice.presets,
-        kind=voice.model.kind,
-        known_sha256=hashes,
-    )
-
-
-def _diffusers_folder(folder: Path, name: str, hashes: Mapping[str, str] | None) -> VoiceIdentity:
-    vocoder = "soundstream" if isfile(folder / ONNX_VOCODER) else "griffin-lim"
-    return VoiceIdentity(name, folder, DIFFUSERS_SAMPLING, vocoder, known_sha256=hashes)
-
-
-def _weight_files(folder: Path) -> list[str]:
-    """The files of a voice that loading reads, in either layout, as far as they are there."""
-    if isfile(folder / "voice.toml"):
-        wanted = ["voice.toml", "model.safetensors", "vocoder.safetensors", ONNX_VOCODER]
-    else:
-        wanted = [ONNX_VOCODER, *(f"{part}/config.json" for part in DIFFUSERS_PARTS)]
-        wanted += diffusers_weights(folder).values()
-    return [name for name in wanted if isfile(folder / name)]
+from specdiff_cli.weights.voices import VoiceCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +69,7 @@ _DEFAULTS = _plain(
 )
 
 
-def source_facts(name: str, data: bytes, voice: VoiceIdentity, options: SoundOptions) -> dict[str, Any]:
+def source_facts(name: str, data: bytes, voice: VoiceCard, options: SoundOptions) -> dict[str, Any]:
     """What decides a render and is known before it: the part of a record that is compared."""
     return {
         "program": PROGRAM,

@@ -110,7 +110,7 @@ def render(
     from specdiff_cli.audio.encoding import check_format
     from specdiff_cli.audio.normalise import parse_normalise
     from specdiff_cli.audio.resample import check_rate
-    from specdiff_cli.diffusion.presets import check_overlap_frames, parse_guidance_interval
+    from specdiff_cli.diffusion.sampling import check_overlap_frames, parse_guidance_interval
     from specdiff_cli.engine.devices import check_device_name
     from specdiff_cli.midi.edits import Edits, check_edits
 
@@ -134,19 +134,21 @@ def render(
 
     from specdiff_cli.cli.engine import Engine
     from specdiff_cli.cli.prepare import RenderOptions
-    from specdiff_cli.cli.provenance import SoundOptions, identify_voice
+    from specdiff_cli.cli.provenance import SoundOptions
     from specdiff_cli.diffusion.presets import find_preset
-    from specdiff_cli.weights.voice_file import FIXED_SAMPLING, current_vocoder_name
+    from specdiff_cli.diffusion.sampling import FIXED_SAMPLING
+    from specdiff_cli.weights.voice_file import current_vocoder_name
+    from specdiff_cli.weights.voices import find_voice
 
-    voice = identify_voice(model)
-    if voice.kind != "diffusion":
+    voice = find_voice(model)
+    if voice.kind in FIXED_SAMPLING:
         _check_no_denoising(voice.name, FIXED_SAMPLING[voice.kind][1], context.params)
-    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets)
+    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets).sampling
     interval = chosen.guidance_interval if guidance_interval is None else parse_guidance_interval(guidance_interval)
     sound = SoundOptions(
         steps=steps or chosen.steps,
-        sampler=sampler or chosen.sampler,
-        schedule=schedule or chosen.schedule,
+        sampler=sampler or str(chosen.sampler),
+        schedule=schedule or str(chosen.schedule),
         guidance=chosen.guidance if guidance is None else guidance,
         seed=seed,
         vocoder=voice.vocoder if vocoder is None else current_vocoder_name(vocoder),

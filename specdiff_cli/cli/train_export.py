@@ -46,14 +46,14 @@ def train_export(
         raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100")
 
     from specdiff_cli.diffusion.samplers import SAMPLERS
+    from specdiff_cli.diffusion.sampling import Sampling
     from specdiff_cli.train.export import export, read_lock_text, update_lock
-    from specdiff_cli.weights.voice_file import SamplingDefaults
 
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: is not one of {', '.join(SAMPLERS)}")
     if lock is not None:
         read_lock_text(lock, voice)  # before anything is written
-    sampling = SamplingDefaults(steps, sampler, "magenta", guidance)
+    sampling = Sampling(steps, sampler, "magenta", guidance)
     words = export(run, voice, sampling, vocoder_run=vocoder, description=description, overwrite=overwrite)
     if lock is not None:
         update_lock(lock, voice, words)

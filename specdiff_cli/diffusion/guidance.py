@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from specdiff_cli.diffusion.presets import EVERYWHERE
 from specdiff_cli.diffusion.samplers import Denoiser
+from specdiff_cli.diffusion.sampling import EVERYWHERE
 from specdiff_cli.diffusion.schedules import Step
 
 #: (noisy x, number of the step) -> the conditional and the unconditional output, from one evaluation of both.

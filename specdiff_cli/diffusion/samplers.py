@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from specdiff_cli.choices import check_choice
 from specdiff_cli.diffusion.schedules import Step
-from specdiff_cli.errors import UsageError
 
 #: (noisy x, number of the step counted from the first) -> the network's output, same shape, float32.
 Denoiser = Callable[[Tensor, int], Tensor]
@@ -151,6 +151,5 @@ def find_sampler(sampler: str | Sampler) -> Sampler:
     """A sampler by its name, or the function itself. Raises UsageError for an unknown name."""
     if not isinstance(sampler, str):
         return sampler
-    if sampler not in SAMPLERS:
-        raise UsageError(f"--sampler {sampler}: is not one of {', '.join(SAMPLERS)}")
+    check_choice("sampler", sampler, SAMPLERS)
     return SAMPLERS[sampler]

@@ -11,9 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from specdiff_cli.choices import MAX_DISCRETE_STEPS, check_choice
 from specdiff_cli.errors import UsageError
 
-N_TRAINING_STEPS = 1000  # of the discrete schedule
+N_TRAINING_STEPS = MAX_DISCRETE_STEPS
 COSINE_OFFSET = 0.008
 MAX_BETA = 0.999
 MAX_LOG_SNR = 20.0
@@ -105,7 +106,7 @@ def discrete(n_steps: int) -> list[Step]:
         UsageError: more than 1000 steps.
     """
     if n_steps > N_TRAINING_STEPS:
-        raise UsageError(f"--steps {n_steps}: the discrete schedule has at most {N_TRAINING_STEPS}")
+        raise UsageError.of("steps", n_steps, f"the discrete schedule has at most {N_TRAINING_STEPS}")
     table = _cosine_alpha2()
     stride = N_TRAINING_STEPS // n_steps
     steps = []
@@ -134,6 +135,5 @@ def find_schedule(schedule: str | Schedule) -> Schedule:
     """A schedule by its name, or the function itself. Raises UsageError for an unknown name."""
     if not isinstance(schedule, str):
         return schedule
-    if schedule not in SCHEDULES:
-        raise UsageError(f"--schedule {schedule}: is not one of {', '.join(SCHEDULES)}")
+    check_choice("schedule", schedule, SCHEDULES)
     return SCHEDULES[schedule]

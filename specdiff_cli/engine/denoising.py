@@ -12,9 +12,10 @@ from specdiff_cli.constants import LOG_MEL_MIN, N_MELS, WINDOW_FRAMES
 from specdiff_cli.diffusion.guidance import guided, step_weights
 from specdiff_cli.diffusion.inpainting import KnownFrames
 from specdiff_cli.diffusion.samplers import Denoiser, find_sampler, predict
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.diffusion.schedules import find_schedule
 from specdiff_cli.engine.ahead import Stopped
-from specdiff_cli.engine.songs import ActiveSong, Key, Sampling, StepState
+from specdiff_cli.engine.songs import ActiveSong, Key, StepState
 from specdiff_cli.model.compiled import CompiledNetwork, Memory, sent
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.templates import RESIDUAL_SCALE

@@ -6,19 +6,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specdiff_cli.errors import DeviceError, UsageError
+from specdiff_cli.choices import DEVICES_IN_WORDS, DTYPES, check_choice
+from specdiff_cli.errors import DeviceError, Option, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16", "int8")
 _DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
 def check_device_name(name: str) -> None:
     """Raises UsageError unless the name is one of auto, cpu, cuda, cuda:N, mps. No torch needed."""
     if not _DEVICE_PATTERN.fullmatch(name):
-        raise UsageError(f"--device {name}: is not one of auto, cpu, cuda, cuda:N, mps")
+        raise UsageError.of("device", name, f"is not one of {DEVICES_IN_WORDS}")
 
 
 def resolve_device(name: str) -> "torch.device":
@@ -38,13 +38,17 @@ def resolve_device(name: str) -> "torch.device":
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
             reason = "this PyTorch is a CPU build" if torch.version.cuda is None else "no CUDA device is visible"
-            raise DeviceError(f"--device {name}: {reason}; use --device cpu, or install a CUDA build of PyTorch")
+            raise DeviceError.of(
+                "device", name, f"{reason}; use ", Option("device", "cpu"), ", or install a CUDA build of PyTorch"
+            )
         index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
-            raise DeviceError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0")
+            raise DeviceError.of("device", name, f"this machine has {torch.cuda.device_count()} CUDA device(s), from 0")
         return torch.device("cuda", index)
     if name == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("--device mps: Apple's Metal backend is not available here; use --device cpu")
+        raise DeviceError.of(
+            "device", name, "Apple's Metal backend is not available here; use ", Option("device", "cpu")
+        )
     return torch.device(name)
 
 
@@ -60,14 +64,13 @@ def resolve_dtype(name: str, device: "torch.device", *, prefers_bfloat16: bool) 
     """
     import torch
 
-    if name not in DTYPE_NAMES:
-        raise UsageError(f"--dtype {name}: is not one of {', '.join(DTYPE_NAMES)}")
+    check_choice("dtype", name, DTYPES)
     if name == "auto":
         return torch.bfloat16 if prefers_bfloat16 and _computes_in_bfloat16(device) else torch.float32
     if name == "float16" and device.type == "cpu":
-        raise DeviceError("--dtype float16: is not supported on the CPU; use bfloat16 or float32")
+        raise DeviceError.of("dtype", name, "is not supported on the CPU; use bfloat16 or float32")
     if name == "bfloat16" and device.type == "mps":
-        raise DeviceError("--dtype bfloat16: is not supported on MPS; use float16 or float32")
+        raise DeviceError.of("dtype", name, "is not supported on MPS; use float16 or float32")
     if name == "int8":
         _check_int8(device)
     dtype: torch.dtype = getattr(torch, name)
@@ -79,9 +82,11 @@ def _check_int8(device: "torch.device") -> None:
 
     if device.type != "cpu":
         alternative = "float16" if device.type == "mps" else "bfloat16"
-        raise DeviceError(f"--dtype int8: is for CPUs; use {alternative} on {device.type}, or --device cpu")
+        raise DeviceError.of(
+            "dtype", "int8", f"is for CPUs; use {alternative} on {device.type}, or ", Option("device", "cpu")
+        )
     if not has_8_bit_products():
-        raise DeviceError("--dtype int8: this processor has no fast 8-bit products; use float32")
+        raise DeviceError.of("dtype", "int8", "this processor has no fast 8-bit products; use float32")
 
 
 def _computes_in_bfloat16(device: "torch.device") -> bool:

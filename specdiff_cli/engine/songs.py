@@ -13,47 +13,12 @@ from torch.nn import functional
 
 from specdiff_cli.audio.mel import FEATURE_RANGE, to_model_range
 from specdiff_cli.constants import LOG_MEL_MIN, N_MELS, WINDOW_FRAMES
-from specdiff_cli.diffusion.presets import EVERYWHERE, check_guidance_interval, check_overlap_frames
-from specdiff_cli.diffusion.samplers import Sampler
-from specdiff_cli.diffusion.schedules import Schedule
-from specdiff_cli.errors import DeviceError, UsageError
+from specdiff_cli.errors import DeviceError, Option, is_out_of_memory
 from specdiff_cli.midi.windows import TokenWindow
 from specdiff_cli.model.compiled import sent
 
 NOISE_SHAPE = (1, WINDOW_FRAMES, N_MELS)
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to sample.
-
-    ``sampler`` and ``schedule`` are names (keys of ``SAMPLERS`` and ``SCHEDULES``) or functions of one's own.
-    ``guidance_interval``: the times (1 is noise, 0 the finished spectrogram) between which guidance is applied.
-    ``overlap_frames``: 0 to 128, how many frames at the start of a window are the last ones of the window before, kept
-    while the rest is sampled.
-
-    Raises UsageError: a number is outside its range.
-    """
-
-    steps: int
-    sampler: str | Sampler
-    schedule: str | Schedule
-    guidance: float = 1.0
-    seed: int = 0
-    guidance_interval: tuple[float, float] = EVERYWHERE
-    overlap_frames: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"--steps {self.steps}: must be at least 1")
-        check_guidance_interval(self.guidance_interval)
-        check_overlap_frames(self.overlap_frames)
-
-    @property
-    def hop_frames(self) -> int:
-        """Frames from one window's start to the next one's."""
-        return WINDOW_FRAMES - self.overlap_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +91,7 @@ class ActiveSong(Generic[Key]):
         n_windows: how many there are, for reports.
         seed: of the song's noise, which is drawn on the CPU whatever the device, in the order of the Diffusers
             pipeline: a seed means one noise.
-        overlap_frames: as in :class:`Sampling`; what ``windows`` were cut for.
+        overlap_frames: as in :class:`~specdiff_cli.diffusion.sampling.Sampling`; what ``windows`` were cut for.
         finished: windows at the start of the song that need not be sampled again.
         feature_range: the log-mel values that -1 and +1 stand for in the network.
         score: the song's notes, for voices that add up their spectra.
@@ -327,19 +292,17 @@ def _sample_group(
     return [song.finish(mels[i : i + 1], on_cpu[i : i + 1]) for i, song in enumerate(songs)]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of whatever device, was not enough."""
-    text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "can't allocate memory" in text or "not enough memory" in text or "MPS backend out of memory" in text
-    )
-
-
 def _smaller(n_songs: int, device: torch.device, error: BaseException, on_message: Callable[[str], None] | None) -> int:
     """Half a batch that was too large. Raises DeviceError where there is nothing to halve."""
     if n_songs == 1:
-        elsewhere = "" if device.type == "cpu" else " or --device cpu"
-        raise DeviceError(f"out of memory on {device}; use --dtype bfloat16, a smaller --model{elsewhere}") from error
+        elsewhere = () if device.type == "cpu" else (" or ", Option("device", "cpu"))
+        raise DeviceError(
+            f"out of memory on {device}; use ",
+            Option("dtype", "bfloat16"),
+            ", a smaller ",
+            Option("model"),
+            *elsewhere,
+        ) from error
     if device.type == "cuda":
         torch.cuda.empty_cache()
     if on_message is not None:

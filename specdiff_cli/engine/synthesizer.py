@@ -18,6 +18,7 @@ from torch import nn
 from specdiff_cli import lengths
 from specdiff_cli.audio.mel import FEATURE_RANGE
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
+from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
 from specdiff_cli.engine.autoregression import AutoregressiveSampler
 from specdiff_cli.engine.denoising import DiffusionSampler
@@ -29,14 +30,13 @@ from specdiff_cli.engine.songs import (
     Key,
     Progress,
     SampledWindow,
-    Sampling,
     StepState,
     WindowSampler,
     sample_all,
 )
 from specdiff_cli.engine.templates import NotesScore, TemplateSampler
 from specdiff_cli.engine.vocoders import load_vocoder
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import MidiError, Option, UsageError
 from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.windows import tokenize
@@ -46,7 +46,6 @@ from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.model.note_frames import NoteFrames, note_rows
 from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice
-from specdiff_cli.weights.voice_file import FIXED_SAMPLING
 
 __all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]
 
@@ -140,14 +139,7 @@ class Synthesizer:
     @property
     def sampling(self) -> Sampling:
         """How the voice is sampled by default."""
-        default = self.voice.sampling
-        return Sampling(
-            steps=default.steps,
-            sampler=default.sampler,
-            schedule=default.schedule,
-            guidance=default.guidance,
-            guidance_interval=default.guidance_interval,
-        )
+        return self.voice.sampling
 
     def with_vocoder(self, vocoder: Vocoder | str) -> "Synthesizer":
         """The same network with another vocoder; both synthesizers can be used."""
@@ -371,11 +363,12 @@ class Synthesizer:
         own, what = FIXED_SAMPLING[self.config.kind]
         why = f"the voice {self.voice.name} {what}: it has no diffusion steps"
         if (sampling.steps, sampling.sampler, sampling.schedule) != (own.steps, own.sampler, own.schedule):
-            raise UsageError(f"{why}; leave out --steps, --sampler, --schedule and --preset")
+            others = Option("sampler"), ", ", Option("schedule"), " and ", Option("preset")
+            raise UsageError(f"{why}; leave out ", Option("steps"), ", ", *others)
         if sampling.guidance != 1.0:
-            raise UsageError(f"--guidance {sampling.guidance:g}: {why} to be guided; leave it out")
+            raise UsageError.of("guidance", sampling.guidance, f"{why} to be guided; leave it out")
         if sampling.overlap_frames:
-            raise UsageError(f"--overlap-frames {sampling.overlap_frames}: {why} that could keep frames; use 0")
+            raise UsageError.of("overlap_frames", sampling.overlap_frames, f"{why} that could keep frames; use 0")
         if isinstance(self.network, NoteFrames):
             return TemplateSampler(self.device, stop)
         return AutoregressiveSampler(self.network, stop)
@@ -424,7 +417,7 @@ def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> ReadyNe
         elif isinstance(network, NoteFunction):
             if dtype != torch.float32:  # powers that differ by orders of magnitude are added up
                 name = str(dtype).removeprefix("torch.")
-                raise UsageError(f"--dtype {name}: the voice {voice.name} computes in float32; leave it out")
+                raise UsageError.of("dtype", name, f"the voice {voice.name} computes in float32; leave it out")
             compiled = NoteFrames(network.to(device))
         else:
             compiled = CompiledAutoregressive(network, device, dtype)
@@ -441,5 +434,5 @@ def _dtype_for(voice: Voice, name: str, device: torch.device) -> torch.dtype:
 
 def _vocoder_for(voice: Voice, vocoder: Vocoder | str | None) -> Vocoder:
     if vocoder is None or isinstance(vocoder, str):
-        return load_vocoder(voice, vocoder, n_threads=torch.get_num_threads())
+        return load_vocoder(voice, vocoder)
     return vocoder

@@ -19,9 +19,9 @@ from torch.nn import functional
 from specdiff_cli.audio.vocoder import Vocoder
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES, WINDOW_S
-from specdiff_cli.engine.songs import Sampling
+from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.synthesizer import Song, Synthesizer
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive, Decoding
@@ -29,10 +29,9 @@ from specdiff_cli.model.compiled import CompiledNetwork, Memory
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.network import Network, SpectrogramDiffusion, build_network
 from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows
-from specdiff_cli.model.precision import floating
 from specdiff_cli.model.storage import without_storage
-from specdiff_cli.weights.load import Voice, load_voice
-from specdiff_cli.weights.voice_file import FIXED_SAMPLING, SamplingDefaults, VocoderSpec
+from specdiff_cli.weights.load import Precision, Voice, chosen_dtype, load_voice
+from specdiff_cli.weights.voice_file import VocoderSpec
 
 NOTES_PER_SECOND = 20  # about 600 tokens in a window of 5.12 s, a dense piece
 MATMUL_S = 0.2  # how long each reference product is repeated
@@ -110,10 +109,10 @@ def flops_of_step(config: ModelConfig, n_keys: float, guidance: float) -> float:
     return blind if guidance == 0.0 else blind + decoder_flops(config, n_keys)
 
 
-def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
+def random_voice(name: str, dtype: Precision) -> Voice:
     """A voice of a known size whose weights are random: as fast as the real one, and nothing to download.
 
-    ``dtype_of`` chooses the precision, given whether the voice prefers bfloat16.
+    ``dtype``: of the weights in memory, as in :func:`~specdiff_cli.weights.load.load_voice`.
 
     Raises:
         UsageError: not the name of a known size.
@@ -123,10 +122,11 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
         config, sampling, prefers_bfloat16 = tiny.network.config, tiny.sampling, tiny.prefers_bfloat16
     elif name in REFERENCE_CONFIGS:
         config = REFERENCE_CONFIGS[name]
-        sampling, prefers_bfloat16 = SamplingDefaults(20, "dpm++2m", "magenta"), False
+        sampling, prefers_bfloat16 = Sampling(20, "dpm++2m", "magenta"), False
     else:
         known = ", ".join(["tiny", *REFERENCE_CONFIGS])
-        raise UsageError(f"--random-weights --model {name}: the known sizes are {known}")
+        what = Option("random_weights"), " ", Option("model", name)
+        raise UsageError(*what, f": the known sizes are {known}", option="model", value=name)
     network: Network
     if not config.denoises:
         network, (sampling, _) = build_network(config), FIXED_SAMPLING[config.kind]
@@ -134,7 +134,7 @@ def random_voice(name: str, dtype_of: Callable[[bool], torch.dtype]) -> Voice:
         with without_storage():
             network = SpectrogramDiffusion(config)
         # Made in the precision that is asked for: base in float32 would need 1.6 GB before anything begins.
-        network = network.to(floating(dtype_of(prefers_bfloat16))).to_empty(device="cpu")
+        network = network.to(chosen_dtype(dtype, prefers_bfloat16)).to_empty(device="cpu")
     _fill_randomly(network.eval())
     return Voice(
         name=f"{name} (random weights)",

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import mido
 
-from specdiff_cli.errors import MidiError
+from specdiff_cli.errors import MidiError, Option
 from specdiff_cli.midi.bars import BarMap
 from specdiff_cli.midi.drum_parts import DrumParts
 from specdiff_cli.midi.expression import ExpressionReader
@@ -170,18 +170,24 @@ def _check_length(name: str, end_s: float, max_duration_s: float) -> None:
     if not end_s <= max_duration_s:
         raise MidiError(
             f"{name}: lasts {_hours(end_s)} by its own clock, more than the limit of {_hours(max_duration_s)}; "
-            "one delta time or tempo is probably corrupt (raise the limit with --max-duration if it is not)"
+            "one delta time or tempo is probably corrupt (raise the limit with ",
+            Option("max_duration"),
+            " if it is not)",
+            option="max_duration",
+            value=max_duration_s,
         )
 
 
 def _check_track(midi: mido.MidiFile, track: int | None, name: str) -> None:
     n_tracks = len(midi.tracks)
     if track is None and midi.type == 2:
-        choice = f"choose one with --track (1 to {n_tracks})" if n_tracks > 1 else "render it with --track 1"
-        raise MidiError(f"{name}: is a type 2 file (independent sequences, no common time line); {choice}")
+        what = f"{name}: is a type 2 file (independent sequences, no common time line); "
+        if n_tracks > 1:
+            raise MidiError(what, "choose one with ", Option("track"), f" (1 to {n_tracks})")
+        raise MidiError(what, "render it with ", Option("track", 1))
     if track is not None and not 1 <= track <= n_tracks:
         has = "has no tracks" if n_tracks == 0 else "has 1 track" if n_tracks == 1 else f"has tracks 1 to {n_tracks}"
-        raise MidiError(f"{name}: {has}, there is no --track {track}")
+        raise MidiError(f"{name}: {has}, there is no ", Option("track", track), option="track", value=track)
 
 
 def _nothing_to_render(midi: mido.MidiFile, track: int | None, name: str, found: FoundNotes) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import save as safetensors_bytes
 
+from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.midi.programs import MODEL_CLASSES
 from specdiff_cli.model.config import ModelConfig
@@ -19,11 +20,9 @@ from specdiff_cli.weights.load import load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import (
     FEATURES,
-    FIXED_SAMPLING,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
-    SamplingDefaults,
     VocoderSpec,
     VoiceFile,
     vocabulary_table,
@@ -59,7 +58,7 @@ class Plays:
 def export(
     run: Path,
     voice: Path,
-    sampling: SamplingDefaults,
+    sampling: Sampling,
     *,
     vocoder_run: Path | None = None,
     description: str | None = None,

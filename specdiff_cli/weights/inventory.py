@@ -13,6 +13,7 @@ from typing import Any
 
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.diffusion.presets import Preset
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.files import reason
 from specdiff_cli.midi.programs import MODEL_CLASSES
@@ -30,7 +31,6 @@ from specdiff_cli.weights.voice_file import (
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
-    SamplingDefaults,
     VocoderSpec,
     VoiceFile,
     diffusers_weights,
@@ -104,7 +104,7 @@ class Details:
     entry: ModelEntry
     config: ModelConfig | None
     n_parameters: int | None
-    sampling: SamplingDefaults
+    sampling: Sampling
     vocoder: VocoderSpec
     programs: tuple[int, ...]
     plays_drums: bool

@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from os.path import exists, isdir, isfile  # unlike Path's, they answer no where looking is not allowed
+from os.path import isfile  # unlike Path's, it answers no where looking is not allowed
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,26 +24,25 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from specdiff_cli.diffusion.presets import Preset
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import Network, build_network
 from specdiff_cli.model.precision import floating
 from specdiff_cli.model.storage import without_storage
-from specdiff_cli.weights import cache, convert, lock
+from specdiff_cli.weights import convert, lock
 from specdiff_cli.weights.voice_file import (
-    DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
-    DIFFUSERS_STEM,
     ONNX_VOCODER,
     PUBLISHED_PREFERS_BFLOAT16,
     VOICE_FILE,
     WEIGHTS_FILE,
-    SamplingDefaults,
     VocoderSpec,
     VoiceFile,
-    diffusers_weights,
+    check_diffusers_folder,
     read_voice_file,
 )
+from specdiff_cli.weights.voices import find_voice
 
 DIFFUSERS_D_KV = 64  # of every published model; needed only where config.json is absent
 MAX_LAYERS = 1000  # in a stack; a file that claims more would keep us busy for hours
@@ -69,7 +68,7 @@ class Voice:
     name: str
     folder: Path
     network: Network
-    sampling: SamplingDefaults
+    sampling: Sampling
     vocoder: VocoderSpec
     programs: tuple[int, ...] | None = None  # model classes it was trained on; None: all of them
     plays_drums: bool = True
@@ -99,22 +98,12 @@ def load_voice(name: str, dtype: Precision = torch.float32) -> Voice:
     Raises:
         WeightsError: unknown, not downloaded, damaged, of another layout, or with tensors that do not fit.
     """
-    known = lock.load_lock()
-    if name in known.bundled:
-        return load_voice_folder(lock.verify_bundled(name, lock=known), dtype, verified=True)
-    if name in known.models:
-        folder = cache.find_model(name, lock=known)
-        if isfile(folder / VOICE_FILE):
-            return load_voice_folder(folder, dtype, verified=True)
-        return load_diffusers_folder(folder, name, dtype)
-    folder = Path(name)
-    if isdir(folder):
-        is_voice = isfile(folder / VOICE_FILE)
-        return load_voice_folder(folder, dtype) if is_voice else load_diffusers_folder(folder, dtype=dtype)
-    if exists(folder):
-        raise WeightsError(f"{name}: is a file; --model takes a voice's name or a folder of weights")
-    names = ", ".join(sorted([*known.bundled, *known.models]))
-    raise WeightsError(f"{name}: is neither a known voice ({names}) nor a folder; check the spelling")
+    card = find_voice(name)
+    if not isfile(card.folder / VOICE_FILE):
+        return load_diffusers_folder(card.folder, card.name, dtype)
+    if name in lock.load_lock().bundled:
+        lock.verify_bundled(name)
+    return load_voice_folder(card.folder, dtype, verified=card.known_sha256 is not None)
 
 
 def load_voice_folder(folder: Path, dtype: Precision = torch.float32, *, verified: bool = False) -> Voice:
@@ -122,7 +111,7 @@ def load_voice_folder(folder: Path, dtype: Precision = torch.float32, *, verifie
     described: VoiceFile = read_voice_file(folder / VOICE_FILE)
     if not verified:
         verify_hashes(folder, described.hashes)
-    chosen = _chosen(dtype, described.prefers_bfloat16)
+    chosen = chosen_dtype(dtype, described.prefers_bfloat16)
     network = empty_network(described.model)
     path = folder / WEIGHTS_FILE
     _fill_from(network, path, _described(path), chosen, kept=KEPT_FLOAT32[described.model.kind])
@@ -141,17 +130,11 @@ def load_voice_folder(folder: Path, dtype: Precision = torch.float32, *, verifie
 
 def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precision = torch.float32) -> Voice:
     """Load a folder in the Diffusers layout; sizes come from its config.json files or from the tensors' shapes."""
-    weights = diffusers_weights(folder)
-    for part in DIFFUSERS_PARTS:
-        if part not in weights and (part != "continuous_encoder" or isdir(folder / part)):
-            raise WeightsError(
-                f"{folder}: is not a folder of weights that specdiff knows: no {VOICE_FILE}, and no "
-                f"{part}/{DIFFUSERS_STEM}.bin or .safetensors"
-            )
+    weights = check_diffusers_folder(folder)
     paths = {part: folder / name for part, name in weights.items()}
     described = {part: _described(path) for part, path in paths.items()}
     config = _diffusers_config(folder, described)
-    chosen = _chosen(dtype, PUBLISHED_PREFERS_BFLOAT16)
+    chosen = chosen_dtype(dtype, PUBLISHED_PREFERS_BFLOAT16)
     network = empty_network(config)
     for part, (attribute, names) in convert.diffusers_parts(config).items():
         _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
@@ -238,7 +221,8 @@ def _described(path: Path) -> dict[str, Tensor]:
     return {key: tensor.to("meta") for key, tensor in read_tensors(path).items()}
 
 
-def _chosen(dtype: Precision, prefers_bfloat16: bool) -> torch.dtype:
+def chosen_dtype(dtype: Precision, prefers_bfloat16: bool) -> torch.dtype:
+    """The type of a voice's weights in memory."""
     return floating(dtype if isinstance(dtype, torch.dtype) else dtype(prefers_bfloat16))
 
 

@@ -4,33 +4,22 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from os.path import isfile  # unlike Path's, it answers no where looking is not allowed or a name is too long
+from os.path import isdir, isfile  # unlike Path's, they answer no where looking is not allowed or a name is too long
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from specdiff_cli import constants
-from specdiff_cli.diffusion.presets import EVERYWHERE, Preset, check_guidance_interval
+from specdiff_cli.diffusion.presets import Preset
+from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.files import PendingFile
-from specdiff_cli.model.config import Kind, ModelConfig
+from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.lock import PATH_PATTERN, SHA256_PATTERN
 
-T = TypeVar("T", ModelConfig, "SamplingDefaults", Preset)
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingDefaults:
-    """How a voice is sampled unless the user says otherwise."""
-
-    steps: int
-    sampler: str
-    schedule: str
-    guidance: float = 1.0
-    guidance_interval: tuple[float, float] = EVERYWHERE  # the times between which guidance is applied
-
+T = TypeVar("T")
 
 VOICE_FILE = "voice.toml"
 WEIGHTS_FILE = "model.safetensors"
@@ -43,16 +32,7 @@ ONNX_VOCODER = "melgan/model.onnx"
 #: Names of vocoders in files of earlier versions -> what they are called now.
 OLD_VOCODER_NAMES = {"melgan": "spectral"}
 #: What the Diffusers port does by default, which is how these folders are known to sound.
-DIFFUSERS_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
-#: An autoregressive voice has no choice: one step per frame of a window.
-AUTOREGRESSIVE_SAMPLING = SamplingDefaults(constants.WINDOW_FRAMES, "autoregressive", "none", 1.0)
-#: Nor has one that adds up note templates: a window is computed at once.
-TEMPLATES_SAMPLING = SamplingDefaults(1, "templates", "none", 1.0)
-#: Kind of voice that has no denoising steps -> how it is sampled, and what it is, for messages.
-FIXED_SAMPLING: Mapping[Kind, tuple[SamplingDefaults, str]] = {
-    "autoregressive": (AUTOREGRESSIVE_SAMPLING, "is autoregressive"),
-    "templates": (TEMPLATES_SAMPLING, "adds up note templates"),
-}
+DIFFUSERS_SAMPLING = Sampling(steps=100, sampler="ddpm", schedule="discrete", guidance=1.0)
 #: The published models computed in float32: every gin file of magenta/music-spectrogram-diffusion, under gin/models,
 #: has `network.T5Config.dtype = 'float32'`. (On the TPUs of their training the factors of matrix products, and nothing
 #: else, were rounded to bfloat16, JAX's default there.)
@@ -88,6 +68,18 @@ def diffusers_weights(folder: Path) -> dict[str, str]:
     return found
 
 
+def check_diffusers_folder(folder: Path) -> dict[str, str]:
+    """Part -> its file of weights, of a folder that can be a model's. Raises WeightsError for others."""
+    weights = diffusers_weights(folder)
+    for part in DIFFUSERS_PARTS:
+        if part not in weights and (part != "continuous_encoder" or isdir(folder / part)):
+            raise WeightsError(
+                f"{folder}: is not a folder of weights that specdiff knows: no {VOICE_FILE}, and no "
+                f"{part}/{DIFFUSERS_STEM}.bin or .safetensors"
+            )
+    return weights
+
+
 def vocabulary_table(config: ModelConfig) -> Mapping[str, int | float]:
     """[vocabulary]: how a model's tokens are counted."""
     return {
@@ -120,7 +112,7 @@ class VoiceFile:
     description: str
     license: str
     model: ModelConfig
-    sampling: SamplingDefaults
+    sampling: Sampling
     vocoder: VocoderSpec
     programs: tuple[int, ...] | None
     plays_drums: bool
@@ -135,6 +127,16 @@ class VoiceFile:
 _KEYS = {
     *("name", "description", "license", "source", "prefers_bfloat16", "model", "sampling", "vocoder", "plays"),
     *("features", "vocabulary", "hashes", "presets"),
+}
+
+
+_MODEL_KEYS = {item.name: item.type for item in fields(ModelConfig)}
+_SAMPLING_KEYS = {
+    "steps": int,
+    "sampler": str,
+    "schedule": str,
+    "guidance": float,
+    "guidance_interval": tuple[float, float],
 }
 
 
@@ -157,7 +159,7 @@ def read_voice_file(path: Path) -> VoiceFile:
         isinstance(programs, list) and all(type(item) is int and 0 <= item < 128 for item in programs)
     ):
         raise WeightsError(f"{path}: plays.programs must be a list of program numbers")
-    model = _build(path, "model", _table(path, data, "model"), ModelConfig)
+    model = _build(path, "model", _table(path, data, "model"), _MODEL_KEYS, ModelConfig)
     return VoiceFile(
         name=_text(path, data, "name"),
         description=_text(path, data, "description"),
@@ -184,13 +186,13 @@ def write_voice_file(path: Path, voice: VoiceFile, *, overwrite: bool = False) -
     plays = {} if voice.programs is None else {"programs": list(voice.programs)}
     tables: dict[str, Mapping[str, Any]] = {
         "model": asdict(voice.model),
-        "sampling": asdict(voice.sampling),
+        "sampling": voice.sampling.as_table(),
         "vocoder": {"name": voice.vocoder.name, **voice.vocoder.sizes},
         "plays": {**plays, "drums": voice.plays_drums},
         "features": voice.features,
         "vocabulary": voice.vocabulary,
         "hashes": voice.hashes,
-        **{f"presets.{_key(name)}": asdict(preset) for name, preset in voice.presets.items()},
+        **{f"presets.{_key(name)}": preset.as_table() for name, preset in voice.presets.items()},
     }
     head = {"name": voice.name, "description": voice.description, "license": voice.license, "source": voice.source}
     if not voice.source:
@@ -218,13 +220,14 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _sampling(path: Path, data: Mapping[str, Any], model: ModelConfig) -> SamplingDefaults:
-    if model.denoises:
-        return _build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults)
-    own, what = FIXED_SAMPLING[model.kind]
-    if "sampling" in data and _build(path, "sampling", _table(path, data, "sampling"), SamplingDefaults) != own:
+def _sampling(path: Path, data: Mapping[str, Any], model: ModelConfig) -> Sampling:
+    own, what = FIXED_SAMPLING.get(model.kind, (None, ""))
+    if own is not None and "sampling" not in data:
+        return own
+    sampling = _build(path, "sampling", _table(path, data, "sampling"), _SAMPLING_KEYS, Sampling)
+    if own not in (None, sampling):
         raise WeightsError(f"{path}: [sampling] is not that of a model that {what}; leave the table out")
-    return own
+    return sampling
 
 
 def _vocoder(path: Path, table: Mapping[str, Any]) -> VocoderSpec:
@@ -263,9 +266,13 @@ def _presets(path: Path, data: Mapping[str, Any]) -> Mapping[str, Preset]:
     for name in table:
         if not name.isprintable() or not name:
             raise WeightsError(f"{path}: presets: {name!r} is no plain name")
-        values: dict[str, Any] = {"guidance": 1.0, "meaning": "the voice's own", **_table(path, table, name)}
-        presets[name] = _build(path, f"presets.{name}", values, Preset)
+        known = {**_SAMPLING_KEYS, "meaning": str}
+        presets[name] = _build(path, f"presets.{name}", _table(path, table, name), known, _preset)
     return presets
+
+
+def _preset(meaning: str = "the voice's own", **values: Any) -> Preset:
+    return Preset(Sampling(**values), meaning)
 
 
 def _only(path: Path, prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
@@ -296,23 +303,21 @@ def _switch(path: Path, data: Mapping[str, Any], name: str, default: bool) -> bo
     return value
 
 
-def _build(path: Path, name: str, table: Mapping[str, Any], kind: type[T]) -> T:
-    known = {item.name: item for item in fields(kind)}
+def _build(path: Path, name: str, table: Mapping[str, Any], known: Mapping[str, Any], make: Callable[..., T]) -> T:
+    """What ``make`` makes of a table, whose keys and types are ``known``."""
     _only(path, f"{name}.", table, set(known))
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     for key, value in values.items():
-        if not _fits(value, known[key].type):
-            raise WeightsError(f"{path}: {name}.{key} is {table[key]!r}: expected {_described(known[key].type)}")
+        if not _fits(value, known[key]):
+            raise WeightsError(f"{path}: {name}.{key} is {table[key]!r}: expected {_described(known[key])}")
         if isinstance(value, (int, float)) and (value < 0 or not math.isfinite(value)):
             raise WeightsError(f"{path}: {name}.{key} is {'negative' if value < 0 else 'not a number to count with'}")
     try:
-        built = kind(**values)
-        check_guidance_interval(getattr(built, "guidance_interval", EVERYWHERE))
+        return make(**values)
     except TypeError as error:
         raise WeightsError(f"{path}: [{name}] is incomplete ({error})") from None
     except (ValueError, UsageError) as error:
         raise WeightsError(f"{path}: [{name}]: {error}") from None
-    return built
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -11,9 +11,10 @@ import soundfile
 from file_limits import largest_file
 
 from specdiff_cli.audio import encoding
-from specdiff_cli.audio.encoding import Layout, Subtype, max_wav_samples, wav_header
+from specdiff_cli.audio.encoding import Layout, max_wav_samples, wav_header
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
+from specdiff_cli.choices import Subtype
 from specdiff_cli.errors import OutputError
 
 RECORD = {"program": "specdiff", "input": {"name": "bad \udcff byte é.mid"}}

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from specdiff_cli.audio import encoding
 from specdiff_cli.audio.wav import AtomicWriter, ReaderGone, StreamWriter
+from specdiff_cli.choices import Subtype
 from specdiff_cli.errors import OutputError, UsageError
 
 COMBINATIONS = [("wav", "pcm16"), ("wav", "pcm24"), ("wav", "float"), ("flac", "pcm16"), ("flac", "pcm24")]
@@ -361,7 +362,7 @@ def test_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_more_than_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = encoding.Layout(encoding.Subtype.PCM16)
+    layout = encoding.Layout(Subtype.PCM16)
     longest = encoding.max_wav_samples(layout)
     assert encoding.max_wav_samples(replace(layout, n_channels=2)) == longest // 2
     assert 2**32 - 8 < 8 + 36 + 2 * longest < 2**32 + 6  # sizes in a RIFF header leave out its first 8 bytes
@@ -377,9 +378,9 @@ def test_more_than_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_formats_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="FLAC cannot hold float"):
         AtomicWriter(tmp_path / "a", file_format="flac", subtype="float")
-    with pytest.raises(UsageError, match="unknown format 'aac'"):
+    with pytest.raises(UsageError, match="format aac: is not one of wav, flac"):
         AtomicWriter(tmp_path / "a", file_format="aac")
-    with pytest.raises(UsageError, match="unknown subtype 'pcm8'"):
+    with pytest.raises(UsageError, match="subtype pcm8: is not one of pcm16"):
         StreamWriter(io.BytesIO(), subtype="pcm8")
     with pytest.raises(UsageError, match="mp3 has no sample format"):
         StreamWriter(io.BytesIO(), file_format="mp3", subtype="pcm24")

@@ -38,7 +38,7 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path, monkeypatch:
     assert "--preset" in offered_by_bash("specdiff render --pre")
     assert offered_by_bash("specdiff render --model t") == ["tiny"]
     assert offered_by_bash("specdiff render --preset b") == ["balanced", "best"]
-    assert offered_by_bash("specdiff render --sampler dd") == ["ddim", "ddpm"]
+    assert offered_by_bash("specdiff render --sampler dd") == ["ddpm", "ddim"]
     assert offered_by_bash("specdiff render --device c") == ["cpu", "cuda"]
     assert offered_by_bash("specdiff render so") == ["sonata.KAR", "song.mid"]
     assert offered_by_bash("specdiff render song.mid -o ") == []  # so that the shell offers files
@@ -83,18 +83,16 @@ def test_a_broken_lock_offers_nothing_and_says_nothing(monkeypatch: pytest.Monke
 
 
 def test_every_value_that_there_is_is_offered() -> None:
-    from specdiff_cli.audio.encoding import Format, Subtype
+    from specdiff_cli.choices import DTYPES, VOCODERS, Format, Subtype
     from specdiff_cli.diffusion.presets import PRESETS
     from specdiff_cli.diffusion.samplers import SAMPLERS
     from specdiff_cli.diffusion.schedules import SCHEDULES
-    from specdiff_cli.engine.devices import DTYPE_NAMES
-    from specdiff_cli.engine.vocoders import VOCODER_NAMES
 
     for offer, names in (
         (completion.samplers, SAMPLERS),
         (completion.schedules, SCHEDULES),
-        (completion.vocoders, VOCODER_NAMES),
-        (completion.dtypes, DTYPE_NAMES),
+        (completion.vocoders, VOCODERS),
+        (completion.dtypes, DTYPES),
         (completion.formats, Format),
         (completion.subtypes, Subtype),
         (completion.presets, PRESETS),

@@ -204,5 +204,5 @@ def test_one_and_two_steps_of_dpmpp_are_those_of_ddim(n_steps: int, objective: O
 def test_a_sampler_is_found_by_name_or_is_ones_own() -> None:
     assert find_sampler("ddim") is ddim
     assert find_sampler(ddpm) is ddpm
-    with pytest.raises(UsageError, match=r"--sampler euler: is not one of ddpm, ddim, dpm\+\+2m"):
+    with pytest.raises(UsageError, match=r"sampler euler: is not one of ddpm, ddim, dpm\+\+2m"):
         find_sampler("euler")

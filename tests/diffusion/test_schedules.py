@@ -39,7 +39,7 @@ def test_discrete_table_by_hand() -> None:
 
 
 def test_discrete_refuses_more_steps_than_the_table_has() -> None:
-    with pytest.raises(UsageError, match="--steps 1001: the discrete schedule has at most 1000"):
+    with pytest.raises(UsageError, match="steps 1001: the discrete schedule has at most 1000"):
         discrete(1001)
 
 
@@ -59,7 +59,7 @@ def test_every_schedule_keeps_its_promises(name: str, n_steps: int) -> None:
 def test_a_schedule_is_found_by_name_or_is_ones_own() -> None:
     assert find_schedule("magenta") is magenta
     assert find_schedule(discrete) is discrete
-    with pytest.raises(UsageError, match="--schedule cosine: is not one of magenta, discrete"):
+    with pytest.raises(UsageError, match="schedule cosine: is not one of magenta, discrete"):
         find_schedule("cosine")
 
 

@@ -18,7 +18,7 @@ def test_unknown_device_names_are_usage_errors(name: str) -> None:
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match="--device cuda: .*use --device cpu"):
+    with pytest.raises(DeviceError, match="device cuda: .*use device cpu"):
         resolve_device("cuda")
     assert resolve_device("cpu") == CPU
 

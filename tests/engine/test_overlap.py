@@ -35,7 +35,7 @@ class StepVocoder:
 @pytest.fixture(scope="module", params=["ours", "reference"])
 def synthesizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
     folder = tmp_path_factory.mktemp("voices") / request.param
-    folder = write_voice_folder(folder) if request.param == "ours" else write_diffusers_folder(folder)
+    folder = write_voice_folder(folder) if request.param == "ours" else write_diffusers_folder(folder, gain=0.1)
     return Synthesizer(load_voice(str(folder)), StepVocoder(), "cpu", "float32")
 
 
@@ -156,5 +156,5 @@ def test_known_frames_of_voices_with_templates_are_residuals() -> None:
 
 @pytest.mark.parametrize("n_frames", [-1, 129])
 def test_more_than_half_a_window_is_refused(n_frames: int) -> None:
-    with pytest.raises(UsageError, match=f"--overlap-frames {n_frames}: must be between 0 and 128"):
+    with pytest.raises(UsageError, match=f"overlap_frames {n_frames}: must be between 0 and 128"):
         replace(SAMPLING, overlap_frames=n_frames)

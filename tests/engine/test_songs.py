@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from random_voices import REFERENCE_LIKE, write_diffusers_folder, write_voice_folder
+from random_voices import write_diffusers_folder, write_voice_folder
 
 from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.engine.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, Synthesizer
@@ -32,7 +32,7 @@ class StepVocoder:
 @pytest.fixture(scope="module", params=["ours", "reference"])
 def synthesizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
     folder = tmp_path_factory.mktemp("voices") / request.param
-    folder = write_voice_folder(folder) if request.param == "ours" else write_diffusers_folder(folder, REFERENCE_LIKE)
+    folder = write_voice_folder(folder) if request.param == "ours" else write_diffusers_folder(folder, gain=0.1)
     return Synthesizer(load_voice(str(folder)), StepVocoder(), CPU, torch.float32)
 
 
@@ -125,7 +125,7 @@ def test_one_song_too_large_for_memory_is_a_clean_failure(
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(CompiledNetwork, "decode", no_memory)
-    with pytest.raises(DeviceError, match="out of memory on cpu; use --dtype bfloat16, a smaller --model$"):
+    with pytest.raises(DeviceError, match="out of memory on cpu; use dtype bfloat16, a smaller model$"):
         list(synthesizer.stream([], 1.0, TWO_STEPS))
 
 

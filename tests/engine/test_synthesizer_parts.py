@@ -16,6 +16,7 @@ from torch import Tensor
 import specdiff_cli
 from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.diffusion.samplers import SAMPLERS, ddim
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING
 from specdiff_cli.diffusion.schedules import magenta
 from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 from specdiff_cli.errors import MidiError, UsageError
@@ -114,21 +115,21 @@ def test_a_sampler_and_a_schedule_of_ones_own(synthesizer: Synthesizer) -> None:
 
 
 def test_unknown_names_and_impossible_numbers(synthesizer: Synthesizer, voice: Voice) -> None:
-    for sampling, message in (
-        (Sampling(2, "euler", "magenta"), "--sampler euler: is not one of " + ", ".join(SAMPLERS).replace("+", r"\+")),
-        (Sampling(2, "ddim", "linear"), "--schedule linear: is not one of magenta, discrete"),
-        (Sampling(1001, "ddim", "discrete"), "--steps 1001: the discrete schedule has at most 1000"),
-        (Sampling(256, "autoregressive", "none"), "--sampler autoregressive: is not one of"),
+    for steps, sampler, schedule, message in (
+        (2, "euler", "magenta", "sampler euler: is not one of " + ", ".join(SAMPLERS).replace("+", r"\+")),
+        (2, "ddim", "linear", "schedule linear: is not one of magenta, discrete"),
+        (1001, "ddim", "discrete", "steps 1001: the discrete schedule has at most 1000"),
+        (0, "ddim", "magenta", "steps 0: must be between 1 and 10000"),
     ):
         with pytest.raises(UsageError, match=message):
-            synthesizer.render(CHORD, 1.0, sampling)
-    with pytest.raises(UsageError, match="--steps 0: must be at least 1"):
-        Sampling(0, "ddim", "magenta")
-    with pytest.raises(UsageError, match=r"--guidance-interval 0\.5-0\.5: needs 0 <= LOW < HIGH <= 1"):
+            Sampling(steps, sampler, schedule)
+    with pytest.raises(UsageError, match="sampler autoregressive: is not one of"):
+        synthesizer.render(CHORD, 1.0, AUTOREGRESSIVE_SAMPLING)
+    with pytest.raises(UsageError, match=r"guidance_interval 0\.5-0\.5: needs 0 <= LOW < HIGH <= 1"):
         Sampling(1, "ddim", "magenta", guidance_interval=(0.5, 0.5))
-    with pytest.raises(UsageError, match="--vocoder x: is not one of"):
+    with pytest.raises(UsageError, match="vocoder x: is not one of"):
         Synthesizer(voice, "x", "cpu", "float32")
-    with pytest.raises(UsageError, match="--device tpu: is not one of"):
+    with pytest.raises(UsageError, match="device tpu: is not one of"):
         Synthesizer(voice, StepVocoder(), "tpu")
 
 
@@ -151,10 +152,10 @@ def test_an_autoregressive_voice_has_nothing_to_sample(tmp_path: Path) -> None:
     assert len(synthesizer.render(CHORD, 0.5)) == 8000
     why = "is autoregressive: it has no diffusion steps"
     for refused, message in (
-        (replace(sampling, sampler="ddim"), f"{why}; leave out --steps, --sampler, --schedule and --preset"),
+        (replace(sampling, sampler="ddim"), f"{why}; leave out steps, sampler, schedule and preset"),
         (replace(sampling, steps=10), f"{why}; leave out"),
-        (replace(sampling, guidance=2.0), f"--guidance 2: the voice .* {why} to be guided"),
-        (replace(sampling, overlap_frames=8), f"--overlap-frames 8: the voice .* {why} that could keep frames"),
+        (replace(sampling, guidance=2.0), f"guidance 2: the voice .* {why} to be guided"),
+        (replace(sampling, overlap_frames=8), f"overlap_frames 8: the voice .* {why} that could keep frames"),
     ):
         with pytest.raises(UsageError, match=message):
             synthesizer.render(CHORD, 0.5, refused)

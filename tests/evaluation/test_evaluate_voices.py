@@ -60,7 +60,8 @@ class FakeSynthesizer:
     """Plays what it is told to, in the shape of a Synthesizer."""
 
     def __init__(self, audio: np.ndarray, vocoder: Any = None, programs: tuple[int, ...] | None = None) -> None:
-        self.voice = SimpleNamespace(name="fake", programs=programs, plays_drums=False, follows_velocity=True)
+        played = {"programs": programs, "plays_drums": False, "follows_velocity": True, "follows_gain": False}
+        self.voice = SimpleNamespace(name="fake", **played)
         self.vocoder = vocoder or PerfectVocoder()
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.n_dropped_events = 0

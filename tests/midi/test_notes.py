@@ -102,7 +102,7 @@ def test_thirty_hours_from_one_delta() -> None:
     data = midi_bytes([*note(0, 480, 0, 60), *note(30 * 3600 * TICKS_PER_S, 30 * 3600 * TICKS_PER_S + 9, 0, 62)])
     line = refusal(data)
     assert "30.0 h" in line
-    assert "--max-duration" in line
+    assert "max_duration" in line
     assert len(parse_midi(data, "long.mid", max_duration_s=31 * 3600).notes) == 2
 
 
@@ -330,8 +330,8 @@ def test_one_sequence_of_a_type_2_file() -> None:
 
 
 def test_a_type_2_file_is_refused_with_the_way_out() -> None:
-    assert "choose one with --track (1 to 3)" in refusal(sequences())
-    assert "render it with --track 1" in refusal(midi_bytes(note(0, 480, 0, 60), kind=2))
+    assert "choose one with track (1 to 3)" in refusal(sequences())
+    assert "render it with track 1" in refusal(midi_bytes(note(0, 480, 0, 60), kind=2))
 
 
 def test_one_track_of_a_type_1_file_keeps_the_files_tempo_volume_and_program_of_its_own() -> None:
@@ -358,9 +358,9 @@ def test_limits_are_those_of_the_track_that_is_read() -> None:
 @pytest.mark.parametrize(
     ("track", "expected"),
     [
-        (0, "has tracks 1 to 3, there is no --track 0"),
-        (-1, "there is no --track -1"),
-        (4, "has tracks 1 to 3, there is no --track 4"),
+        (0, "has tracks 1 to 3, there is no track 0"),
+        (-1, "there is no track -1"),
+        (4, "has tracks 1 to 3, there is no track 4"),
         (3, "track 3 holds no notes; notes are on tracks 1, 2"),
     ],
 )
@@ -370,7 +370,7 @@ def test_tracks_that_are_not_there(track: int, expected: str) -> None:
 
 
 def test_a_single_track_has_no_other() -> None:
-    assert "has 1 track, there is no --track 2" in refusal(midi_bytes(note(0, 480, 0, 60), kind=0), track=2)
+    assert "has 1 track, there is no track 2" in refusal(midi_bytes(note(0, 480, 0, 60), kind=0), track=2)
     assert "has no tracks" in refusal(midi_header(1, 0, 96), track=1)
     many = midi_bytes([], *[note(0, 480, 0, 60)] * 12)
     assert "notes are on tracks 2, 3, 4, 5, 6, 7, 8, 9 ..." in refusal(many, track=1)

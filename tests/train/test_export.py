@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from specdiff_cli.cli.app import app
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import OutputError, UsageError, WeightsError
 from specdiff_cli.train.export import Plays, export, update_lock
 from specdiff_cli.weights.load import load_voice_folder
 from specdiff_cli.weights.lock import load_lock, verify_bundled
-from specdiff_cli.weights.voice_file import SamplingDefaults
 
-SAMPLING = SamplingDefaults(steps=3, sampler="ddim", schedule="magenta")
+SAMPLING = Sampling(steps=3, sampler="ddim", schedule="magenta")
 LOCK = """\
 # the first line
 lock_version = 1

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from t5x_checkpoints import AUTOREGRESSIVE, t5x_weights, write_t5x
 
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import build_network
@@ -27,7 +28,7 @@ from specdiff_cli.weights.checkpoints.source import read_source
 from specdiff_cli.weights.checkpoints.target import About, write_diffusers, write_voice
 from specdiff_cli.weights.load import Voice, load_diffusers_folder, load_voice_folder
 from specdiff_cli.weights.lock import file_sha256, load_lock
-from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING, DIFFUSERS_SAMPLING, VocoderSpec, read_voice_file
+from specdiff_cli.weights.voice_file import DIFFUSERS_SAMPLING, VocoderSpec, read_voice_file
 
 ABOUT = About("mine", "random weights", "CC0-1.0", "a test")
 DIFFUSION = {"context": REFERENCE_LIKE, "no context": WITHOUT_CONTEXT}

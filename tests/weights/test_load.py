@@ -17,7 +17,7 @@ from random_voices import (
 )
 from safetensors.torch import load_file, save_file
 
-from specdiff_cli.cli.provenance import identify_voice
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING
 from specdiff_cli.errors import OutputError, WeightsError
 from specdiff_cli.model.autoregressive import AutoregressiveNetwork
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
@@ -31,7 +31,7 @@ from specdiff_cli.weights.convert import diffusers_parts
 from specdiff_cli.weights.inventory import find_details
 from specdiff_cli.weights.load import load_voice, load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import load_lock
-from specdiff_cli.weights.voice_file import AUTOREGRESSIVE_SAMPLING
+from specdiff_cli.weights.voices import find_voice
 
 DECODER = Path("decoder") / "diffusion_pytorch_model.bin"
 
@@ -378,7 +378,7 @@ def test_names_that_cannot_be_looked_at_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is neither a known model"):
         find_details(name, load_lock())
     with pytest.raises(WeightsError, match="is neither a known voice"):
-        identify_voice(name)
+        find_voice(name)
     if sys.platform != "win32":  # where such a folder is just not there
         with pytest.raises(OutputError, match="cannot write .*too long"):
             check_target(Path(name), False)

@@ -10,12 +10,11 @@ from random_voices import OURS, VOICE_TOML
 
 import specdiff_cli
 from specdiff_cli.diffusion.presets import Preset, find_preset
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.voice_file import (
-    AUTOREGRESSIVE_SAMPLING,
     FEATURES,
-    SamplingDefaults,
     VocoderSpec,
     VoiceFile,
     read_voice_file,
@@ -23,13 +22,13 @@ from specdiff_cli.weights.voice_file import (
     write_voice_file,
 )
 
-QUICK = Preset(4, "dpm++2m", "magenta", 1.5, "for a first look")
+QUICK = Preset(Sampling(4, "dpm++2m", "magenta", 1.5), "for a first look")
 FULL = VoiceFile(
     name="mine",
     description='strings "and" winds \\ é 🎻',
     license="CC-BY-4.0",
     model=OURS,
-    sampling=SamplingDefaults(3, "ddim", "magenta", 1.25, (0.1, 0.8)),
+    sampling=Sampling(3, "ddim", "magenta", 1.25, guidance_interval=(0.1, 0.8)),
     vocoder=VocoderSpec("spectral", {"dim": 256, "head": "istft"}),
     programs=(0, 40),
     plays_drums=False,
@@ -77,10 +76,10 @@ def test_the_file_is_readable_to_others(tmp_path: Path) -> None:
 def test_the_bundled_voice_is_sampled_the_same_by_each_of_its_own_presets() -> None:
     path = Path(specdiff_cli.__file__).parent / "voices" / "tiny" / "voice.toml"
     voice = read_voice_file(path)
-    assert voice.sampling == SamplingDefaults(1, "ddim", "magenta", 1.0)
+    assert voice.sampling == Sampling(1, "ddim", "magenta", 1.0)
     assert set(voice.presets) == {"draft", "balanced", "best"}
     for preset in voice.presets.values():
-        assert (preset.steps, preset.sampler, preset.schedule, preset.guidance) == (1, "ddim", "magenta", 1.0)
+        assert preset.sampling == voice.sampling
     assert len(voice.programs or ()) == 34
 
 
@@ -89,9 +88,9 @@ def test_own_presets_come_before_the_general_ones(tmp_path: Path) -> None:
     text = '[presets.draft]\nsteps = 2\nsampler = "ddim"\nschedule = "magenta"\n'
     path.write_text(VOICE_TOML.format(name="x") + text)
     own = read_voice_file(path).presets
-    assert own == {"draft": Preset(2, "ddim", "magenta", 1.0, "the voice's own")}
-    assert find_preset("draft", own).steps == 2
-    assert find_preset("paper", own).steps == 1000
+    assert own == {"draft": Preset(Sampling(2, "ddim", "magenta"), "the voice's own")}
+    assert find_preset("draft", own).sampling.steps == 2
+    assert find_preset("paper", own).sampling.steps == 1000
 
 
 @pytest.mark.parametrize(

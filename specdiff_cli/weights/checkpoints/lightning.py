@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.network import Network
 from specdiff_cli.weights import convert
@@ -24,12 +25,11 @@ from specdiff_cli.weights.convert_lightning import (
     lightning_shapes,
 )
 from specdiff_cli.weights.load import empty_network, read_content
-from specdiff_cli.weights.voice_file import SamplingDefaults
 
 CONTENT_FILE = "data.pkl"  # of the zip that PyTorch writes
 LEGACY_START = b"\x80\x02"  # of the pickle that it wrote before version 1.6
 #: As the repository samples, with its schedule and guidance, save that it takes 1000 steps.
-LIGHTNING_SAMPLING = SamplingDefaults(steps=100, sampler="ddpm", schedule="magenta", guidance=2.0)
+LIGHTNING_SAMPLING = Sampling(steps=100, sampler="ddpm", schedule="magenta", guidance=2.0)
 
 
 def read_network(path: Path) -> Network:

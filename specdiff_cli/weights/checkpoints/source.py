@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.files import reason
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
@@ -20,7 +21,6 @@ from specdiff_cli.weights.checkpoints.arrays import Array
 from specdiff_cli.weights.checkpoints.files import Files, Folder, Zip
 from specdiff_cli.weights.load import Voice, empty_network, load_diffusers_folder, load_voice_folder
 from specdiff_cli.weights.voice_file import (
-    AUTOREGRESSIVE_SAMPLING,
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
     PUBLISHED_PREFERS_BFLOAT16,

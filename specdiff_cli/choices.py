@@ -1,0 +1,95 @@
+"""Every closed list of names and every limit of a number, declared once. Loads nothing."""
+
+from collections.abc import Collection
+from enum import StrEnum
+
+from specdiff_cli.errors import UsageError
+
+
+class Format(StrEnum):
+    """File formats that can be written; each is also the usual ending of a file's name."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    OGG = "ogg"  # Vorbis
+    OPUS = "opus"  # in Ogg, too
+    MP3 = "mp3"
+
+    @property
+    def is_lossy(self) -> bool:
+        """Is what is read back close to what was written, but not the same?"""
+        return self in (Format.OGG, Format.OPUS, Format.MP3)
+
+
+class Subtype(StrEnum):
+    """Sample formats that can be written."""
+
+    PCM16 = "pcm16"
+    PCM24 = "pcm24"
+    FLOAT = "float"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes per sample."""
+        return {"pcm16": 2, "pcm24": 3, "float": 4}[self.value]
+
+
+SAMPLERS = ("ddpm", "ddim", "dpm++2m")
+SCHEDULES = ("magenta", "discrete")
+#: What stands in their place in voices without denoising, which have no choice.
+NO_SAMPLERS, NO_SCHEDULE = ("autoregressive", "templates"), "none"
+VOCODERS = ("spectral", "soundstream", "griffin-lim")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES_IN_WORDS = "auto, cpu, cuda, cuda:N, mps"
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+LAYOUTS = ("voice", "diffusers")
+SOURCES = ("huggingface", "gcs")
+
+MAX_STEPS = 10_000
+MAX_DISCRETE_STEPS = 1000  # the table of the discrete schedule is so long
+MAX_GUIDANCE = 100.0
+MAX_SEED = 2**63 - 1
+MAX_OVERLAP_FRAMES = 128  # half a window: what is new in it then still has as much music before it
+MAX_BATCH = 1024
+MAX_THREADS = 1024
+MAX_TAIL_S = 600.0
+DEFAULT_MAX_DURATION_S = 3 * 3600.0  # of a song, unless the user says otherwise
+
+
+def check_choice(option: str, value: str, choices: Collection[object]) -> None:
+    """Raises UsageError unless the option's value is one of ``choices``."""
+    if value not in choices:
+        raise UsageError.of(option, value, f"is not one of {', '.join(map(str, choices))}")
+
+
+def check_range(option: str, value: float | None, least: float, most: float, more: str = "") -> None:
+    """Raises UsageError unless an option's number is from ``least`` to ``most``, or None. ``more``: words behind it."""
+    if value is not None and not least <= value <= most:
+        raise UsageError.of(option, value, f"must be between {least:g} and {most:g}{more}")
+
+
+def check_steps(steps: int | None, option: str = "steps") -> None:
+    """Raises UsageError for a number of denoising steps that nobody waits for, or none at all."""
+    check_range(option, steps, 1, MAX_STEPS)
+
+
+def check_guidance(guidance: float | None) -> None:
+    """Raises UsageError for a weight of guidance that makes no sense."""
+    check_range("guidance", guidance, 0, MAX_GUIDANCE, " (1 is off)")
+
+
+def check_seed(seed: int) -> None:
+    """Raises UsageError for what is no seed."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError.of("seed", seed, "must be between 0 and 2^63 - 1")
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises UsageError for a number of threads that no machine has."""
+    check_range("threads", threads, 1, MAX_THREADS)
+
+
+def check_max_duration(max_duration_s: float) -> None:
+    """Raises UsageError for a limit that no song keeps to."""
+    if not max_duration_s > 0:
+        raise UsageError.of("max_duration", float(max_duration_s), "must be above 0 seconds")

@@ -1,0 +1,132 @@
+"""What a voice is, known before it is loaded, and the one way to find one. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from os.path import exists, isdir, isfile  # unlike Path's, they answer no where looking is not allowed
+from pathlib import Path
+
+from specdiff_cli.diffusion.presets import Preset
+from specdiff_cli.diffusion.sampling import Sampling
+from specdiff_cli.errors import Option, WeightsError
+from specdiff_cli.files import reason
+from specdiff_cli.model.config import Kind
+from specdiff_cli.weights import cache, lock
+from specdiff_cli.weights.voice_file import (
+    DIFFUSERS_PARTS,
+    DIFFUSERS_SAMPLING,
+    ONNX_VOCODER,
+    VOCODER_FILE,
+    VOICE_FILE,
+    WEIGHTS_FILE,
+    check_diffusers_folder,
+    diffusers_weights,
+    read_voice_file,
+)
+
+
+@dataclass(frozen=True)
+class VoiceCard:
+    """What is known of a voice without loading it; ``model`` is what it was found by, a name or a folder."""
+
+    model: str
+    name: str
+    folder: Path
+    sampling: Sampling
+    vocoder: str
+    programs: tuple[int, ...] | None = None
+    plays_drums: bool = True
+    follows_velocity: bool = False
+    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own
+    kind: Kind = "diffusion"
+    known_sha256: Mapping[str, str] | None = None  # those that loading enforces; None: to be computed
+
+    @property
+    def follows_gain(self) -> bool:
+        """Whether it plays what channels are asked for over time (``MidiSong.expression``)."""
+        return self.kind == "templates"
+
+    @cached_property
+    def weights_sha256(self) -> dict[str, str]:
+        """File -> sha256, of all files that decide how the voice sounds. Raises WeightsError."""
+        if self.known_sha256 is not None:
+            return dict(self.known_sha256)
+        try:
+            return {name: lock.file_sha256(self.folder / name) for name in _weight_files(self.folder)}
+        except OSError as error:
+            raise WeightsError(f"{error.filename or self.folder}: cannot be read ({reason(error)})") from None
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the weights on disk, as a measure of the network's size."""
+        paths = (self.folder / name for name in _weight_files(self.folder))
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def find_voice(model: str) -> VoiceCard:
+    """The voice of that name or in that folder: bundled, downloaded, converted, or of the Diffusers layout.
+
+    Raises:
+        WeightsError: there is none, as loading it would say.
+    """
+    known = lock.load_lock()
+    if model in known.bundled:
+        hashes = {file.path: file.sha256 for file in known.bundled[model].files}
+        return _voice_folder(model, lock.bundled_folder(model), hashes)
+    if model in known.models:
+        try:
+            folder, found = cache.find_weights(model, lock=known)
+        except WeightsError as error:
+            error.option, error.value = "model", model
+            raise
+        return _folder(model, folder, model, found)
+    folder = Path(model)
+    if isdir(folder):
+        return _folder(model, folder, folder.resolve().name, None)
+    if exists(folder):
+        raise WeightsError(
+            f"{model}: is a file; ",
+            Option("model"),
+            " takes a voice's name or a folder of weights",
+            option="model",
+            value=model,
+        )
+    names = ", ".join(sorted([*known.bundled, *known.models]))
+    raise WeightsError(
+        f"{model}: is neither a known voice ({names}) nor a folder; check the spelling", option="model", value=model
+    )
+
+
+def _folder(model: str, folder: Path, name: str, hashes: Mapping[str, str] | None) -> VoiceCard:
+    if isfile(folder / VOICE_FILE):
+        return _voice_folder(model, folder, hashes)
+    check_diffusers_folder(folder)
+    vocoder = "soundstream" if isfile(folder / ONNX_VOCODER) else "griffin-lim"
+    return VoiceCard(model, name, folder, DIFFUSERS_SAMPLING, vocoder, known_sha256=hashes)
+
+
+def _voice_folder(model: str, folder: Path, hashes: Mapping[str, str] | None) -> VoiceCard:
+    voice = read_voice_file(folder / VOICE_FILE)
+    return VoiceCard(
+        model=model,
+        name=voice.name,
+        folder=folder,
+        sampling=voice.sampling,
+        vocoder=voice.vocoder.name,
+        programs=voice.programs,
+        plays_drums=voice.plays_drums,
+        follows_velocity=voice.model.n_velocity_bins > 1,
+        presets=voice.presets,
+        kind=voice.model.kind,
+        known_sha256=hashes,
+    )
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """The files of a voice that loading reads, in either layout, as far as they are there."""
+    if isfile(folder / VOICE_FILE):
+        wanted = [VOICE_FILE, WEIGHTS_FILE, VOCODER_FILE, ONNX_VOCODER]
+    else:
+        wanted = [ONNX_VOCODER, *(f"{part}/config.json" for part in DIFFUSERS_PARTS)]
+        wanted += diffusers_weights(folder).values()
+    return [name for name in wanted if isfile(folder / name)]
