@@ -45,8 +45,8 @@ class HoldingSynth(FluidSynth):
 
     def __init__(self, soundfont: Path) -> None:
         super().__init__(soundfont)
-        for name, value in ((b"synth.midi-channels", N_CHANNELS), (b"synth.polyphony", MAX_VOICES)):
-            self._library.fluid_settings_setint(self._settings, name, value)
+        for setting, value in ((b"synth.midi-channels", N_CHANNELS), (b"synth.polyphony", MAX_VOICES)):
+            self._library.fluid_settings_setint(self._settings, setting, value)
         for name in ("is_on", "is_sustained", "is_sostenuto", "get_id", "get_channel"):
             getattr(self._library, f"fluid_voice_{name}").argtypes = [ctypes.c_void_p]
         self._voice_list = (ctypes.c_void_p * MAX_VOICES)()
