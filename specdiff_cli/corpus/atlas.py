@@ -8,7 +8,8 @@ to note. Layout of the folder:
 - ``program-000.npz`` … and ``kit-000.npz`` …, one per preset, present once complete. ``notes`` (n,): see
   ``NOTE_DTYPE``; ``age_s`` and ``since_end_s`` (F,) float32: where a frame begins relative to its note's onset and end;
   ``log_power`` (F, 144) float16: squared mel values of the reference's 128 bands, then the power in 16 bands of 750 Hz
-  from 8 to 20 kHz (squared magnitudes added up), natural logarithm.
+  from 8 to 20 kHz (squared magnitudes added up), natural logarithm; ``facts`` (128, 7) float32: what was measured of
+  each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`.
 
 Every preset depends on the settings alone, so a call that was interrupted goes on where it stopped, whatever the number
 of workers.
@@ -39,6 +40,7 @@ from specdiff_cli.constants import (
     N_MELS,
     SAMPLE_RATE_HZ,
 )
+from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
 from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
 from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
@@ -137,11 +139,11 @@ def strokes(preset: Preset, config: AtlasConfig) -> list[Stroke]:
                 u, v = (count * GOLDEN) % 1.0, (count * GOLDEN**2 + 0.5) % 1.0
                 hold_s = low_s * (high_s / low_s) ** v
                 velocity = round(softest + (loudest - softest) * u)
-                made.append(Stroke(pitch, velocity, _blocks(LEAD_S), _blocks(hold_s), _blocks(TAIL_S)))
+                made.append(Stroke(pitch, velocity, blocks(LEAD_S), blocks(hold_s), blocks(TAIL_S)))
     return made
 
 
-def _blocks(time_s: float) -> int:
+def blocks(time_s: float) -> int:
     """A time in samples, in whole blocks of FluidSynth, at least one."""
     return max(1, round(time_s * RATE_HZ / BLOCK_SAMPLES)) * BLOCK_SAMPLES
 
@@ -207,6 +209,9 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
         sizes = (n_frames, len(times_s))
         notes[row] = (stroke.pitch, stroke.velocity, hold_s, *sizes, peak, left @ left, right @ right, left @ right)
         n_frames += len(times_s)
+    facts = np.zeros((N_KEYS, N_FACTS), dtype=np.float32)
+    if not preset.is_drum:
+        facts = program_facts(preset.played_by, synth, RATE_HZ)
     path = preset.path(folder)
     unfinished = path.with_suffix(".npz.partial")
     try:
@@ -217,6 +222,7 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
                 age_s=np.concatenate(ages).astype(np.float32),
                 since_end_s=np.concatenate(rests).astype(np.float32),
                 log_power=np.concatenate(powers),
+                facts=facts,
             )
         unfinished.replace(path)
     except OSError as error:
@@ -264,7 +270,7 @@ def read_preset(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of one preset, by name. Raises UsageError for a file that is none."""
     try:
         with np.load(path) as file:
-            return {name: file[name] for name in ("notes", "age_s", "since_end_s", "log_power")}
+            return {name: file[name] for name in ("notes", "age_s", "since_end_s", "log_power", "facts")}
     except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         raise UsageError(f"{path} is no preset of an atlas: make it again with `specdiff train atlas`") from None
 

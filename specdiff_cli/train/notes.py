@@ -83,12 +83,14 @@ class AtlasNotes:
         self.log_power = np.empty((n_frames, presets[0]["log_power"].shape[1]), dtype=np.float16)
         columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("instrument", "first", "count", "peak")}
         columns |= {name: [] for name in ("pitch", "velocity", "hold_s")}
+        self.facts = np.zeros((N_PROGRAMS + len(self.kits), *presets[0]["facts"].shape), dtype=np.float32)
         at = 0
         for path, preset in zip(paths, presets, strict=True):
             notes, powers = preset["notes"], preset.pop("log_power")
             self.log_power[at : at + len(powers)] = powers
             number = int(path.stem.split("-")[1])
             instrument = N_PROGRAMS + self.kits.index(number) if path.stem.startswith("kit") else number
+            self.facts[instrument] = preset["facts"]
             columns["instrument"].append(np.full(len(notes), instrument))
             columns["first"].append(notes["first_frame"] + at)
             columns["count"].append(notes["n_frames"])
@@ -215,15 +217,21 @@ class NoteTrainer:
 
     def __init__(self, atlas: AtlasNotes, folder: Path, config: NoteTrainConfig) -> None:
         self.atlas, self.folder, self.config = atlas, folder, config
-        network = note_function_config(tuple(atlas.kits))
-        self.model = NoteFunction(network)
+        sizes = note_function_config(tuple(atlas.kits))
+        self.model = NoteFunction(sizes)
         self.model.initialise(torch.Generator().manual_seed(config.seed))
-        self.averaged = NoteFunction(network)
+        self.averaged = NoteFunction(sizes)
         self.averaged.load_state_dict(self.model.state_dict())
         self.averaged.requires_grad_(False)
+        self._set_facts()
         self.optimisers = make_note_optimisers(self.model, config)
         self._bases = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
         self.step = 0
+
+    def _set_facts(self) -> None:
+        """What the atlas measured goes with the weights as it is."""
+        for network in (self.model, self.averaged):
+            network.facts.copy_(torch.from_numpy(self.atlas.facts))
 
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one. Raises WeightsError for one of another atlas or version."""
@@ -239,6 +247,7 @@ class NoteTrainer:
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
             self.step = int(state["step"])
+            self._set_facts()
         except (RuntimeError, KeyError, ValueError, TypeError):
             raise WeightsError(f"{path} is of another version of specdiff: give another --run") from None
         return True
