@@ -29,12 +29,12 @@ for python in $pythons; do
     continue
   fi
   echo "== $python: $("$python" --version)"
-  "$python" -m venv "$scratch/$python"
+  "$python" -m venv "$scratch/venv"
   # From the wheel alone, elsewhere than in the checkout, as a user has it.
-  "$scratch/$python/bin/pip" install --quiet -c constraints.txt dist/*.whl
-  (cd "$scratch" && "$root/scripts/smoke.sh" "$scratch/$python/bin" "$root/examples/demo_song.py")
+  "$scratch/venv/bin/pip" install --quiet -c constraints.txt dist/*.whl
+  (cd "$scratch" && "$root/scripts/smoke.sh" "$scratch/venv/bin" "$root/examples/demo_song.py")
   tried=$((tried + 1))
-  rm -rf "${scratch:?}/$python"
+  rm -rf "$scratch/venv"
 done
 [ "$tried" -gt 0 ] || { echo "error: no Python to try the wheel on" >&2; exit 1; }
 echo "== passed on $tried"
