@@ -126,6 +126,14 @@ def evaluate(
     frechet: Annotated[
         bool, typer.Option("--frechet", help="Fréchet distance of musicnn's features over all pieces.")
     ] = False,
+    embedding: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Fréchet distance of the features of this ONNX file instead of musicnn's."),
+    ] = None,
+    reference_audio: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Recordings by the pieces' names, as references instead of the soundfont."),
+    ] = None,
     sounds: Annotated[
         bool, typer.Option("--sounds", help="Instead: every program and drum key alone, beside the soundfont's.")
     ] = False,
@@ -179,16 +187,16 @@ def evaluate(
 
     check_device_name(device)
     folder = None if output is None else ReportFolder(output, overwrite)
-    pieces = read_pieces(files, DEFAULT_MAX_DURATION_S)
+    pieces = read_pieces(files, DEFAULT_MAX_DURATION_S, reference_audio)
     ear = None if no_transcriber else _load_transcriber(transcriber, threads, quiet)
-    judges = _load_judges(ear, opinion, frechet)
+    judges = _load_judges(ear, opinion, frechet, embedding)
     synth = None if soundfont is None else _open_soundfont(soundfont, gain)
     with working("loading voices", quiet):
         subjects, hashes = _load_subjects([voice, *(compare or [])], options, threads)
     evaluation = Evaluation(pieces, subjects, synth, judges, max_seconds)
     if not quiet:
         _say_first(evaluation, subjects)
-    circumstances = _circumstances(soundfont, gain, ear, max_seconds, hashes)
+    circumstances = _circumstances(soundfont, gain, ear, max_seconds, hashes) | _features_of(judges)
     with ExitStack() as stack:
         if folder is not None:
             stack.enter_context(folder)
@@ -246,12 +254,26 @@ def _load_transcriber(path: Path | None, threads: int | None, quiet: bool) -> "O
     return ear
 
 
-def _load_judges(ear: "OnnxTranscriber | None", opinion: bool, frechet: bool) -> "Judges":
+def _load_judges(ear: "OnnxTranscriber | None", opinion: bool, frechet: bool, embedding: Path | None) -> "Judges":
+    from specdiff_cli.evaluation.embedding import OnnxEmbedding
     from specdiff_cli.evaluation.evaluate import Judges
     from specdiff_cli.evaluation.musicnn import MusicNN
     from specdiff_cli.evaluation.opinion import Opinion
 
-    return Judges(ear, Opinion() if opinion else None, MusicNN() if frechet else None)
+    if embedding is not None and frechet:
+        raise UsageError("--frechet and --embedding compare different features: give one of them")
+    features = OnnxEmbedding(embedding) if embedding is not None else MusicNN() if frechet else None
+    return Judges(ear, Opinion() if opinion else None, features)
+
+
+def _features_of(judges: "Judges") -> dict[str, Any]:
+    """Which network's features the Fréchet distances are of."""
+    from specdiff_cli.evaluation.embedding import OnnxEmbedding
+
+    given = judges.features
+    if isinstance(given, OnnxEmbedding):
+        return {"features": given.path.name, "features_sha256": given.sha256}
+    return {} if given is None else {"features": "musicnn 0.1.0"}
 
 
 def _open_soundfont(path: Path, gain: float | None) -> "FluidSynth":

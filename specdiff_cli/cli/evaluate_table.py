@@ -35,9 +35,7 @@ LEGEND = (
     "above\nthe reference's; max dB: of the piece farthest off; prec, rec, F1: onsets; F1/ref: over the reference's "
     "own;\njump: at window boundaries over elsewhere; ×rt: × realtime"
 )
-OPINION_LEGEND = (
-    "Zimt, ViSQ: opinion scores (5 and 4.75 are equal); FAD: Fréchet distance of musicnn's features, all pieces"
-)
+OPINION_LEGEND = "Zimt, ViSQ: opinion scores (5 and 4.75 are equal); FAD: Fréchet distance of features, all pieces"
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ, WINDOW_S
 from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.engine.synthesizer import TAIL_S, Sampling, Synthesizer
 from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.evaluation.embedding import Embedding
 from specdiff_cli.evaluation.frechet import Moments, frechet_distance
 from specdiff_cli.evaluation.measures import (
     Jump,
@@ -34,14 +35,13 @@ from specdiff_cli.evaluation.measures import (
     mel_distance,
     written_onsets,
 )
-from specdiff_cli.evaluation.musicnn import N_FEATURES, MusicNN
 from specdiff_cli.evaluation.opinion import Opinion, OpinionScores
 from specdiff_cli.evaluation.transcriber import Onset, Transcriber, onset_scores
 from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.summary import summarize_instruments
 
-AUDIO_SUFFIXES = (".wav", ".flac")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 REFERENCE = "reference"
 
 
@@ -86,7 +86,7 @@ class Column:
     subject: Subject | None = None
     sampling: Sampling | None = None
     measured: list[Measured] = field(default_factory=list)  # one for each piece, in order
-    moments: Moments = field(default_factory=lambda: Moments(N_FEATURES))  # of musicnn's features, if it was asked
+    moments: Moments | None = None  # of the features that are compared, if any are
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Judges:
 
     transcriber: Transcriber | None = None
     opinion: Opinion | None = None
-    features: MusicNN | None = None
+    features: Embedding | None = None
 
 
 @dataclass(frozen=True)
@@ -113,18 +113,22 @@ EventCallback = Callable[[Event], None]
 RecordingCallback = Callable[[Piece, Column, Recording], None]
 
 
-def read_pieces(files: Sequence[Path], max_duration_s: float) -> list[Piece]:
-    """Read the held-out songs, each with the reference audio that lies beside it, if any.
+def read_pieces(files: Sequence[Path], max_duration_s: float, recordings: Path | None = None) -> list[Piece]:
+    """Read the held-out songs, each with the reference audio that lies beside it, or by its name in ``recordings``.
 
     Raises:
         MidiError: a file cannot be read.
-        UsageError: two files have one name, which is all that a report tells them apart by.
+        UsageError: two files have one name, which is all that a report tells them apart by; or ``recordings`` has none
+            of a song.
     """
     pieces: dict[str, Piece] = {}
     for path in files:
+        place = path if recordings is None else recordings / path.name
         audio = next(
-            (path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if path.with_suffix(suffix).is_file()), None
+            (place.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if place.with_suffix(suffix).is_file()), None
         )
+        if audio is None and recordings is not None:
+            raise UsageError(f"{recordings}: has no recording of {path.name} ({path.stem}.wav, .flac …)")
         piece = Piece(path.stem, path, read_midi(path, max_duration_s=max_duration_s), audio)
         other = pieces.setdefault(piece.name.casefold(), piece)
         if other is not piece:
@@ -251,6 +255,8 @@ class Evaluation:
     def _add(self, column: Column, recording: Recording, measured: Measured) -> None:
         column.measured.append(measured)
         if self._judges.features is not None:
+            if column.moments is None:
+                column.moments = Moments(self._judges.features.n_features)
             column.moments.add(self._judges.features.features(recording.audio))
 
     def _opinion(self, reference: Recording, recording: Recording) -> OpinionScores | None:
@@ -260,7 +266,7 @@ class Evaluation:
 
     def frechet_distance(self, column: Column) -> float | None:
         """Between a column's recordings and the references, all pieces together; None if it was not asked for."""
-        if self._judges.features is None or column is self._reference:
+        if self._reference.moments is None or column.moments is None or column is self._reference:
             return None
         return frechet_distance(self._reference.moments, column.moments)
 

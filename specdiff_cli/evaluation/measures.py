@@ -107,7 +107,7 @@ class Row:
     """Opinion score against the reference, 1 to 5; larger is better."""
     visqol: float | None
     frechet_distance: float | None
-    """Of musicnn's features over all pieces; None of a single piece."""
+    """Of a network's features over all pieces; None of a single piece."""
     onset_precision: float | None
     onset_recall: float | None
     onset_f1: float | None

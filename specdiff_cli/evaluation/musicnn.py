@@ -56,6 +56,11 @@ class MusicNN:
         self._weights = {name: torch.from_numpy(array) for name, array in bundle.items() if "/Adam" not in name}
         self._bands = torch.from_numpy(slaney_bands().astype(np.float32))
 
+    @property
+    def n_features(self) -> int:
+        """Of one row."""
+        return N_FEATURES
+
     def features(self, audio: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n_samples,) mono at 16 kHz to (n_patches, 200): one row for each three seconds, every half second.
 
