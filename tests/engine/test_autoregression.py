@@ -9,10 +9,10 @@ import soundfile
 import torch
 from architectures import ARCHITECTURES, write_architecture_folder
 from midi_files import midi_bytes, note
+from step_vocoder import StepVocoder
 from typer.testing import CliRunner
 
 from specdiff_cli.cli.app import app
-from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.engine.ahead import Stopped
 from specdiff_cli.engine.autoregression import FRAMES_PER_REPORT, AutoregressiveSampler
 from specdiff_cli.engine.songs import ActiveSong
@@ -23,16 +23,6 @@ from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
 from specdiff_cli.weights.load import load_voice
 
 CPU = torch.device("cpu")
-
-
-class StepVocoder:
-    """Audio that repeats each frame's first band."""
-
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 def synthesizer_of(folder: Path) -> Synthesizer:

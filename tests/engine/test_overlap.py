@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from random_voices import write_diffusers_folder, write_voice_folder
+from step_vocoder import StepVocoder
 
 from specdiff_cli.audio.mel import from_model_range, to_model_range
 from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN
@@ -20,16 +21,6 @@ from specdiff_cli.weights.load import load_voice
 OVERLAP = 40
 SAMPLING = Sampling(3, "ddpm", "magenta", seed=2, overlap_frames=OVERLAP)
 DURATION_S = 14.0  # 700 frames: windows begin at 0, 216, 432 and 648; three would do without overlap
-
-
-class StepVocoder:
-    """Audio that repeats each frame's first band."""
-
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 @pytest.fixture(scope="module", params=["ours", "reference"])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from random_voices import write_diffusers_folder, write_voice_folder
+from step_vocoder import StepVocoder
 
-from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.engine.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, Synthesizer
 from specdiff_cli.errors import DeviceError
 from specdiff_cli.midi.notes import Note
@@ -17,16 +17,6 @@ from specdiff_cli.weights.load import load_voice
 
 CPU = torch.device("cpu")
 TWO_STEPS = Sampling(2, "ddpm", "discrete")
-
-
-class StepVocoder:
-    """Audio that repeats each frame's first band."""
-
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 @pytest.fixture(scope="module", params=["ours", "reference"])

@@ -6,25 +6,15 @@ import numpy as np
 import pytest
 import torch
 from random_voices import write_voice_folder
+from step_vocoder import StepVocoder
 
 from specdiff_cli.audio.mel import from_model_range
-from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.engine.synthesizer import Sampling, Song, StepState, Synthesizer
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.weights.load import load_voice
 
 NOTES = [Note(i / 2, i / 2 + 0.6, 50 + i, 80, 0, False) for i in range(16)]
 SAMPLING = Sampling(4, "ddim", "magenta", seed=3)
-
-
-class StepVocoder:
-    """Audio that repeats each frame's first band."""
-
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 @pytest.fixture(scope="module")

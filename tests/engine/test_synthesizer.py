@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from random_voices import REFERENCE_LIKE, WITHOUT_CONTEXT, write_diffusers_folder, write_voice_folder
+from step_vocoder import StepVocoder
 
 from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.constants import HOP_SAMPLES, WINDOW_FRAMES, WINDOW_S
@@ -20,16 +21,6 @@ from specdiff_cli.weights.load import load_voice
 CPU = torch.device("cpu")
 TWO_STEPS = Sampling(steps=2, sampler="ddpm", schedule="discrete", seed=3)
 GOLDEN = Path(__file__).parents[1] / "golden" / "diffusers_mel.json"
-
-
-class StepVocoder:
-    """Audio that repeats each frame's first band: shows which frames arrived, in which order."""
-
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from architectures import write_architecture_folder
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from torch import Tensor
+from step_vocoder import StepVocoder
 
 import specdiff_cli
 from specdiff_cli.constants import HOP_SAMPLES
@@ -24,16 +24,6 @@ from specdiff_cli.midi.notes import Note, read_midi
 from specdiff_cli.weights.load import Voice, load_voice
 
 CHORD = [Note(0.0, 1.0, pitch, 80, 0, False) for pitch in (60, 64, 67)]
-
-
-class StepVocoder:
-    """Audio that repeats each frame's first band."""
-
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: Tensor, first_frame: int) -> Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 @pytest.fixture(scope="module")

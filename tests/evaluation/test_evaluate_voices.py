@@ -62,6 +62,7 @@ class FakeSynthesizer:
     def __init__(self, audio: np.ndarray, vocoder: Any = None, programs: tuple[int, ...] | None = None) -> None:
         played = {"programs": programs, "plays_drums": False, "follows_velocity": True, "follows_gain": False}
         self.voice = SimpleNamespace(name="fake", **played)
+        self.config = SimpleNamespace(denoises=True)
         self.vocoder = vocoder or PerfectVocoder()
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.n_dropped_events = 0

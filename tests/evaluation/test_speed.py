@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from random_voices import write_voice_folder
+from step_vocoder import StepVocoder
 
-from specdiff_cli.constants import HOP_SAMPLES
 from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 from specdiff_cli.errors import UsageError
 from specdiff_cli.evaluation import speed
@@ -30,14 +30,6 @@ from specdiff_cli.weights.load import load_voice
 
 CPU = torch.device("cpu")
 THREE_STEPS = Sampling(3, "ddim", "magenta")
-
-
-class StepVocoder:
-    name = "step"
-    context_frames = 2
-
-    def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
-        return mel[:, 0].repeat_interleave(HOP_SAMPLES)
 
 
 @pytest.fixture(scope="module")
