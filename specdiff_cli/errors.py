@@ -4,6 +4,7 @@ A message is one line: what is wrong, where, and what to do about it. Where it n
 (:class:`Option`), so that the command line can write flags and Python its keywords.
 """
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -118,4 +119,25 @@ def is_out_of_memory(error: BaseException) -> bool:
             or "not enough memory" in text
             or "MPS backend out of memory" in text
         )
+    )
+
+
+_OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def explain(error: BaseException) -> SpecdiffError:
+    """The error as one with a line for the user and an exit code. What nobody foresaw is called a bug."""
+    if isinstance(error, SpecdiffError):
+        return error
+    if is_out_of_memory(error):
+        return DeviceError(
+            "out of memory; use ", Option("dtype", "bfloat16"), ", a smaller model, or a machine with more memory"
+        )
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # what os.getcwd raises
+        return OutputError("the current folder was removed; change into another one")
+    if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
+        # Our own files are written by code that names them, so without a name it is standard output.
+        return OutputError(f"cannot write {error.filename or 'to standard output'}: {error.strerror}")
+    return SpecdiffError(
+        f"internal error ({type(error).__name__}: {error}); please report it with the output of ", Option("debug")
     )

@@ -17,7 +17,7 @@ import pytest
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
 
-from specdiff_cli.cli.resume import sidecar_path
+from specdiff_cli.rendering.resume import sidecar_path
 
 UNSHARE = [shutil.which("unshare") or "unshare", "-rm"]
 

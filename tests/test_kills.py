@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from specdiff_cli.audio.record import inspect_audio
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.resume import sidecar_path
+from specdiff_cli.rendering.resume import sidecar_path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and kill -9")
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli.benchmark import benchmark
-from specdiff_cli.cli.console import fail
 from specdiff_cli.cli.convert import convert
 from specdiff_cli.cli.download_weights import download_weights
 from specdiff_cli.cli.evaluate import evaluate
@@ -15,6 +14,7 @@ from specdiff_cli.cli.guard import guarded, report
 from specdiff_cli.cli.inspect_midi import inspect_midi
 from specdiff_cli.cli.inspect_wav import inspect_wav
 from specdiff_cli.cli.models import models_app
+from specdiff_cli.cli.progress import fail
 from specdiff_cli.cli.render import render
 from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.version import show_version

@@ -8,7 +8,7 @@ import typer
 
 from specdiff_cli.choices import MAX_BATCH, check_guidance, check_range, check_steps, check_threads
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import say, working
+from specdiff_cli.cli.progress import say, working
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def midi_files(incomplete: str) -> list[tuple[str, str]]:
 
     Only the shell can complete a folder without a blank behind it.
     """
-    from specdiff_cli.cli.inputs import MIDI_SUFFIXES
+    from specdiff_cli.rendering.inputs import MIDI_SUFFIXES
 
     folder, start = os.path.split(incomplete)
     found = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import say
+from specdiff_cli.cli.progress import say
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:

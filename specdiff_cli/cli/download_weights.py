@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import can_draw
 from specdiff_cli.cli.models import print_columns, shown_size
+from specdiff_cli.cli.progress import can_draw
 from specdiff_cli.errors import UsageError
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.download import download_model

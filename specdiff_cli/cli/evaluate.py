@@ -11,10 +11,10 @@ import typer
 
 from specdiff_cli.choices import check_guidance, check_range, check_seed, check_steps, check_threads
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import say, working
 from specdiff_cli.cli.evaluate_sounds import print_sounds, sound_table
-from specdiff_cli.cli.inputs import expand
+from specdiff_cli.cli.progress import say, working
 from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.rendering.inputs import expand
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from specdiff_cli.cli.console import one_line
+from specdiff_cli.cli.progress import one_line
 
 if TYPE_CHECKING:
     from specdiff_cli.corpus.soundfont import FluidSynth

@@ -1,7 +1,6 @@
 """The one place where errors become a line and an exit code."""
 
 import contextlib
-import errno
 import functools
 import os
 import signal
@@ -13,14 +12,13 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import typer
 
-from specdiff_cli.cli.console import fail, say
-from specdiff_cli.errors import DeviceError, ExitCode, Option, OutputError, SpecdiffError, is_out_of_memory
+from specdiff_cli.cli.progress import fail, say
+from specdiff_cli.errors import ExitCode, Option, SpecdiffError, explain
 from specdiff_cli.files import discard_all
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
 _settings: typer.Context | None = None  # of the running command: which of its options come from elsewhere
-_OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Terminated(BaseException):
@@ -73,24 +71,6 @@ def report(error: BaseException) -> int:
         close_stdout()  # what is still buffered cannot be written either
     fail(shown(expected))
     return expected.exit_code
-
-
-def explain(error: BaseException) -> SpecdiffError:
-    """The error as one with a line for the user and an exit code. What nobody foresaw is called a bug."""
-    if isinstance(error, SpecdiffError):
-        return error
-    if is_out_of_memory(error):
-        return DeviceError(
-            "out of memory; use ", Option("dtype", "bfloat16"), ", a smaller model, or a machine with more memory"
-        )
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # what os.getcwd raises
-        return OutputError("the current folder was removed; change into another one")
-    if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
-        # Our own files are written by code that names them, so without a name it is standard output.
-        return OutputError(f"cannot write {error.filename or 'to standard output'}: {error.strerror}")
-    return SpecdiffError(
-        f"internal error ({type(error).__name__}: {error}); please report it with the output of --debug"
-    )
 
 
 def origins(context: typer.Context) -> dict[str, str]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import fail, say
 from specdiff_cli.cli.guard import shown
-from specdiff_cli.cli.inputs import expand, identity, named
+from specdiff_cli.cli.progress import fail, say
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
+from specdiff_cli.rendering.inputs import expand, identity, named
 
 if TYPE_CHECKING:
     from specdiff_cli.midi.notes import MidiSong

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdiff_cli.cli.console import clock, fail, one_line, print_tables, say
 from specdiff_cli.cli.guard import shown
-from specdiff_cli.cli.inputs import named
+from specdiff_cli.cli.progress import clock, fail, one_line, print_tables, say
 from specdiff_cli.cli.tables import facts, screen_width
 from specdiff_cli.errors import ExitCode, SpecdiffError
+from specdiff_cli.rendering.inputs import named
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import one_line
 from specdiff_cli.cli.guard import guarded
+from specdiff_cli.cli.progress import one_line
 from specdiff_cli.diffusion.presets import PRESETS, Preset
 from specdiff_cli.diffusion.sampling import EVERYWHERE, Sampling
 from specdiff_cli.midi.programs import MODEL_CLASSES

@@ -1,19 +1,24 @@
 """``specdiff render``: MIDI files to audio."""
 
-import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.cli import options as opt
-from specdiff_cli.cli.console import say
-from specdiff_cli.cli.guard import DEBUG_VARIABLE, settings_from_elsewhere
-from specdiff_cli.cli.inputs import gather
-from specdiff_cli.cli.plan import STDOUT, Naming, check_template, format_of, plan
+from specdiff_cli.cli.guard import Terminated, settings_from_elsewhere
+from specdiff_cli.cli.progress import say
+from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
+from specdiff_cli.cli.screen import dry_run as dry_run_jobs
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import UsageError
 from specdiff_cli.wording import count
+
+if TYPE_CHECKING:
+    from specdiff_cli.rendering.jobs import Job
+    from specdiff_cli.rendering.record import Settled
 
 
 def render(
@@ -22,7 +27,7 @@ def render(
     files_from: opt.FilesFrom = None,
     null: opt.Null = False,
     recursive: opt.Recursive = False,
-    max_duration: opt.MaxDuration = 3 * 3600.0,
+    max_duration: opt.MaxDuration = DEFAULT_MAX_DURATION_S,
     track: opt.Track = None,
     swap: opt.Swap = None,
     program: opt.Program = None,
@@ -94,159 +99,53 @@ def render(
     Exit codes: 0 done, 1 some of several inputs failed, 2 usage, 3 bad MIDI,
     4 weights, 5 output, 6 device or memory, 130 interrupted, 143 terminated.
     """
-    if isinstance(context.obj, UsageError):  # of the user file: kept until here, so that --help works all the same
-        raise context.obj
-    opt.check_numbers(
-        steps=steps,
-        guidance=guidance,
-        tail_s=tail,
-        max_duration_s=max_duration,
-        threads=threads,
-        batch=batch,
-        seed=seed,
-        snapshot_window=snapshot_window,
-    )
-    _check_combinations(context.params)
-    from specdiff_cli.audio.encoding import check_format
-    from specdiff_cli.audio.normalise import parse_normalise
-    from specdiff_cli.audio.resample import check_rate
-    from specdiff_cli.diffusion.sampling import check_overlap_frames, parse_guidance_interval
-    from specdiff_cli.engine.devices import check_device_name
-    from specdiff_cli.midi.edits import Edits, check_edits
-
-    chosen_format = file_format or format_of(output, output_template)
-    check_format(chosen_format, subtype)
-    check_device_name(device)
-    check_rate(sample_rate)
-    check_overlap_frames(overlap_frames)
-    edits = Edits(
-        swaps=tuple(swap or ()),
-        programs=tuple(program or ()),
-        only=tuple(only or ()),
-        mute=tuple(mute or ()),
-        transpose=transpose,
-        tempo_scale=tempo_scale,
-        start=start,
-        end=end,
-    )
-    check_edits(edits)
-    sources, n_repeated = gather(inputs or [], files_from, null=null, recursive=recursive)
-
-    from specdiff_cli.cli.engine import Engine
-    from specdiff_cli.cli.prepare import RenderOptions
-    from specdiff_cli.cli.provenance import SoundOptions
-    from specdiff_cli.diffusion.presets import find_preset
-    from specdiff_cli.diffusion.sampling import FIXED_SAMPLING
-    from specdiff_cli.weights.voice_file import current_vocoder_name
+    from specdiff_cli.rendering.inputs import gather
+    from specdiff_cli.rendering.jobs import STDOUT, plan
+    from specdiff_cli.rendering.record import settle
+    from specdiff_cli.rendering.request import Request
     from specdiff_cli.weights.voices import find_voice
 
-    voice = find_voice(model)
-    if voice.kind in FIXED_SAMPLING:
-        _check_no_denoising(voice.name, FIXED_SAMPLING[voice.kind][1], context.params)
-    chosen = voice.sampling if preset is None else find_preset(preset, voice.presets).sampling
-    interval = chosen.guidance_interval if guidance_interval is None else parse_guidance_interval(guidance_interval)
-    sound = SoundOptions(
-        steps=steps or chosen.steps,
-        sampler=sampler or str(chosen.sampler),
-        schedule=schedule or str(chosen.schedule),
-        guidance=chosen.guidance if guidance is None else guidance,
-        seed=seed,
-        vocoder=voice.vocoder if vocoder is None else current_vocoder_name(vocoder),
-        tail_s=tail,
-        subtype=subtype,
-        device=device,
-        dtype=dtype,
-        guidance_interval=interval,
-        overlap_frames=overlap_frames,
-        sample_rate_hz=sample_rate,
-        normalize=None if normalize is None else str(parse_normalise(normalize)),
-        stems=stems,
-        stereo=stereo,
-        track=track,
-        edits=edits,
-    )
-    options = RenderOptions(
-        sound=sound,
-        file_format=chosen_format,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-        resume=resume,
-        max_duration_s=max_duration,
-        threads=threads,
-        batch=batch,
-        snapshots=_parse_snapshots(snapshots, sound.steps),
-        snapshot_window=snapshot_window,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    naming = Naming(output, output_template, chosen_format, voice.name, seed, sound.steps)
-    jobs = plan(sources, naming, save_mel, plot)
-    if snapshots is not None and len(jobs) > 1:
-        raise UsageError("--snapshots takes a single input; render the files one by one")
-    if plot is not None:
-        from specdiff_cli.rendering.plots import check_plot
-
-        check_plot(plot, overwrite or skip_existing)
-    if n_repeated:
-        options.tell(f"{count(n_repeated, 'input')} named more than once: rendered once")
-    if verbose:
-        for setting, origin in settings_from_elsewhere(context).items():
-            say(f"{setting}: from {origin}")
-    from specdiff_cli.cli.batch import run_batch
-    from specdiff_cli.cli.outcomes import Reporting
-
-    reporting = Reporting(as_json, fail_fast, debug or bool(os.environ.get(DEBUG_VARIABLE)))
-    if dry_run:
-        from specdiff_cli.cli.dry_run import dry_run as look
-
-        look(jobs, voice, options, reporting)
-    else:
-        run_batch(jobs, Engine(model, voice, options), options, reporting)
-
-
-def _check_combinations(given: Mapping[str, Any]) -> None:
-    """Raises UsageError for options that contradict each other; ``given``: parameter of ``render`` -> value."""
-    if given["output"] == STDOUT:
-        for name in ("as_json", "resume", "skip_existing", "stems", "snapshots"):
-            if given[name]:
-                raise UsageError(f"{_option(name)}: does not go with -o -, which sends the audio to standard output")
-    if given["stems"] or given["stereo"]:
-        by_stems = "--stems" if given["stems"] else "--stereo"
-        for name in ("resume", "snapshots"):
-            if given[name]:
-                raise UsageError(
-                    f"{_option(name)}: does not go with {by_stems}, which renders instrument by instrument"
-                )
-        if given["batch"]:
-            raise UsageError(f"--batch: does not go with {by_stems}: the instruments of a song are its batch")
-    if given["resume"] and given["snapshots"]:
-        raise UsageError("--snapshots: does not go with --resume, which does not sample finished windows again")
-    if given["snapshot_window"] != 1 and given["snapshots"] is None:
-        raise UsageError("--snapshot-window: says which window --snapshots are of; give them, too")
-    if given["quiet"] and given["verbose"]:
+    if isinstance(context.obj, UsageError):  # of the user file: kept until here, so that --help works all the same
+        raise context.obj
+    if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other; leave one out")
-    if given["output_template"] is not None:
-        check_template(given["output_template"])
+    if as_json and output == STDOUT:
+        raise UsageError("--json: does not go with -o -, which sends the audio to standard output")
+    request = Request.of(_options(context.params))
+    sources, n_repeated = gather(request.inputs)
+    settled = settle(request, find_voice(request.model))
+    jobs = plan(sources, settled)
+    showing = Showing(as_json, quiet, wants_tracebacks(debug))
+    with RenderScreen(jobs, settled, showing) as screen:
+        if n_repeated:
+            screen.tell(f"{count(n_repeated, 'input')} named more than once: rendered once")
+        if verbose:
+            for setting, origin in settings_from_elsewhere(context).items():
+                say(f"{setting}: from {origin}")
+        code = dry_run_jobs(jobs, settled, showing) if dry_run else _render(jobs, settled, screen)
+    if code:
+        raise typer.Exit(code)
 
 
-def _check_no_denoising(voice: str, what: str, given: Mapping[str, Any]) -> None:
-    """Raises UsageError for options of diffusion; ``what`` the voice does instead."""
-    for name in ("preset", "steps", "sampler", "schedule", "guidance", "guidance_interval", "snapshots"):
-        if given[name] is not None:
-            raise UsageError(f"{_option(name)}: the voice {voice} {what}, without denoising; leave it out")
-    if given["overlap_frames"]:
-        raise UsageError(f"--overlap-frames: the voice {voice} {what}; its windows cannot overlap")
+def _render(jobs: "Sequence[Job]", settled: "Settled", screen: RenderScreen) -> int:
+    """Render all, and show it; the exit code."""
+    from specdiff_cli.rendering.batch import render_files
+
+    with closing(render_files(jobs, settled.voice, settled.request)) as events:
+        try:
+            for event in events:
+                screen.show(event)
+        except (KeyboardInterrupt, Terminated):
+            screen.sum_up()
+            if settled.request.batching.resume:
+                screen.tell("finished windows are kept; the same command goes on after them")
+            raise
+    return screen.sum_up()
 
 
-def _option(parameter: str) -> str:
-    return "--json" if parameter == "as_json" else f"--{parameter.replace('_', '-')}"
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a request among the command's parameters; the others are about messages."""
+    from specdiff_cli.rendering.request import OPTIONS
 
-
-def _parse_snapshots(text: str | None, n_steps: int) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    from specdiff_cli.cli.snapshots import check_snapshots, parse_snapshots
-
-    steps_left = parse_snapshots(text)
-    check_snapshots(steps_left, n_steps)
-    return steps_left
+    names = {parameter: "format" if parameter == "file_format" else parameter for parameter in given}
+    return {name: given[parameter] for parameter, name in names.items() if name in OPTIONS}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from specdiff_cli.cli.console import one_line, print_tables
+from specdiff_cli.cli.progress import one_line, print_tables
 from specdiff_cli.cli.tables import facts, grid, screen_width, table
 from specdiff_cli.constants import MAX_TOKENS, WINDOW_S
 from specdiff_cli.wording import count, exact_clock

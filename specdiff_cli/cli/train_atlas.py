@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.cli.console import clock, say
+from specdiff_cli.cli.progress import clock, say
 from specdiff_cli.errors import UsageError
 from specdiff_cli.wording import count
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.cli.console import can_draw, clock, say, stderr_console
+from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console
 from specdiff_cli.errors import ExitCode, MidiError, UsageError
 from specdiff_cli.wording import count
 

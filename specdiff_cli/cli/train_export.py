@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import say
+from specdiff_cli.cli.progress import say
 from specdiff_cli.errors import UsageError
 
 

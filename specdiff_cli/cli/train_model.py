@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import can_draw, clock, one_line, say, stderr_console
 from specdiff_cli.cli.guard import StopSignals
+from specdiff_cli.cli.progress import can_draw, clock, one_line, say, stderr_console
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:

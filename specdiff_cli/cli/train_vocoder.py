@@ -10,8 +10,8 @@ import typer
 
 from specdiff_cli.choices import check_threads
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import can_draw, clock, say, stderr_console
 from specdiff_cli.cli.guard import StopSignals
+from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console
 from specdiff_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import typer
 
 from specdiff_cli.choices import check_threads
 from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli.console import can_draw, clock, one_line, say, stderr_console, working
-from specdiff_cli.cli.plan import STDOUT, format_of
+from specdiff_cli.cli.progress import can_draw, clock, one_line, say, stderr_console, working
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.rendering.jobs import STDOUT, format_of
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:

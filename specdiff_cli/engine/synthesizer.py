@@ -268,6 +268,7 @@ class Synthesizer:
         batch: int,
         on_message: Callable[[str], None] | None = None,
         given_up: Container[Key] = (),
+        stop: Event | None = None,
     ) -> Generator[Piece[Key], None, None]:
         """Render songs side by side: up to ``batch`` of them advance together, window by window.
 
@@ -281,6 +282,7 @@ class Synthesizer:
             sampling: as in :meth:`stream`, the same for all.
             on_message: called with a line for the user when a batch did not fit into memory and is made smaller.
             given_up: keys of songs that nobody wants any more; asked before each window. They yield nothing more.
+            stop: set from another thread, ends it all after the step it is in, with :class:`Stopped`.
 
         Yields:
             Pieces of all songs in turn; the last one of each song says so.
@@ -305,7 +307,7 @@ class Synthesizer:
             sampler = self._sampler(sampling, stop)
             return sample_all(active_songs(), sampler, batch=batch, on_message=on_message, has_ended=has_ended)
 
-        sampled = running_ahead(sample) if self.overlap else sample(None)
+        sampled = running_ahead(sample) if self.overlap else sample(stop)
         try:
             for windows in sampled:
                 for window in windows:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 import pytest
 
 from specdiff_cli import __version__
-from specdiff_cli.cli.console import clock, one_line
 from specdiff_cli.cli.guard import report
+from specdiff_cli.cli.progress import clock, one_line
 from specdiff_cli.cli.version import show_version
 from specdiff_cli.errors import DeviceError, ExitCode, MidiError, OutputError, UsageError, WeightsError
 from specdiff_cli.wording import count

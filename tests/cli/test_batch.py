@@ -14,12 +14,14 @@ from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli import batch, engine, outcomes
+from specdiff_cli.cli import screen
 from specdiff_cli.cli.app import app
 from specdiff_cli.cli.guard import Terminated
-from specdiff_cli.cli.prepare import prepare as real_prepare
-from specdiff_cli.cli.provenance import differences
+from specdiff_cli.engine import loading
 from specdiff_cli.engine.synthesizer import Synthesizer
+from specdiff_cli.rendering import batch
+from specdiff_cli.rendering.prepare import prepare as real_prepare
+from specdiff_cli.rendering.record import differences
 
 runner = CliRunner()
 
@@ -46,21 +48,21 @@ def lines_of(result: Result) -> list[dict[str, Any]]:
 
 
 def never_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(_: object) -> None:
+    def load(*_: object, **__: object) -> None:
         raise AssertionError("the voice was loaded")
 
-    monkeypatch.setattr(engine.Engine, "_load", load)
+    monkeypatch.setattr(loading, "load_synthesizer", load)
 
 
 def test_one_bad_file_stops_nothing_and_everything_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
-    real_load = engine.Engine._load
+    real_load = loading.load_synthesizer
 
-    def load(self: engine.Engine) -> Synthesizer:
+    def load(*given: Any, **options: Any) -> Synthesizer:
         loads.append(1)
-        return real_load(self)
+        return real_load(*given, **options)
 
-    monkeypatch.setattr(engine.Engine, "_load", load)
+    monkeypatch.setattr(loading, "load_synthesizer", load)
     write_midi("a.mid")
     Path("b.mid").write_bytes(b"MThd")
     write_midi("c.mid")
@@ -277,7 +279,7 @@ def test_an_interruption_prints_what_is_done(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_long_batch_shows_its_failures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "MAX_ROWS", 2)
+    monkeypatch.setattr(screen, "MAX_ROWS", 2)
     write_midi("a.mid")
     result = run("a.mid", "missing1.mid", "missing2.mid", "-o", "out")
     table = result.stderr[result.stderr.index("Result") :]

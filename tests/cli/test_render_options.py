@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.record import read_record
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.snapshots import SnapshotWriter
 from specdiff_cli.errors import OutputError
+from specdiff_cli.rendering.snapshots import SnapshotWriter
 
 OLD_OPTIONS = {
     "steps", "sampler", "schedule", "guidance", "seed", "vocoder", "tail_s", "subtype", "device", "dtype",

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from midi_files import from_hex, midi_bytes, midi_header, midi_track, note
 
-from specdiff_cli.cli.inputs import expand
 from specdiff_cli.midi.notes import MidiSong, parse_midi
+from specdiff_cli.rendering.inputs import expand
 
 SONG = midi_bytes([*note(0, 480, 0, 60), *note(480, 960, 3, 67)], note(0, 480, 9, 36))
 ON_OFF_60 = "00 90 3c 40  60 3c 00"  # a note of 96 ticks, its end in running status

@@ -6,8 +6,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from specdiff_cli.cli import console as ours
-from specdiff_cli.cli.console import BarDisplay, render_display
+from specdiff_cli.cli import progress as ours
+from specdiff_cli.cli.progress import BarDisplay, render_display
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, width: int, n_windows: int) -> str:

@@ -7,9 +7,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from specdiff_cli.cli.inputs import Source
-from specdiff_cli.errors import UsageError
+from specdiff_cli.rendering.inputs import Source
+
+if TYPE_CHECKING:
+    from specdiff_cli.rendering.record import Settled
+from specdiff_cli.errors import Option, UsageError
 
 STDOUT = "-"
 #: Fields of --output-template, with what stands for them in the help and in the documentation.
@@ -48,56 +52,46 @@ class Job:
         return [path for path in (self.mel_target, self.plot_target) if path is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """How outputs are named: ``output`` is -o; the rest fills --output-template."""
-
-    output: str | None
-    template: str | None
-    file_format: str
-    model: str
-    seed: int
-    steps: int
-
-
-def plan(
-    sources: Sequence[Source], naming: Naming, save_mel: Path | None = None, plot: Path | None = None
-) -> list[Job]:
+def plan(sources: Sequence[Source], settled: "Settled") -> list[Job]:
     """Pair every input with its output.
 
     Raises:
         UsageError: two inputs would share an output, an output is an input, or several would go to one file.
     """
-    output = naming.output
+    request = settled.request.output
+    output, template = request.output, request.output_template
     if output == "":
-        raise UsageError("-o: the name is empty (an unset variable?)")
+        raise UsageError(Option("output"), ": the name is empty (an unset variable?)", option="output")
     is_single = len(sources) == 1 and sources[0].is_named
-    for option, value in (("--save-mel", save_mel), ("--plot", plot)):
+    for option, value in (("save_mel", request.save_mel), ("plot", request.plot)):
         if value is not None and not is_single:
-            raise UsageError(f"{option} takes a single input; render the files one by one")
+            raise UsageError(Option(option), " takes a single input; render the files one by one", option=option)
+    companions = request.save_mel, request.plot
     if output == STDOUT:
         if not is_single:
-            raise UsageError("-o - takes a single input; give a folder for several")
-        if naming.template is not None:
-            raise UsageError("--output-template: names files; it does not go with -o -")
-        jobs = [Job(sources[0].path, None, save_mel, plot)]
-    elif is_single and output is not None and naming.template is None and not _is_folder(output):
-        jobs = [Job(sources[0].path, Path(output), save_mel, plot)]
+            raise UsageError(
+                Option("output", STDOUT), " takes a single input; give a folder for several", option="output"
+            )
+        if template is not None:
+            raise UsageError(Option("output_template"), ": names files; it does not go with ", Option("output", STDOUT))
+        jobs = [Job(sources[0].path, None, *companions)]
+    elif is_single and output is not None and template is None and not _is_folder(output):
+        jobs = [Job(sources[0].path, Path(output), *companions)]
     else:
         folder = Path(output) if output is not None else Path()
         if folder.exists() and not folder.is_dir():
-            raise UsageError(f"-o {folder}: is a file; several inputs need a folder")
+            raise UsageError.of("output", folder, "is a file; several inputs need a folder")
         jobs = [
-            Job(
-                source.path,
-                folder / source.subfolder / _name(source.path, index, naming),
-                save_mel,
-                plot,
-                makes_folder=True,
-            )
+            Job(source.path, folder / source.subfolder / _name(source.path, index, settled), *companions, True)
             for index, source in enumerate(sources, start=1)
         ]
     _check_distinct(jobs)
+    if request.snapshots and len(jobs) > 1:
+        raise UsageError(Option("snapshots"), " takes a single input; render the files one by one", option="snapshots")
+    if request.plot is not None:
+        from specdiff_cli.rendering.plots import check_plot
+
+        check_plot(request.plot, request.overwrite or settled.request.batching.skip_existing)
     return jobs
 
 
@@ -110,42 +104,48 @@ def format_of(output: str | None, template: str | None) -> str:
     name = template if template is not None else output
     suffix = Path(name).suffix.lower() if name else ""
     if suffix in OTHER_SUFFIXES:
-        raise UsageError(f"{name}: {suffix} cannot be written; use .wav or .flac (or --format, to insist on the name)")
+        raise UsageError(
+            f"{name}: {suffix} cannot be written; use .wav or .flac (or ", Option("format"), ", to insist on the name)"
+        )
     return "flac" if name is not None and name.lower().endswith(".flac") else "wav"
 
 
-def _name(source: Path, index: int, naming: Naming) -> str:
-    if naming.template is None:
-        return f"{source.stem}.{naming.file_format}"
+def _name(source: Path, index: int, settled: "Settled") -> str:
+    template = settled.request.output.output_template
+    if template is None:
+        return f"{source.stem}.{settled.request.output.format}"
     values: dict[str, str | int] = {
         "stem": source.stem,
         "name": source.name,
         "parent": Path(os.path.realpath(source.parent)).name,
-        "model": re.sub(r"[\\/]", "_", naming.model),
-        "seed": naming.seed,
-        "steps": naming.steps,
+        "model": re.sub(r"[\\/]", "_", settled.voice.name),
+        "seed": settled.sound.seed,
+        "steps": settled.sound.steps,
         "index": index,
     }
-    return naming.template.format_map(values)
+    return template.format_map(values)
 
 
 def check_template(template: str) -> None:
     """Raises UsageError, naming what is wrong: an unknown field, a stray brace, no name of a file."""
-    where = f"--output-template {template}"
+
+    def refused(rule: str, *more: Option | str) -> UsageError:
+        return UsageError.of("output_template", template, rule, *more)
+
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise UsageError(f"{where}: cannot be read ({error}); a brace itself is written twice") from None
+        raise refused(f"cannot be read ({error}); a brace itself is written twice") from None
     for _, name, spec, conversion in parts:
         if name is not None and name not in FIELDS:
             known = ", ".join(f"{{{field}}}" for field in FIELDS)
-            raise UsageError(f"{where}: {{{name}}} is not one of {known}")
+            raise refused(f"{{{name}}} is not one of {known}")
         if conversion or (spec and (not _SPEC_PATTERN.fullmatch(spec) or name not in ("index", "seed", "steps"))):
-            raise UsageError(f"{where}: only numbers take a width, as in {{index:03}}, and nothing else does")
+            raise refused("only numbers take a width, as in {index:03}, and nothing else does")
     if not template or template.endswith(("/", "\\")) or "\0" in template or Path(template).name in ("", ".", ".."):
-        raise UsageError(f"{where}: is not the name of a file")
+        raise refused("is not the name of a file")
     if Path(template).is_absolute():
-        raise UsageError(f"{where}: must be relative; -o names the folder")
+        raise refused("must be relative; ", Option("output"), " names the folder")
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
@@ -168,7 +168,8 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
                     names += f" and {other.target}, one name where case does not count (macOS, Windows)"
                 raise UsageError(
                     f"{other.source} and {job.source} would both be written to {names}; "
-                    "rename one, or tell them apart with --output-template"
+                    "rename one, or tell them apart with ",
+                    Option("output_template"),
                 )
 
 

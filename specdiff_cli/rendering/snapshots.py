@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
@@ -44,16 +44,18 @@ def parse_snapshots(text: str) -> tuple[int, ...]:
     """The numbers of ``1000,750,500,250,0``, each once, the largest first. Raises UsageError."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise UsageError(f"--snapshots {text}: must be steps that are still to go, as in 1000,750,500,250,0")
+        raise UsageError.of("snapshots", text, "must be steps that are still to go, as in 1000,750,500,250,0")
     return tuple(sorted({int(part) for part in parts}, reverse=True))
 
 
 def check_snapshots(steps_left: tuple[int, ...], n_steps: int) -> None:
     """Raises UsageError for a step that the schedule does not have."""
     if max(steps_left) > n_steps:
-        raise UsageError(
-            f"--snapshots {max(steps_left)}: the render has {count(n_steps, 'step')}; "
-            f"choose from 0 (finished) to {n_steps} (noise), or set --steps"
+        raise UsageError.of(
+            "snapshots",
+            max(steps_left),
+            f"the render has {count(n_steps, 'step')}; choose from 0 (finished) to {n_steps} (noise), or set ",
+            Option("steps"),
         )
 
 
@@ -103,7 +105,7 @@ class SnapshotWriter:
     ) -> None:
         check_snapshots(steps_left, n_steps)
         if not 0 <= window < n_windows:
-            raise UsageError(f"--snapshot-window {window + 1}: the song has {count(n_windows, 'window')}")
+            raise UsageError.of("snapshot_window", window + 1, f"the song has {count(n_windows, 'window')}")
         check_files(stem, steps_left, overwrite)
         self._stem = stem
         self._steps_left = steps_left
@@ -136,7 +138,7 @@ class SnapshotWriter:
         import torch
 
         from specdiff_cli.audio.wav import AtomicWriter
-        from specdiff_cli.cli.mel_file import MelWriter
+        from specdiff_cli.rendering.mel_file import MelWriter
         from specdiff_cli.rendering.plots import spectrogram_picture
 
         picture, array, sound = snapshot_paths(self._stem, number)

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.resume import Sidecar, sidecar_path
 from specdiff_cli.engine.synthesizer import FinishedWindow
 from specdiff_cli.errors import OutputError
+from specdiff_cli.rendering.resume import Sidecar, sidecar_path
 
 KEY = {"options": {"seed": 0}, "device": "cpu"}
 

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from specdiff_cli.cli.snapshots import SnapshotWriter, check_snapshots, parse_snapshots
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.rendering import plots
+from specdiff_cli.rendering.snapshots import SnapshotWriter, check_snapshots, parse_snapshots
 
 pytest.importorskip("matplotlib")
 
@@ -61,7 +61,7 @@ def test_what_is_no_list_of_steps(text: str) -> None:
 
 def test_a_step_outside_the_schedule_is_told() -> None:
     check_snapshots((4, 0), 4)
-    with pytest.raises(UsageError, match=r"--snapshots 750: the render has 50 steps; choose from 0 .* to 50"):
+    with pytest.raises(UsageError, match=r"snapshots 750: the render has 50 steps; choose from 0 .* to 50"):
         check_snapshots((750, 0), 50)
     with pytest.raises(UsageError, match="has 1 step;"):
         check_snapshots((2,), 1)
@@ -117,7 +117,7 @@ def test_existing_files_are_refused_at_once_or_replaced(tmp_path: Path, suffix: 
 
 
 def test_windows_and_steps_that_the_song_does_not_have(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--snapshot-window 4: the song has 3 windows"):
+    with pytest.raises(UsageError, match="snapshot_window 4: the song has 3 windows"):
         snapshots(tmp_path / "song", "0", window=3)
-    with pytest.raises(UsageError, match="--snapshots 5: the render has 4 steps"):
+    with pytest.raises(UsageError, match="snapshots 5: the render has 4 steps"):
         snapshots(tmp_path / "song", "5")

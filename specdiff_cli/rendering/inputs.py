@@ -7,8 +7,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import MidiError, Option, UsageError
+
+if TYPE_CHECKING:
+    from specdiff_cli.rendering.request import Inputs
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".smf", ".rmi")
 STDIN = "-"
@@ -26,21 +30,21 @@ class Source:
     is_named: bool = False
 
 
-def gather(items: Sequence[str], files_from: str | None, *, null: bool, recursive: bool) -> tuple[list[Source], int]:
+def gather(asked: "Inputs") -> tuple[list[Source], int]:
     """Every input once, in the order given; also how many were named again and left out.
 
     Raises:
         UsageError: nothing named, an empty name, a list that cannot be read.
         MidiError: a folder or a pattern without MIDI files.
     """
-    if not items and files_from is None:
+    if not asked.inputs and asked.files_from is None:
         raise UsageError("Missing argument 'INPUT...': name MIDI files or folders; see specdiff render --help")
-    listed = [] if files_from is None else read_list(files_from, null=null)
+    listed = [] if asked.files_from is None else read_list(asked.files_from, null=asked.null)
     sources: list[Source] = []
-    for item in named(items):
-        sources.extend(_sources(item, recursive, is_named=True))
+    for item in named(asked.inputs):
+        sources.extend(_sources(item, asked.recursive, is_named=True))
     for item in listed:
-        sources.extend(_sources(item, recursive, is_named=False))
+        sources.extend(_sources(item, asked.recursive, is_named=False))
     distinct: dict[Path, Source] = {}
     for source in sources:
         distinct.setdefault(identity(source.path), source)
@@ -85,8 +89,8 @@ def expand(item: Path, *, recursive: bool = False) -> list[Path]:
     except OSError as error:
         raise MidiError(f"{error.filename or item}: cannot be listed ({error.strerror})") from None
     if not found:
-        hint = "" if recursive else "; --recursive looks into its folders, too"
-        raise MidiError(f"{item}: this folder holds no MIDI file ({', '.join(MIDI_SUFFIXES)}){hint}")
+        hint = () if recursive else ("; ", Option("recursive"), " looks into its folders, too")
+        raise MidiError(f"{item}: this folder holds no MIDI file ({', '.join(MIDI_SUFFIXES)})", *hint)
     return found
 
 
@@ -122,15 +126,17 @@ def read_list(name: str, *, null: bool) -> list[Path]:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except (OSError, AttributeError, ValueError) as error:  # no standard input; a NUL character in the name
         detail = error.strerror if isinstance(error, OSError) else "it is closed"
-        raise UsageError(f"--files-from {name}: cannot be read ({detail})") from None
+        raise UsageError.of("files_from", name, f"cannot be read ({detail})") from None
     if not null:
         data = data.removeprefix(codecs.BOM_UTF8)  # Windows editors put it there
     names = list(_names(data.split(b"\0" if null else b"\n"), null))
     if not names:
-        raise UsageError(f"--files-from {name}: holds no names")
+        raise UsageError.of("files_from", name, "holds no names")
     for path in names:
         if b"\0" in os.fsencode(path):
-            raise UsageError(f"--files-from {name}: holds NUL characters; use --null for lists of that kind")
+            raise UsageError.of(
+                "files_from", name, "holds NUL characters; use ", Option("null"), " for lists of that kind"
+            )
     return names
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from specdiff_cli.cli.inputs import Source, expand, gather
 from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.rendering.inputs import Source, expand, gather
+from specdiff_cli.rendering.request import Inputs
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def touch(*names: str) -> None:
 
 
 def gathered(*items: str, files_from: str | None = None, null: bool = False, recursive: bool = False) -> list[str]:
-    sources, _ = gather(items, files_from, null=null, recursive=recursive)
+    sources, _ = gather(Inputs(tuple(items), files_from, null, recursive))
     return [str(source.path) for source in sources]
 
 
@@ -41,7 +42,7 @@ def test_a_folder_stands_for_its_midi_files(tmp_path: Path) -> None:
 
 def test_a_folder_without_midi_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(MidiError, match="holds no MIDI file.*--recursive") as caught:
+    with pytest.raises(MidiError, match="holds no MIDI file.*recursive looks") as caught:
         expand(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
@@ -49,7 +50,7 @@ def test_a_folder_without_midi_is_refused(tmp_path: Path) -> None:
 def test_recursive_keeps_where_files_lay(folder: Path) -> None:
     touch("in/b.mid", "in/x/a.mid", "in/x/y/c.mid", "in/x/notes.txt")
     (folder / "in" / "x" / "round").symlink_to(folder / "in")  # a circle
-    sources, n_repeated = gather(["in"], None, null=False, recursive=True)
+    sources, n_repeated = gather(Inputs(("in",), recursive=True))
     assert sources == [
         Source(Path("in/b.mid"), Path()),
         Source(Path("in/x/a.mid"), Path("x")),
@@ -62,7 +63,7 @@ def test_recursive_keeps_where_files_lay(folder: Path) -> None:
 def test_only_a_file_named_by_itself_counts_as_single(folder: Path) -> None:
     touch("in/a.mid")
     for items, is_named in ((["in/a.mid"], True), (["in"], False), (["in/*.mid"], False)):
-        sources, _ = gather(items, None, null=False, recursive=False)
+        sources, _ = gather(Inputs(tuple(items)))
         assert [source.is_named for source in sources] == [is_named]
 
 
@@ -80,9 +81,7 @@ def test_a_file_named_twice_is_taken_once(folder: Path) -> None:
     touch("a.mid", "in/b.mid")
     (folder / "link.mid").symlink_to("a.mid")
     (folder / "again").symlink_to("in")
-    sources, n_repeated = gather(
-        ["a.mid", "./a.mid", str(folder / "a.mid"), "link.mid", "in", "again/b.mid"], None, null=False, recursive=False
-    )
+    sources, n_repeated = gather(Inputs(("a.mid", "./a.mid", str(folder / "a.mid"), "link.mid", "in", "again/b.mid")))
     assert [str(source.path) for source in sources] == ["a.mid", "link.mid", "in/b.mid"]
     assert n_repeated == 3
 
@@ -116,7 +115,7 @@ def test_a_list_on_standard_input_with_names_of_any_bytes(folder: Path, monkeypa
         (["a.mid", ""], None, "empty name"),
         ([], "missing.txt", "missing.txt: cannot be read"),
         ([], "empty.txt", "holds no names"),
-        ([], "nul.txt", "--null"),
+        ([], "nul.txt", "use null for lists"),
     ],
 )
 def test_what_names_nothing_is_refused(folder: Path, items: list[str], files_from: str | None, message: str) -> None:

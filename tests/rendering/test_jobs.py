@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from specdiff_cli.cli.inputs import Source
-from specdiff_cli.cli.plan import FIELDS, Naming, check_template, format_of, plan
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import UsageError
+from specdiff_cli.rendering.inputs import Source
+from specdiff_cli.rendering.jobs import FIELDS, check_template, format_of, plan
+from specdiff_cli.rendering.record import Settled, settle
+from specdiff_cli.rendering.request import Request
+from specdiff_cli.weights.voices import VoiceCard
 
 
 @pytest.fixture(autouse=True)
@@ -15,12 +19,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def naming(output: str | None = None, template: str | None = None, model: str = "tiny") -> Naming:
-    return Naming(output, template, "wav", model, seed=7, steps=2)
+def naming(output: str | None = None, template: str | None = None, model: str = "tiny", **more: object) -> Settled:
+    voice = VoiceCard(model, model, Path(), Sampling(2, "ddim", "magenta"), "griffin-lim")
+    return settle(Request.of({"output": output, "output_template": template, "seed": 7, **more}), voice)
 
 
-def targets(sources: list[Source], names: Naming) -> list[str]:
-    return [str(job.target) for job in plan(sources, names, None)]
+def targets(sources: list[Source], settled: Settled) -> list[str]:
+    return [str(job.target) for job in plan(sources, settled)]
 
 
 ONE = [Source(Path("x/song.mid"), is_named=True)]
@@ -33,7 +38,7 @@ def test_a_single_file(folder: Path) -> None:
     assert targets(ONE, naming("b.wav")) == ["b.wav"]
     assert targets(ONE, naming("there")) == ["there/song.wav"]
     assert targets(ONE, naming("new/")) == ["new/song.wav"]
-    assert [job.target for job in plan(ONE, naming("-"), None)] == [None]
+    assert [job.target for job in plan(ONE, naming("-"))] == [None]
 
 
 def test_trees_are_mirrored_below_the_output_folder() -> None:
@@ -89,21 +94,21 @@ def test_templates_that_cannot_work(template: str, message: str) -> None:
 )
 def test_two_inputs_of_one_output_are_refused(names: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match="would both be written to"):
-        plan([Source(Path(name)) for name in names], naming("out"), None)
+        plan([Source(Path(name)) for name in names], naming("out"))
 
 
 def test_impossible_plans(folder: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(UsageError, match="is a file; several inputs need a folder"):
-        plan(TREE, naming("file"), None)
+        plan(TREE, naming("file"))
     with pytest.raises(UsageError, match="single input"):
-        plan(TREE, naming("-"), None)
+        plan(TREE, naming("-"))
     with pytest.raises(UsageError, match="single input"):
-        plan(TREE, naming(), Path("a.npy"))
-    with pytest.raises(UsageError, match="does not go with -o -"):
-        plan(ONE, naming("-", "{stem}.wav"), None)
+        plan(TREE, naming(save_mel="a.npy"))
+    with pytest.raises(UsageError, match="does not go with output -"):
+        plan(ONE, naming("-", "{stem}.wav"))
     with pytest.raises(UsageError, match="is an input, too"):
-        plan(TREE, naming("in", "{stem}.mid"), None)
+        plan(TREE, naming("in", "{stem}.mid", format="wav"))
 
 
 def test_the_suffix_chooses_the_format() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from specdiff_cli.cli.mel_file import MelWriter
-from specdiff_cli.cli.prepare import Prepared, RenderOptions
-from specdiff_cli.cli.provenance import render_record
-from specdiff_cli.cli.resume import Sidecar
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError
+from specdiff_cli.rendering.mel_file import MelWriter
+from specdiff_cli.rendering.prepare import Prepared
+from specdiff_cli.rendering.record import Settled, render_record
+from specdiff_cli.rendering.resume import Sidecar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from specdiff_cli.audio.resample import Resampler
     from specdiff_cli.audio.stereo import MelMixer, StemMixer
     from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
-    from specdiff_cli.cli.snapshots import SnapshotWriter
     from specdiff_cli.engine.synthesizer import Synthesizer
     from specdiff_cli.rendering.plots import PagePlot
+    from specdiff_cli.rendering.snapshots import SnapshotWriter
 
     Audio = npt.NDArray[np.float32]
     Writer = AtomicWriter | StreamWriter | NormalisingWriter
@@ -40,8 +40,10 @@ class _Channel:
     writer: "Writer"
     resampler: "Resampler | None"
 
-    def write(self, audio: "Audio") -> None:
-        self.writer.write(audio if self.resampler is None else self.resampler.push(audio))
+    def write(self, audio: "Audio") -> "Audio":
+        ready = audio if self.resampler is None else self.resampler.push(audio)
+        self.writer.write(ready)
+        return ready
 
     def settle(self) -> None:
         """Complete all but the name: a full disk shows here."""
@@ -59,7 +61,7 @@ class SongOutput:
     standard output has ended.
     """
 
-    def __init__(self, prepared: Prepared, synthesizer: "Synthesizer", options: RenderOptions) -> None:
+    def __init__(self, prepared: Prepared, synthesizer: "Synthesizer", settled: Settled) -> None:
         self.prepared = prepared
         self.sidecar: Sidecar | None = None
         self.start_s = time.perf_counter()
@@ -68,7 +70,8 @@ class SongOutput:
         self.stem_paths: list[Path] = []
         self.snapshots: SnapshotWriter | None = None
         self._synthesizer = synthesizer
-        self._options = options
+        self._sound = settled.sound
+        self._request = settled.request
         self._stack = ExitStack()
         self._new_files: list[Path] = []  # companions that have their names by now, and had none before
         self._stems: list[_Channel] = []
@@ -84,9 +87,9 @@ class SongOutput:
         record = self._record()
         try:
             # Contexts end in the reverse of this order: the audio gets its name last, and then stands for the rest.
-            if job.target is not None and self._options.resume:
+            if job.target is not None and self._request.batching.resume:
                 self.sidecar = self._stack.enter_context(self._open_sidecar(job.target, record))
-            self._song = self._channel(job.target, record, self._options.sound.normalize)
+            self._song = self._channel(job.target, record, self._sound.normalize)
             self._stack.enter_context(self._song.writer)
             self._open_companions(record)
         except BaseException:
@@ -94,8 +97,8 @@ class SongOutput:
             raise
         return self
 
-    def write(self, part: int, audio: "Audio") -> None:
-        """Take the next samples (n,) at 16 kHz of one part."""
+    def write(self, part: int, audio: "Audio") -> "Audio":
+        """Take the next samples (n,) at 16 kHz of one part; returns what went to the song's file, (m,) or (m, 2)."""
         mixed = audio
         if self._mixer is not None:
             mixed = self._mixer.push(part, audio)
@@ -103,7 +106,7 @@ class SongOutput:
                 self._stems[part].write(self._mixer.placed(part, audio))
         if self._plot is not None:
             self._plot.add_audio(mixed)
-        self._song.write(mixed)
+        return self._song.write(mixed)
 
     def add_mel(self, part: int, mel: "Audio") -> None:
         """Take the next frames (n, 128) of the spectrogram of one part."""
@@ -143,8 +146,8 @@ class SongOutput:
     def _record(self) -> dict[str, Any]:
         dtype = str(self._synthesizer.dtype).removeprefix("torch.")
         record = render_record(self.prepared.facts, str(self._synthesizer.device), dtype)
-        if self._options.sound.stems:
-            record["stems"] = [path.name for path in self.prepared.stem_targets(self._options.file_format)]
+        if self._sound.stems:
+            record["stems"] = [path.name for path in self.prepared.stem_targets(self._request.output.format)]
         return record
 
     def _channel(self, target: Path | None, record: dict[str, Any], normalize: str | None = None) -> _Channel:
@@ -152,7 +155,7 @@ class SongOutput:
         from specdiff_cli.audio.resample import Resampler
         from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
 
-        sound = self._options.sound
+        sound = self._sound
         rate_hz, n_channels = sound.sample_rate_hz, 2 if sound.stereo else 1
         n_samples = self._synthesizer.count_samples(self.prepared.duration_s)
         resampler = None
@@ -163,7 +166,7 @@ class SongOutput:
         if target is None:
             writer = StreamWriter(
                 sys.stdout.buffer,
-                file_format=self._options.file_format,
+                file_format=self._request.output.format,
                 subtype=sound.subtype,
                 sample_rate_hz=rate_hz,
                 n_channels=n_channels,
@@ -171,7 +174,7 @@ class SongOutput:
         else:
             writer = AtomicWriter(
                 target,
-                file_format=self._options.file_format,
+                file_format=self._request.output.format,
                 subtype=sound.subtype,
                 overwrite=self.prepared.overwrite,
                 expected_samples=n_samples,
@@ -191,7 +194,7 @@ class SongOutput:
         return Sidecar(target, {**record, "threads": torch.get_num_threads()}, self.prepared.n_windows)
 
     def _open_companions(self, record: dict[str, Any]) -> None:
-        job, prepared, sound = self.prepared.job, self.prepared, self._options.sound
+        job, prepared, sound = self.prepared.job, self.prepared, self._sound
         if job.mel_target is not None:
             n_frames = self._synthesizer.count_frames(prepared.duration_s)
             self._mel = MelWriter(job.mel_target, n_frames, overwrite=prepared.overwrite)
@@ -203,7 +206,7 @@ class SongOutput:
             self._mixer = StemMixer(
                 len(prepared.stems), [stem.pan for stem in prepared.stems] if sound.stereo else None
             )
-            self.stem_paths = prepared.stem_targets(self._options.file_format) if sound.stems else []
+            self.stem_paths = prepared.stem_targets(self._request.output.format) if sound.stems else []
             if self.stem_paths:
                 folder = self.stem_paths[0].parent
                 _make_folder(folder)
@@ -215,14 +218,14 @@ class SongOutput:
             from specdiff_cli.rendering.plots import PagePlot
 
             self._plot = PagePlot(n_channels=2 if sound.stereo else 1)
-        if self._options.snapshots and job.target is not None:
-            from specdiff_cli.cli.snapshots import SnapshotWriter
+        if self._request.output.snapshots and job.target is not None:
+            from specdiff_cli.rendering.snapshots import SnapshotWriter
 
             self.snapshots = SnapshotWriter(
                 job.target.with_suffix(""),
-                self._options.snapshots,
+                self._request.output.snapshots,
                 n_steps=sound.steps,
-                window=self._options.snapshot_window - 1,
+                window=self._request.output.snapshot_window - 1,
                 n_windows=prepared.n_windows,
                 vocoder=self._synthesizer.vocoder,
                 overwrite=prepared.overwrite,

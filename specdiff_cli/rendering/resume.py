@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from specdiff_cli.cli.provenance import shown_option
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import OutputError
 from specdiff_cli.files import output_error, shown_path
+from specdiff_cli.rendering.record import shown_option
 
 if sys.platform != "win32":
     import fcntl

@@ -5,39 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specdiff_cli.cli.console import say
-from specdiff_cli.cli.plan import Job
-from specdiff_cli.cli.provenance import SoundOptions, differences, source_facts
 from specdiff_cli.errors import MidiError, OutputError
 from specdiff_cli.lengths import count_windows
-from specdiff_cli.weights.voices import VoiceCard
+from specdiff_cli.rendering.jobs import Job
+from specdiff_cli.rendering.record import Settled, differences, source_facts
+from specdiff_cli.rendering.request import Request
 
 if TYPE_CHECKING:
     from specdiff_cli.midi.notes import MidiSong, Note
     from specdiff_cli.midi.stems import Stem
-
-
-@dataclass(frozen=True, slots=True)
-class RenderOptions:
-    """What the user asked for, apart from which files; ``sound`` is what can be heard of it."""
-
-    sound: SoundOptions
-    file_format: str
-    overwrite: bool = False
-    skip_existing: bool = False
-    resume: bool = False
-    max_duration_s: float = 3 * 3600.0
-    threads: int | None = None
-    batch: int | None = None
-    snapshots: tuple[int, ...] = ()  # steps still to go
-    snapshot_window: int = 1
-    quiet: bool = False
-    verbose: bool = False
-
-    def tell(self, line: str) -> None:
-        """Say something that ``--quiet`` silences."""
-        if not self.quiet:
-            say(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +49,7 @@ def stems_folder(target: Path) -> Path:
     return target.with_name(f"{target.stem}.stems")
 
 
-def prepare(job: Job, voice: VoiceCard, options: RenderOptions) -> Prepared | None:
+def prepare(job: Job, settled: Settled) -> Prepared | None:
     """Read a song and decide about its output, all without PyTorch; None: its audio is there already.
 
     Raises:
@@ -84,19 +60,19 @@ def prepare(job: Job, voice: VoiceCard, options: RenderOptions) -> Prepared | No
     from specdiff_cli.midi.adapt import fit_to_voice
     from specdiff_cli.midi.edits import apply_edits
 
-    sound = options.sound
+    sound, voice, request = settled.sound, settled.voice, settled.request
     data = midi.read_bytes(job.source)
     facts = source_facts(job.source.name, data, voice, sound)
     why = None
-    if job.target is not None and options.skip_existing and job.target.exists():
-        why = _why_again(job, job.target, facts, options)
+    if job.target is not None and request.batching.skip_existing and job.target.exists():
+        why = _why_again(job, job.target, facts, request)
         if why is None:
             return None
-    overwrite = options.overwrite or why is not None
-    _check_outputs(job, options, overwrite)
-    song = midi.parse_midi(data, str(job.source), max_duration_s=options.max_duration_s, track=sound.track)
+    overwrite = request.output.overwrite or why is not None
+    _check_outputs(job, request, overwrite)
+    song = midi.parse_midi(data, str(job.source), max_duration_s=request.score.max_duration_s, track=sound.track)
     song, edited = apply_edits(song, sound.edits, str(job.source))
-    if song.end_s > options.max_duration_s:
+    if song.end_s > request.score.max_duration_s:
         raise MidiError(f"{job.source}: would last {song.end_s:.0f} s; use a higher --tempo-scale or --max-duration")
     notes, fitted = fit_to_voice(
         song.notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain
@@ -122,46 +98,46 @@ def prepare(job: Job, voice: VoiceCard, options: RenderOptions) -> Prepared | No
         why=why,
     )
     if sound.stems:
-        _check_stems(prepared, options)
+        _check_stems(prepared, request.output.format)
     return prepared
 
 
-def _check_outputs(job: Job, options: RenderOptions, overwrite: bool) -> None:
+def _check_outputs(job: Job, request: Request, overwrite: bool) -> None:
     """Refuse an impossible output before any work is done for it."""
     from specdiff_cli.audio.wav import StreamWriter
-    from specdiff_cli.cli.snapshots import check_files
     from specdiff_cli.files import check_target
+    from specdiff_cli.rendering.snapshots import check_files
 
     if job.target is None:
         if sys.stdout is None:
             raise OutputError("-o -: standard output is closed; give a file name")
-        StreamWriter(sys.stdout.buffer, file_format=options.file_format, subtype=options.sound.subtype)
+        StreamWriter(sys.stdout.buffer, file_format=request.output.format, subtype=request.output.subtype)
     elif not (job.makes_folder and not job.target.parent.exists()):
         check_target(job.target, overwrite)
     for path in job.companions:
         check_target(path, overwrite)
-    if options.snapshots and job.target is not None and job.target.parent.exists():
-        check_files(job.target.with_suffix(""), options.snapshots, overwrite)
+    if request.output.snapshots and job.target is not None and job.target.parent.exists():
+        check_files(job.target.with_suffix(""), request.output.snapshots, overwrite)
 
 
-def _check_stems(prepared: Prepared, options: RenderOptions) -> None:
+def _check_stems(prepared: Prepared, file_format: str) -> None:
     from specdiff_cli.files import check_target
 
-    for path in prepared.stem_targets(options.file_format):
+    for path in prepared.stem_targets(file_format):
         if path.parent.exists():
             check_target(path, prepared.overwrite)
 
 
-def _why_again(job: Job, target: Path, facts: dict[str, Any], options: RenderOptions) -> str | None:
+def _why_again(job: Job, target: Path, facts: dict[str, Any], request: Request) -> str | None:
     """Why an existing file must be rendered again; None if it is complete and just what is asked for."""
     from specdiff_cli.audio.record import find_problem, read_record
-    from specdiff_cli.cli.snapshots import snapshot_paths
     from specdiff_cli.files import reason, shown_path
+    from specdiff_cli.rendering.snapshots import snapshot_paths
 
     try:
         record = read_record(target)
         if record is None:
-            if options.overwrite:
+            if request.output.overwrite:
                 return "it was not made by specdiff"
             raise OutputError(
                 f"{shown_path(target)} exists already and does not tell how it was made: "
@@ -169,13 +145,13 @@ def _why_again(job: Job, target: Path, facts: dict[str, Any], options: RenderOpt
             )
         with target.open("rb") as file:
             found = "flac" if file.read(4) == b"fLaC" else "wav"
-        if found != options.file_format:
-            return f"the format was {found}, now {options.file_format}"
+        if found != request.output.format:
+            return f"the format was {found}, now {request.output.format}"
         if problem := "; ".join(differences(record, facts)) or find_problem(target, record):
             return problem
         stems = [stems_folder(target) / name for name in record.get("stems", ())]
         stem = target.with_suffix("")
-        snapshots = [path for number in options.snapshots for path in snapshot_paths(stem, number)]
+        snapshots = [path for number in request.output.snapshots for path in snapshot_paths(stem, number)]
         missing = [path for path in [*job.companions, *stems, *snapshots] if not path.exists()]
         return f"{missing[0]} is missing" if missing else None
     except OSError as error:

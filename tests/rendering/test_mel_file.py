@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specdiff_cli.cli.mel_file import MelWriter
 from specdiff_cli.errors import OutputError
+from specdiff_cli.rendering.mel_file import MelWriter
 
 FRAMES = np.arange(5 * 128, dtype=np.float32).reshape(5, 128)
 

@@ -12,11 +12,13 @@ from typing import Any
 from specdiff_cli import __version__
 from specdiff_cli.audio.record import PROGRAM
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, FIXED_SAMPLING, TEMPLATES_SAMPLING, Sampling
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.edits import Edits
-from specdiff_cli.weights.voice_file import (
-    current_vocoder_name,
-)
+from specdiff_cli.rendering.request import Request
+from specdiff_cli.weights.voice_file import current_vocoder_name
 from specdiff_cli.weights.voices import VoiceCard
+from specdiff_cli.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,29 @@ class SoundOptions:
         """Whether each instrument is rendered on its own."""
         return self.stems or self.stereo
 
+    @property
+    def sampling(self) -> Sampling:
+        """The part of them that the engine takes."""
+        return Sampling(
+            self.steps,
+            self.sampler,
+            self.schedule,
+            self.guidance,
+            self.seed,
+            self.guidance_interval,
+            self.overlap_frames,
+        )
+
+    @property
+    def how(self) -> str:
+        """Sampling and seed in words, for a summary."""
+        if self.sampler == AUTOREGRESSIVE_SAMPLING.sampler:
+            return f"frame by frame · seed {self.seed}"
+        if self.sampler == TEMPLATES_SAMPLING.sampler:
+            return f"from note templates · seed {self.seed}"
+        guidance = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
+        return f"{count(self.steps, f'{self.sampler} step')}, {self.schedule}{guidance} · seed {self.seed}"
+
     def recorded(self) -> dict[str, Any]:
         """Option -> value as JSON has it, without those that stand at a default of this class."""
         options = asdict(self)
@@ -67,6 +92,83 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 _DEFAULTS = _plain(
     {item.name: item.default for item in fields(SoundOptions) if item.default is not MISSING} | asdict(Edits())
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A request and the voice it is for, with nothing left to defaults."""
+
+    request: Request
+    voice: VoiceCard
+    sound: SoundOptions
+
+
+def settle(request: Request, voice: VoiceCard) -> Settled:
+    """Fill in what the request leaves to the preset or the voice.
+
+    Raises:
+        UsageError: no such preset, or the voice has no use for what was asked for.
+    """
+    from specdiff_cli.diffusion.presets import find_preset
+
+    asked = request.sampling
+    if voice.kind in FIXED_SAMPLING:
+        _check_no_denoising(voice.name, FIXED_SAMPLING[voice.kind][1], request)
+    chosen = voice.sampling if asked.preset is None else find_preset(asked.preset, voice.presets).sampling
+    sampling = chosen.with_given(
+        steps=asked.steps,
+        sampler=asked.sampler,
+        schedule=asked.schedule,
+        guidance=asked.guidance,
+        guidance_interval=asked.guidance_interval,
+        seed=asked.seed,
+        overlap_frames=asked.overlap_frames,
+    )
+    if request.output.snapshots:
+        from specdiff_cli.rendering.snapshots import check_snapshots
+
+        check_snapshots(request.output.snapshots, sampling.steps)
+    vocoder = request.sound.vocoder
+    sound = SoundOptions(
+        steps=sampling.steps,
+        sampler=str(sampling.sampler),
+        schedule=str(sampling.schedule),
+        guidance=sampling.guidance,
+        seed=sampling.seed,
+        vocoder=voice.vocoder if vocoder is None else current_vocoder_name(vocoder),
+        tail_s=request.sound.tail_s,
+        subtype=request.output.subtype,
+        device=request.machine.device,
+        dtype=request.machine.dtype,
+        guidance_interval=sampling.guidance_interval,
+        overlap_frames=sampling.overlap_frames,
+        sample_rate_hz=request.sound.sample_rate_hz,
+        normalize=request.sound.normalize,
+        stems=request.sound.stems,
+        stereo=request.sound.stereo,
+        track=request.score.track,
+        edits=request.score.edits,
+    )
+    return Settled(request, voice, sound)
+
+
+def _check_no_denoising(voice: str, what: str, request: Request) -> None:
+    """Raises UsageError for options of diffusion; ``what`` the voice does instead."""
+    asked = request.sampling
+    given = {
+        "preset": asked.preset,
+        "steps": asked.steps,
+        "sampler": asked.sampler,
+        "schedule": asked.schedule,
+        "guidance": asked.guidance,
+        "guidance_interval": asked.guidance_interval,
+        "snapshots": request.output.snapshots or None,
+    }
+    for name in (name for name, value in given.items() if value is not None):
+        raise UsageError(Option(name), f": the voice {voice} {what}, without denoising; leave it out", option=name)
+    if asked.overlap_frames:
+        name = "overlap_frames"
+        raise UsageError(Option(name), f": the voice {voice} {what}; its windows cannot overlap", option=name)
 
 
 def source_facts(name: str, data: bytes, voice: VoiceCard, options: SoundOptions) -> dict[str, Any]:

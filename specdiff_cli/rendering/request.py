@@ -1,0 +1,374 @@
+"""What is asked for: one record of all options of a render, checked once, wherever they come from. No torch.
+
+The command line, a TOML file, Python's keywords and a worker elsewhere all make the same :class:`Request`, which can be
+pickled. An option is a field of one of its groups; its name outside is the field's without the unit
+(``sample_rate_hz`` is ``--sample-rate`` and ``sample_rate``).
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Self, get_args, get_origin
+
+from specdiff_cli.choices import (
+    DEFAULT_MAX_DURATION_S,
+    MAX_BATCH,
+    MAX_TAIL_S,
+    SAMPLERS,
+    SCHEDULES,
+    check_choice,
+    check_guidance,
+    check_max_duration,
+    check_range,
+    check_seed,
+    check_steps,
+    check_threads,
+)
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.midi.edits import Edits, check_edits
+
+STDOUT = "-"
+#: Options whose name outside is not the field's.
+_NAMES = {"swaps": "swap", "programs": "program", "file_format": "format"}
+
+
+def option_name(field_name: str) -> str:
+    """A field's name as an option: ``sample_rate_hz`` -> ``sample-rate``."""
+    plain = field_name.removesuffix("_s").removesuffix("_hz")
+    return _NAMES.get(plain, plain).replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is to be rendered: files, folders, patterns, and lists of them; see :mod:`specdiff_cli.rendering.inputs`."""
+
+    inputs: tuple[str, ...] = ()
+    files_from: str | None = None
+    null: bool = False
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Which notes of a file are played, and which others in their place."""
+
+    track: int | None = None
+    """From 1; of a type 2 file the sequence."""
+    max_duration_s: float = DEFAULT_MAX_DURATION_S
+    """Longer songs are refused."""
+    edits: Edits = field(default_factory=Edits)
+
+    def __post_init__(self) -> None:
+        check_max_duration(self.max_duration_s)
+        check_edits(self.edits)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingChoice:
+    """How to sample, as far as it is not left to the preset or the voice (None)."""
+
+    preset: str | None = None
+    steps: int | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    guidance: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    """The times, 1 for noise and 0 for the end, between which guidance is applied; as an option also ``LOW-HIGH``."""
+    overlap_frames: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        from specdiff_cli.diffusion.sampling import check_guidance_interval, check_overlap_frames
+
+        check_steps(self.steps)
+        check_guidance(self.guidance)
+        check_seed(self.seed)
+        for option, value, choices in (("sampler", self.sampler, SAMPLERS), ("schedule", self.schedule, SCHEDULES)):
+            if value is not None:
+                check_choice(option, value, choices)
+        check_overlap_frames(self.overlap_frames)
+        if self.guidance_interval is not None:
+            check_guidance_interval(self.guidance_interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What becomes of the spectrogram. Every field can be heard, and stands in the record of a file."""
+
+    vocoder: str | None = None
+    """None: the voice's."""
+    tail_s: float = 1.0
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    normalize: str | None = None
+    """A peak, ``-1dBFS``, or a loudness, ``-16LUFS``."""
+    stems: bool = False
+    stereo: bool = False
+
+    def __post_init__(self) -> None:
+        from specdiff_cli.audio.normalise import parse_normalise
+        from specdiff_cli.audio.resample import check_rate
+
+        check_range("tail", self.tail_s, 0, MAX_TAIL_S, " seconds")
+        check_rate(self.sample_rate_hz)
+        if self.normalize is not None:
+            object.__setattr__(self, "normalize", str(parse_normalise(self.normalize)))
+
+    @property
+    def by_stems(self) -> bool:
+        """Whether each instrument is rendered on its own."""
+        return self.stems or self.stereo
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the results go, and as what. ``output``: a file, a folder, or ``-`` for standard output."""
+
+    output: str | None = None
+    output_template: str | None = None
+    file_format: str | None = None
+    """None: as the output's suffix says, else WAV."""
+    subtype: str = "pcm16"
+    save_mel: Path | None = None
+    plot: Path | None = None
+    snapshots: tuple[int, ...] = ()
+    """Steps still to go; as an option also ``N,N,…``."""
+    snapshot_window: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        from specdiff_cli.audio.encoding import check_format
+        from specdiff_cli.rendering.jobs import check_template, format_of
+
+        if self.output_template is not None:
+            check_template(self.output_template)
+        check_format(self.file_format or format_of(self.output, self.output_template), self.subtype)
+        if self.snapshot_window < 1:
+            raise UsageError.of("snapshot_window", self.snapshot_window, "windows count from 1")
+
+    @property
+    def format(self) -> str:
+        """The format of the audio files: ``wav`` or ``flac``."""
+        from specdiff_cli.rendering.jobs import format_of
+
+        return self.file_format or format_of(self.output, self.output_template)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What computes it, and how much at once."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    """Of the CPU; None: one for each core that may be used."""
+    batch: int | None = None
+    """Songs side by side; None: 1, on CUDA 16."""
+
+    def __post_init__(self) -> None:
+        from specdiff_cli.engine.devices import check_device_name
+
+        check_device_name(self.device)
+        check_threads(self.threads)
+        check_range("batch", self.batch, 1, MAX_BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """What is done about earlier runs, and about failures."""
+
+    skip_existing: bool = False
+    resume: bool = False
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that is asked for: immutable, picklable, and valid once it exists.
+
+    Raises UsageError: a value is out of range, or options contradict each other.
+    """
+
+    model: str = "tiny"
+    inputs: Inputs = field(default_factory=Inputs)
+    score: Score = field(default_factory=Score)
+    sampling: SamplingChoice = field(default_factory=SamplingChoice)
+    sound: Sound = field(default_factory=Sound)
+    output: Output = field(default_factory=Output)
+    machine: Machine = field(default_factory=Machine)
+    batching: Batching = field(default_factory=Batching)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """A request from flat options, name -> value, as on the command line but with ``_`` (or ``-``).
+
+        None stands for an option's default. Raises UsageError: an unknown name, a wrong type, an impossible value.
+        """
+        return cls().changed(options)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A request from a TOML file of such options. Raises UsageError."""
+        return cls.of(read_options(path))
+
+    def changed(self, options: Mapping[str, Any]) -> Self:
+        """The same request but for these options, which are as for :meth:`of`."""
+        given = {}
+        for name, value in options.items():
+            known = OPTIONS.get(name.replace("-", "_"))
+            if known is None:
+                raise UsageError(f"unknown option {name}; {hint(name, OPTIONS)}")
+            if value is not None:
+                given[known.path] = known.taken(value)
+        changed: Self = _changed(self, given, ())
+        return changed
+
+    def __post_init__(self) -> None:
+        self._check_stdout()
+        self._check_stems()
+        if self.batching.resume and self.output.snapshots:
+            raise _contradiction("snapshots", Option("resume"), ", which does not sample finished windows again")
+        if self.output.snapshot_window != 1 and not self.output.snapshots:
+            raise UsageError(
+                Option("snapshot_window"),
+                ": says which window ",
+                Option("snapshots"),
+                " are of; give them, too",
+                option="snapshot_window",
+            )
+
+    def _check_stdout(self) -> None:
+        if self.output.output != STDOUT:
+            return
+        asked = {
+            "resume": self.batching.resume,
+            "skip_existing": self.batching.skip_existing,
+            "stems": self.sound.stems,
+            "snapshots": self.output.snapshots,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise _contradiction(name, Option("output", STDOUT), ", which sends the audio to standard output")
+
+    def _check_stems(self) -> None:
+        if not self.sound.by_stems:
+            return
+        by = Option("stems" if self.sound.stems else "stereo")
+        for name, is_asked in (("resume", self.batching.resume), ("snapshots", bool(self.output.snapshots))):
+            if is_asked:
+                raise _contradiction(name, by, ", which renders instrument by instrument")
+        if self.machine.batch:
+            raise _contradiction("batch", by, ": the instruments of a song are its batch")
+
+
+def _contradiction(option: str, other: Option, why: str) -> UsageError:
+    return UsageError(Option(option), ": does not go with ", other, why, option=option)
+
+
+def read_options(path: Path, only: Iterable[str] | None = None) -> dict[str, Any]:
+    """The options in a TOML file, name -> value, checked for their names and types.
+
+    Args:
+        only: the names that may stand there, with ``-``; by default all.
+
+    Raises:
+        UsageError: the file cannot be read, or holds an unknown name or a wrong type.
+        FileNotFoundError, NotADirectoryError: there is no such file.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, not TOML
+        detail = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UsageError(f"{path}: cannot be read ({detail})") from None
+    allowed = list(only) if only is not None else [name.replace("_", "-") for name in OPTIONS]
+    for name, value in values.items():
+        if name not in allowed:
+            raise UsageError(f"{path}: unknown key {name}; {hint(name, allowed)}")
+        try:
+            OPTIONS[name.replace("-", "_")].taken(value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """Where an option stands in a request, and what it may be."""
+
+    path: tuple[str, ...]
+    kind: Any
+
+    def taken(self, value: object) -> object:
+        """The value as the field has it: lists as tuples, texts as paths. Raises UsageError for a wrong type."""
+        kinds = get_args(self.kind) if isinstance(self.kind, UnionType) else (self.kind,)
+        kind = next(kind for kind in kinds if kind is not NoneType)
+        is_bool = isinstance(value, bool)  # which is an int to Python, not to people
+        if get_origin(kind) is tuple:
+            if isinstance(value, str):
+                return (value,) if str in get_args(kind) else _parsed(self.path[-1], value)
+            if isinstance(value, Iterable):
+                return tuple(map(str, value) if str in get_args(kind) else value)
+        elif kind in (str, Path) and isinstance(value, str | Path):
+            return kind(value)
+        elif kind is float and isinstance(value, int | float) and not is_bool:
+            return float(value)
+        elif isinstance(value, kind) and is_bool == (kind is bool):
+            return value
+        in_words = _IN_WORDS.get(kind, "a list")
+        raise UsageError(f"{option_name(self.path[-1])} is {value!r}, expected {in_words}")
+
+
+_IN_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+}
+
+
+def _parsed(field_name: str, text: str) -> tuple[float, ...]:
+    """Numbers in an option's own notation. Raises UsageError."""
+    if field_name == "snapshots":
+        from specdiff_cli.rendering.snapshots import parse_snapshots
+
+        return parse_snapshots(text)
+    from specdiff_cli.diffusion.sampling import parse_guidance_interval
+
+    return parse_guidance_interval(text)
+
+
+def _options_of(kind: Any, path: tuple[str, ...] = ()) -> dict[str, _Option]:
+    found: dict[str, _Option] = {}
+    for item in fields(kind):
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            found |= _options_of(item.type, (*path, item.name))
+        else:
+            found[option_name(item.name).replace("-", "_")] = _Option((*path, item.name), item.type)
+    return found
+
+
+def _changed(record: Any, given: Mapping[tuple[str, ...], object], at: tuple[str, ...]) -> Any:
+    changes: dict[str, object] = {}
+    for item in fields(record):
+        path = (*at, item.name)
+        if path in given:
+            changes[item.name] = given[path]
+        elif any(other[: len(path)] == path for other in given):
+            changes[item.name] = _changed(getattr(record, item.name), given, path)
+    return replace(record, **changes)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What else a name that is none may have meant."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
+
+
+#: Name of an option (with ``_``) -> where it stands. Every field is one.
+OPTIONS: Mapping[str, _Option] = _options_of(Request)
