@@ -19,6 +19,8 @@ from specdiff_cli.midi.timeline import Part
 from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows, near_velocity, note_rows
 
 MAX_PARTIALS = 128
+#: Mallets and bells, timpani, kalimba, percussion and effects: their partials are no multiples of one frequency.
+RINGING_PROGRAMS = frozenset((*range(8, 15), 47, 108, *range(112, 128)))
 LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _SILENT_POWER = math.exp(2 * LOG_MEL_MIN)
@@ -46,6 +48,9 @@ class NoteTimbres:
         stretch = self.frames.fact(note.instrument, note.key, "inharmonicity")
         detune = self.frames.fact(note.instrument, note.key, "detune_cents")
         return number * torch.sqrt(1 + stretch * number.square()) * math.pow(2.0, detune / 1200)
+
+    def rings(self, note: PlayedNote) -> bool:
+        return note.instrument >= N_PROGRAMS or note.instrument in RINGING_PROGRAMS
 
     def vibrato(self, note: PlayedNote) -> Vibrato | None:
         if note.instrument >= N_PROGRAMS:

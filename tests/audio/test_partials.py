@@ -13,7 +13,7 @@ from specdiff_cli.audio.partials.noise import noise_bank
 from specdiff_cli.audio.partials.notes_to_sound import HOPS, MODULATION_CENTS, MODULATION_HZ, NotesToSound
 from specdiff_cli.audio.partials.responses import PARTIAL_POWER, interpolation, lobe_powers, mel_weights, noise_response
 from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono, pitch_hz
-from specdiff_cli.audio.partials.sounds import FRAME_S, Splitter, reach
+from specdiff_cli.audio.partials.sounds import FRAME_S, Splitter, find_tones, reach, snapped
 from specdiff_cli.audio.partials.vocoder import BLOCK_FRAMES, PartialVocoder
 from specdiff_cli.constants import FRAMES_PER_SECOND, N_MELS
 from specdiff_cli.midi.expression import ChannelExpression, Curve
@@ -60,6 +60,9 @@ class Tones:
     def partials(self, note: PlayedNote) -> torch.Tensor:
         n_partials = 0 if note.instrument == 1 else len(self.amplitudes)
         return torch.arange(1, n_partials + 1, dtype=torch.float64)
+
+    def rings(self, note: PlayedNote) -> bool:
+        return note.instrument == 1
 
     def vibrato(self, note: PlayedNote) -> Vibrato | None:
         return self.swings
@@ -319,3 +322,17 @@ def test_a_steady_sound_is_told_apart_into_what_it_was_made_of() -> None:
     assert float(noise.max()) < 0.02 * float(amplitudes.max())
     # and the onset is as sharp as it was: no slower than one step of the grid
     assert float(sound.levels[1, 0] / amplitudes[0]) == pytest.approx(1.0, abs=0.25)
+
+
+def test_what_rings_in_a_struck_sound_is_found_and_noise_has_no_tones() -> None:
+    frequencies_hz = torch.tensor([587.0, 845.0, 2510.0], dtype=torch.float64)  # a cowbell and claves
+    begins_s = torch.arange(-0.04, 0.3, 0.005, dtype=torch.float64)
+    found = find_tones(frames_of(frequencies_hz, torch.tensor([0.2, 0.3, 0.1]), begins_s), begins_s)
+    assert len(found) == 3
+    assert (found / frequencies_hz - 1).abs().max() < 0.02
+    assert not len(find_tones(Tones().held(tone(instrument=1), 0.3)[1], Tones().held(tone(instrument=1), 0.3)[0]))
+
+
+def test_tones_near_a_partial_take_its_frequency() -> None:
+    tones = snapped(torch.tensor([445.0, 1220.0], dtype=torch.float64), 440.0 * torch.arange(1.0, 9.0).double())
+    torch.testing.assert_close(tones, torch.tensor([440.0, 1220.0], dtype=torch.float64))

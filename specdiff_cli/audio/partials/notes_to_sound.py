@@ -14,7 +14,7 @@ from specdiff_cli.audio.partials.noise import noise_bank, scramble
 from specdiff_cli.audio.partials.oscillators import Oscillators
 from specdiff_cli.audio.partials.responses import TOP_HZ
 from specdiff_cli.audio.partials.score import Curve, Expression, PlayedNote, Timbres, Vibrato, pitch_hz
-from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter
+from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, snapped
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
 HOPS = {16_000: 80, 44_100: 147, 48_000: 160}
@@ -218,7 +218,9 @@ class NotesToSound:
             wanted_s = until_s + (0.0 if known is None else LOOK_AHEAD_S)
             begins_s, log_power = (part.cpu() for part in self._timbres.held(note, wanted_s))
             if known is None:
-                frequencies_hz = self._timbres.partials(note).cpu() * pitch_hz(note.pitch)
+                frequencies_hz = self._timbres.partials(note).cpu().double() * pitch_hz(note.pitch)
+                if self._timbres.rings(note):
+                    frequencies_hz = snapped(find_tones(log_power, begins_s), frequencies_hz)
                 sound = self._splitter.split(log_power, begins_s, frequencies_hz)
             else:
                 sound = known[0]

@@ -99,7 +99,11 @@ class Timbres(Protocol):
         ...
 
     def partials(self, note: PlayedNote) -> Tensor:
-        """(K,) float64: frequencies of its partials in units of its pitch's; empty where it is all noise."""
+        """(K,) float64: frequencies of its partials in units of its pitch's; empty where it has no pitch."""
+        ...
+
+    def rings(self, note: PlayedNote) -> bool:
+        """Whether it may have other partials, as bells and drums have: they are then found in its spectrum."""
         ...
 
     def vibrato(self, note: PlayedNote) -> Vibrato | None:

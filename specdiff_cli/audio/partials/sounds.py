@@ -24,6 +24,9 @@ MAX_PARTIALS = 96
 NOISE_FROM = 1.5  # times what the partials explain, a band is partly noise
 N_SPLIT_UPDATES, N_SHARPENING_UPDATES = 6, 6
 FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest are left out
+# What counts as a ringing tone: its height above bands a lobe away, and below the strongest band, in nepers.
+STRUCK_S, LOBE_HZ, PEAK_HEIGHT, FAINTEST_TONE = 0.15, 75.0, 0.8, 4.0
+NEAR_PARTIAL = 0.04  # as a share of its frequency
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
 _TINY = 1e-9
 
@@ -114,6 +117,38 @@ class Splitter:
         bright = (tonal * high @ per_partial / PARTIAL_POWER).sqrt()
         variance = torch.cat([variance, (1 - tonal) * high / HIGH_NOISE_POWER], dim=1)
         return torch.cat([amplitudes, bright, (variance @ self._to_noise).sqrt()], dim=1)
+
+
+def find_tones(log_power: Tensor, begins_s: Tensor) -> Tensor:
+    """Frequencies (K,) float64 of what rings in a struck sound: peaks of its mel that are as narrow as a partial's.
+
+    Arguments as for ``Splitter.split``. Noise has none: neighbouring bands of it are about equally strong.
+    """
+    struck = (begins_s >= 0) & (begins_s < STRUCK_S)
+    log_mel = 0.5 * (log_power[struck, :N_MELS].double().exp().mean(0) + _TINY**2).log()
+    centres_hz = band_centres_hz()[:N_MELS]
+    found = []
+    for band in range(2, N_MELS - 3):
+        left, middle, right = log_mel[band - 1 : band + 2].tolist()
+        if not (middle > left and middle >= right and middle > float(log_mel.max()) - FAINTEST_TONE):
+            continue
+        sides = torch.searchsorted(centres_hz, centres_hz[band] + torch.tensor([-LOBE_HZ, LOBE_HZ])).tolist()
+        below, above = min(sides[0], band - 2), max(sides[1], band + 2)
+        if below < 0 or above >= N_MELS or float(log_mel[[below, above]].max()) > middle - PEAK_HEIGHT:
+            continue
+        offset = 0.5 * (left - right) / (left - 2 * middle + right)
+        step = centres_hz[band + 1] - centres_hz[band] if offset > 0 else centres_hz[band] - centres_hz[band - 1]
+        found.append(float(centres_hz[band] + offset * step))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def snapped(tones_hz: Tensor, partials_hz: Tensor) -> Tensor:
+    """Tones, of which those near a partial take its exact frequency: (K,), (N,) to (K,) float64, rising."""
+    if not len(partials_hz) or not len(tones_hz):
+        return tones_hz
+    nearest = partials_hz[(tones_hz[:, None] / partials_hz).log().abs().argmin(1)]
+    moved = torch.where((tones_hz / nearest).log().abs() < NEAR_PARTIAL, nearest, tones_hz)
+    return torch.tensor(sorted(set(moved.tolist())), dtype=torch.float64)
 
 
 def _fit_partials(mel: Tensor, frequencies_hz: Tensor) -> tuple[Tensor, Tensor]:
