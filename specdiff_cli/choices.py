@@ -38,7 +38,7 @@ SAMPLERS = ("ddpm", "ddim", "dpm++2m")
 SCHEDULES = ("magenta", "discrete")
 #: What stands in their place in voices without denoising, which have no choice.
 NO_SAMPLERS, NO_SCHEDULE = ("autoregressive", "templates"), "none"
-VOCODERS = ("spectral", "soundstream", "griffin-lim")
+VOCODERS = ("partials", "spectral", "soundstream", "griffin-lim")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICES_IN_WORDS = "auto, cpu, cuda, cuda:N, mps"
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")

@@ -9,7 +9,9 @@ import torch
 
 from specdiff_cli.diffusion.sampling import TEMPLATES_SAMPLING
 from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
+from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.midi.expression import ChannelExpression, Curve
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.weights.load import Voice, load_voice_folder
@@ -36,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             license="Apache-2.0",
             model=network.config,
             sampling=TEMPLATES_SAMPLING,
-            vocoder=VocoderSpec("griffin-lim"),
+            vocoder=VocoderSpec("partials"),
             programs=tuple(range(128)),
             plays_drums=True,
             prefers_bfloat16=False,
@@ -72,6 +74,48 @@ def test_every_program_is_played_as_written(voice: Voice) -> None:
     notes, messages = Synthesizer(voice, device="cpu", dtype="float32").playable(NOTES)
     assert notes == NOTES
     assert messages == []
+
+
+@pytest.mark.parametrize(("rate_hz", "n_channels"), [(16_000, 1), (44_100, 2)])
+def test_its_notes_become_sound_at_any_of_the_rates(voice: Voice, rate_hz: int, n_channels: int) -> None:
+    synthesizer = Synthesizer(voice, device="cpu", dtype="float32", sample_rate_hz=rate_hz, n_channels=n_channels)
+    assert synthesizer.vocoder.name == "partials"
+    assert (synthesizer.sample_rate_hz, synthesizer.n_channels) == (rate_hz, n_channels)
+    pieces = list(synthesizer.stream(NOTES, 6.5))
+    audio = np.concatenate(pieces)
+    assert audio.shape == ((round(6.5 * rate_hz), 2) if n_channels == 2 else (round(6.5 * rate_hz),))
+    assert audio.dtype == np.float32
+    assert np.isfinite(audio).all()
+    onset = round(0.1 * rate_hz)
+    loud = np.abs(audio[onset : 3 * onset]).max()
+    assert np.abs(audio[: onset - rate_hz // 50]).max() < 2e-3 * loud  # nothing is heard before the first note
+    np.testing.assert_array_equal(audio, synthesizer.render(NOTES, 6.5))
+
+
+def test_a_songs_expression_is_heard_and_that_of_other_channels_is_not(voice: Voice) -> None:
+    synthesizer = Synthesizer(voice, device="cpu", dtype="float32")
+    plain = synthesizer.render(NOTES[:1], 1.0)
+    soft = ChannelExpression(gain=Curve.constant(0.1))
+
+    def heard(part: tuple[int, int]) -> np.ndarray:
+        return np.concatenate(list(synthesizer.stream(NOTES[:1], 1.0, expression={part: soft})))
+
+    np.testing.assert_allclose(heard((0, 5)), plain, atol=1e-5)
+    ratio = np.square(heard((0, 0))[3000:8000]).sum() / np.square(plain[3000:8000]).sum()
+    assert 10 * np.log10(ratio) == pytest.approx(-20, abs=0.5)
+
+
+def test_spectrograms_without_notes_go_through_the_other_vocoder(voice: Voice) -> None:
+    synthesizer = Synthesizer(voice, device="cpu", dtype="float32")
+    assert synthesizer.mel_vocoder.name == "griffin-lim"
+    assert synthesizer.vocode(np.full((20, 128), -2.0, np.float32)).shape == (6400,)
+    with pytest.raises(UsageError, match="partials: needs notes"):
+        load_vocoder(voice, "partials")
+
+
+def test_rates_without_tables_are_refused(voice: Voice) -> None:
+    with pytest.raises(ValueError, match="is not one of 16000, 44100, 48000 Hz"):
+        Synthesizer(voice, device="cpu", dtype="float32", sample_rate_hz=22_050)
 
 
 def test_other_precisions_are_refused_in_a_line(voice: Voice) -> None:

@@ -4,12 +4,15 @@ A vocoder turns log-mel frames into audio, 320 samples per frame. One that says 
 overlapping pieces and still give the audio of the whole song: ``StreamingVocoder`` does that for all of them.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN, N_MELS
+
+if TYPE_CHECKING:
+    from specdiff_cli.audio.partials.score import PlayedNote
 
 BLOCK_FRAMES = 128  # 2.56 s: long enough that the context is a modest overhead, short enough to start playing early
 
@@ -46,6 +49,40 @@ class Vocoder(Protocol):
 
         Returns:
             (n_frames * 320,) float32 on the CPU, nominally within +-1 (not clipped), always finite.
+        """
+        ...
+
+
+class SoundStream(Protocol):
+    """One song on its way from mel to sound."""
+
+    def push(self, mel: torch.Tensor) -> torch.Tensor:
+        """Take the next (k, 128) log-mel frames; return the sound that is now certain, (channels, n), often empty."""
+        ...
+
+    def flush(self) -> torch.Tensor:
+        """The sound of all frames still held back, (channels, n). The song ends there."""
+        ...
+
+
+@runtime_checkable
+class NoteVocoder(Protocol):
+    """Log-mel and the notes behind it to audio, of any of its rates and in one or two channels."""
+
+    name: str
+    rate_hz: int
+    n_channels: int
+
+    def open(
+        self,
+        notes: "Sequence[PlayedNote]",
+        seed: int = 0,
+        expected: "Callable[[int, int], torch.Tensor] | None" = None,
+    ) -> SoundStream:
+        """Begin a song with all its notes; a seed means one sound.
+
+        ``expected`` (first frame, number of frames) -> (n_frames, 128) is the log-mel that the notes' sounds add up to,
+        where the wanted one comes from elsewhere.
         """
         ...
 

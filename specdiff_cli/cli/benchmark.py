@@ -138,9 +138,9 @@ def _load(
     from specdiff_cli.evaluation.speed import random_voice
     from specdiff_cli.weights.load import Voice, load_voice
 
-    def heard(voice: Voice) -> "Vocoder":
+    def heard(voice: Voice) -> "Vocoder | str | None":
         # Random weights come without a vocoder: the bundled voice's stands in.
-        return load_vocoder(load_voice("tiny") if random_weights else voice, vocoder_name)
+        return load_vocoder(load_voice("tiny"), vocoder_name) if random_weights else vocoder_name
 
     if sampler is not None:
         check_choice("sampler", sampler, SAMPLERS)

@@ -287,7 +287,7 @@ def _load_subjects(
 ) -> "tuple[list[Subject], list[dict[str, Any]]]":
     """The voices ready to render, and what their files are."""
     from specdiff_cli.engine.loading import load_synthesizer
-    from specdiff_cli.engine.vocoders import load_vocoder
+    from specdiff_cli.engine.vocoders import knows_notes, load_vocoder
     from specdiff_cli.evaluation.evaluate import Subject
     from specdiff_cli.weights.voices import find_voice
 
@@ -299,7 +299,9 @@ def _load_subjects(
     for card, label, chosen in zip(cards, labels, samplings, strict=True):
         sha256 = _hashes(card.folder)
 
-        def shared(voice: "Voice", sha256: dict[str, str] = sha256) -> "Vocoder":
+        def shared(voice: "Voice", sha256: dict[str, str] = sha256) -> "Vocoder | str | None":
+            if knows_notes(voice, options.vocoder):  # it is the voice's own
+                return options.vocoder
             # One object for equal vocoders: what it makes of a reference is then made once.
             key = (options.vocoder or voice.vocoder.name, sha256.get("vocoder.safetensors"), str(voice.vocoder.sizes))
             if key not in vocoders:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import torch
 
-from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.audio.vocoder import NoteVocoder, Vocoder
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.engine.devices import resolve_device, resolve_dtype, set_threads
 from specdiff_cli.engine.synthesizer import Synthesizer
-from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.model.precision import floating
 from specdiff_cli.weights.load import Precision, Voice, load_voice
 
@@ -18,10 +18,12 @@ Loader = Callable[[str, Precision], Voice]
 def load_synthesizer(
     model: str,
     *,
-    vocoder: Vocoder | str | Callable[[Voice], Vocoder] | None = None,
+    vocoder: Vocoder | NoteVocoder | str | Callable[[Voice], Vocoder | str | None] | None = None,
     device: str = "auto",
     dtype: str = "auto",
     threads: int | None = None,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    n_channels: int = 1,
     load: Loader = load_voice,
 ) -> Synthesizer:
     """Load a voice, by name or from a folder, ready to render.
@@ -29,10 +31,11 @@ def load_synthesizer(
     The network is read in the precision in which it computes, piece by piece: two copies of a large one may not fit.
 
     Args:
-        vocoder: a name, an object, or what makes one for the voice; by default the voice's.
+        vocoder: a name, an object, or what makes one of these for the voice; by default the voice's.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         threads: of the CPU; by default one for each core that this process, and its container, may use.
+        sample_rate_hz, n_channels: of the audio, where the vocoder can choose; see :class:`Synthesizer`.
         load: reads the weights.
 
     Raises:
@@ -47,8 +50,11 @@ def load_synthesizer(
         return resolve_dtype(dtype, where, prefers_bfloat16=prefers_bfloat16)
 
     voice = load(model, lambda prefers_bfloat16: floating(dtype_for(prefers_bfloat16)))
-    if callable(vocoder):
-        vocoder = vocoder(voice)
-    elif vocoder is None or isinstance(vocoder, str):
-        vocoder = load_vocoder(voice, vocoder)
-    return Synthesizer(voice, vocoder, where, dtype_for(voice.prefers_bfloat16))
+    return Synthesizer(
+        voice,
+        vocoder(voice) if callable(vocoder) else vocoder,
+        where,
+        dtype_for(voice.prefers_bfloat16),
+        sample_rate_hz=sample_rate_hz,
+        n_channels=n_channels,
+    )

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,8 @@ from torch import nn
 
 from specdiff_cli import lengths
 from specdiff_cli.audio.mel import FEATURE_RANGE
-from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder
+from specdiff_cli.audio.vocoder import NoteVocoder, SoundStream, StreamingVocoder, Vocoder
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
 from specdiff_cli.engine.autoregression import AutoregressiveSampler
@@ -34,16 +35,19 @@ from specdiff_cli.engine.songs import (
     WindowSampler,
     sample_all,
 )
-from specdiff_cli.engine.templates import NotesScore, TemplateSampler
-from specdiff_cli.engine.vocoders import load_vocoder
+from specdiff_cli.engine.templates import TemplateSampler
+from specdiff_cli.engine.timbres import NoteTimbres, SongNotes, note_frames
+from specdiff_cli.engine.vocoders import knows_notes, load_note_vocoder, load_vocoder
 from specdiff_cli.errors import MidiError, Option, UsageError
 from specdiff_cli.midi.adapt import fit_to_voice
+from specdiff_cli.midi.expression import ChannelExpression
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
+from specdiff_cli.midi.timeline import Part
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.network import SpectrogramDiffusion
-from specdiff_cli.model.note_frames import NoteFrames, note_rows
+from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice
 
@@ -69,13 +73,15 @@ _COMPILED: WeakKeyDictionary[nn.Module, ReadyNetwork] = WeakKeyDictionary()
 class Song(Generic[Key]):
     """One of many songs to render; ``key`` is the caller's own mark, handed back with the audio.
 
-    The rest is as in :meth:`Synthesizer.stream`.
+    ``expression``: what each (port, channel) is asked for over time, for voices that follow it; without it the notes'
+    own levels and pans hold. The rest is as in :meth:`Synthesizer.stream`.
     """
 
     key: Key
     notes: Sequence[Note]
     duration_s: float
     seed: int = 0
+    expression: Mapping[Part, ChannelExpression] | None = field(default=None, kw_only=True)
     finished: Iterable[FinishedWindow] = field(default=(), kw_only=True)
     on_progress: ProgressCallback | None = field(default=None, kw_only=True)
     on_step: StepCallback | None = field(default=None, kw_only=True)
@@ -85,7 +91,7 @@ class Song(Generic[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Piece(Generic[Key]):
-    """Audio of one of many songs: the next (n,) samples of the song ``key``; n may be 0.
+    """Audio of one of many songs: the next (n,) samples of the song ``key``, or (n, 2) in stereo; n may be 0.
 
     ``error`` is why a song ends before its end; there is no audio with it.
     """
@@ -106,21 +112,25 @@ class Synthesizer:
     def __init__(
         self,
         voice: Voice,
-        vocoder: Vocoder | str | None = None,
+        vocoder: Vocoder | NoteVocoder | str | None = None,
         device: torch.device | str = "auto",
         dtype: torch.dtype | str = "auto",
         *,
         overlap: bool | None = None,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        n_channels: int = 1,
     ) -> None:
         """
         Args:
             voice: from :func:`specdiff_cli.load_voice`.
-            vocoder: an object that follows the protocol :class:`specdiff_cli.audio.vocoder.Vocoder`, or a name; the
-                voice's own by default.
+            vocoder: an object that follows the protocol :class:`specdiff_cli.audio.vocoder.Vocoder` or ``NoteVocoder``,
+                or a name; the voice's own by default.
             device: auto, cpu, cuda, cuda:N or mps.
             dtype: auto, float32, bfloat16, float16 or int8.
             overlap: sample the next window while the last one is turned into sound. The audio is the same. By default
                 where the network does not compute on the CPU, which the vocoder needs.
+            sample_rate_hz, n_channels: of the audio, where the vocoder is ``partials``: 16000, 44100 or 48000, and 1 or
+                2. All others give 16 kHz mono; the attributes of these names say what there is.
 
         Raises:
             UsageError: an unknown name, or the voice is in use on another device or in another precision.
@@ -130,7 +140,9 @@ class Synthesizer:
         self.voice = voice
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.dtype = dtype if isinstance(dtype, torch.dtype) else _dtype_for(voice, dtype, self.device)
-        self.vocoder = _vocoder_for(voice, vocoder)
+        self._format = sample_rate_hz, n_channels
+        self.vocoder = self._vocoder_for(vocoder)
+        self._mel_vocoder: Vocoder | None = None
         self.overlap = self.device.type != "cpu" if overlap is None else overlap
         self.config = voice.network.config
         self.network = _compiled(voice, self.device, self.dtype)
@@ -141,11 +153,33 @@ class Synthesizer:
         """How the voice is sampled by default."""
         return self.voice.sampling
 
-    def with_vocoder(self, vocoder: Vocoder | str) -> "Synthesizer":
+    def with_vocoder(self, vocoder: Vocoder | NoteVocoder | str) -> "Synthesizer":
         """The same network with another vocoder; both synthesizers can be used."""
         other = copy.copy(self)
-        other.vocoder = _vocoder_for(self.voice, vocoder)
+        other.vocoder = other._vocoder_for(vocoder)
         return other
+
+    @property
+    def mel_vocoder(self) -> Vocoder:
+        """What makes sound of a spectrogram without notes: the vocoder, or the voice's other one if it needs them.
+
+        Raises WeightsError: the weights of that one are missing or damaged.
+        """
+        if not isinstance(self.vocoder, NoteVocoder):
+            return self.vocoder
+        if self._mel_vocoder is None:
+            self._mel_vocoder = load_vocoder(self.voice)
+        return self._mel_vocoder
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the audio that this synthesizer gives."""
+        return getattr(self.vocoder, "rate_hz", SAMPLE_RATE_HZ)
+
+    @property
+    def n_channels(self) -> int:
+        """Of the audio: 1, or 2 where each note is placed by its pan."""
+        return getattr(self.vocoder, "n_channels", 1)
 
     def describe(self) -> str:
         """Voice, vocoder, device, precision and CPU threads, for a summary line."""
@@ -167,7 +201,7 @@ class Synthesizer:
         return fit_to_voice(notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain)
 
     def render(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Audio:
-        """The whole audio at once, (n,) float32 at 16 kHz; arguments as in :meth:`stream`."""
+        """The whole audio at once, (n,) or (n, 2) float32; arguments as in :meth:`stream`."""
         return np.concatenate(list(self.stream(music, duration_s, sampling)))
 
     def spectrogram(self, music: Music, duration_s: float | None = None, sampling: Sampling | None = None) -> Mel:
@@ -175,9 +209,10 @@ class Synthesizer:
 
         Arguments as in :meth:`stream`. :meth:`vocode` makes sound of it.
         """
-        notes, duration_s = self._heard(music, duration_s)
+        notes, expression, duration_s = self._heard(music, duration_s)
         sampling = sampling or self.sampling
-        active = self._activate(Song(None, notes, duration_s, sampling.seed), sampling)
+        song = Song(None, notes, duration_s, sampling.seed, expression=expression)
+        active = self._activate(song, sampling)
         mels: list[Mel] = []
         for windows in sample_all([active], self._sampler(sampling, None)):
             for window in windows:
@@ -188,12 +223,14 @@ class Synthesizer:
         return np.concatenate(mels)[: self.count_frames(duration_s)]
 
     def vocode(self, mel: Mel) -> Audio:
-        """Sound of a spectrogram, (n_frames, 128) log-mel in feature range: (320 n_frames,) float32 at 16 kHz.
+        """Sound of a spectrogram by :attr:`mel_vocoder`.
+
+        (n_frames, 128) log-mel in feature range: (320 n_frames,) float32 at 16 kHz.
 
         Raises:
             ValueError: another shape.
         """
-        streaming = StreamingVocoder(self.vocoder)
+        streaming = StreamingVocoder(self.mel_vocoder)
         with torch.inference_mode():
             pushed = streaming.push(torch.from_numpy(np.asarray(mel, dtype=np.float32)))
             audio: Audio = torch.cat([pushed, streaming.flush()]).numpy()
@@ -205,6 +242,7 @@ class Synthesizer:
         duration_s: float | None = None,
         sampling: Sampling | None = None,
         *,
+        expression: Mapping[Part, ChannelExpression] | None = None,
         on_progress: ProgressCallback | None = None,
         on_step: StepCallback | None = None,
         on_mel: MelCallback | None = None,
@@ -219,6 +257,7 @@ class Synthesizer:
             duration_s: length of the audio; later notes are cut. By default one second more than the notes.
             sampling: steps, sampler, schedule, guidance, seed and overlap; the voice's own by default. The same seed
                 on the same device gives the same bytes.
+            expression: what each (port, channel) is asked for over time; by default what a file or song says itself.
             on_progress: called after every denoising step (on another thread where ``overlap`` is on).
             on_step: called with what each window looks like before the first step and after every step (on the same
                 thread as ``on_progress``).
@@ -229,20 +268,22 @@ class Synthesizer:
             on_window: called with each window that was sampled now, before its audio is yielded.
 
         Yields:
-            (n,) float32 at 16 kHz, nominally within [-1, 1]; ``round(16000 * duration_s)`` samples in all.
+            (n,) float32, or (n, 2) in stereo, at ``sample_rate_hz``, nominally within [-1, 1];
+            ``round(sample_rate_hz * duration_s)`` samples in all.
 
         Raises:
             MidiError: the file cannot be read, or the voice plays nothing of it.
             UsageError: a sampling that cannot be.
             DeviceError: not enough memory.
         """
-        notes, duration_s = self._heard(music, duration_s)
+        notes, own_expression, duration_s = self._heard(music, duration_s)
         sampling = sampling or self.sampling
         song = Song(
             None,
             notes,
             duration_s,
             sampling.seed,
+            expression=own_expression if expression is None else expression,
             finished=finished,
             on_progress=on_progress,
             on_step=on_step,
@@ -300,8 +341,10 @@ class Synthesizer:
 
         def active_songs() -> Iterator[ActiveSong[Key]]:
             for song in songs:
-                sounds[song.key] = _Sound(self.vocoder, song)
-                yield self._activate(song, sampling)
+                score = self._score(song)
+                n_samples = max(1, round(song.duration_s * self.sample_rate_hz))
+                sounds[song.key] = _Sound(self._opened(song, score), song, n_samples, self.n_channels)
+                yield self._activate(song, sampling, score)
 
         def sample(stop: Event | None) -> Generator[list[SampledWindow[Key] | FailedSong[Key]], None, None]:
             sampler = self._sampler(sampling, stop)
@@ -323,22 +366,50 @@ class Synthesizer:
         finally:
             sampled.close()
 
-    def _heard(self, music: Music, duration_s: float | None) -> tuple[Sequence[Note], float]:
-        """The notes to play, and for how long."""
+    def _heard(
+        self, music: Music, duration_s: float | None
+    ) -> tuple[Sequence[Note], Mapping[Part, ChannelExpression] | None, float]:
+        """The notes to play, what their channels are asked for, and for how long."""
         if isinstance(music, str | os.PathLike):
             music = read_midi(Path(music))
         notes: Sequence[Note]
+        expression = None
         if isinstance(music, MidiSong):
             notes, _ = self.playable(music.notes)
+            expression = music.expression
             if music.notes and not notes:
                 raise MidiError(f"the song holds nothing that the voice {self.voice.name} plays; use another voice")
         else:
             notes = music
         if duration_s is None:
             duration_s = max((note.end_s for note in notes), default=0.0) + TAIL_S
-        return notes, duration_s
+        return notes, expression, duration_s
 
-    def _activate(self, song: Song[Key], sampling: Sampling) -> ActiveSong[Key]:
+    def _score(self, song: Song[Key]) -> SongNotes | None:
+        """The song's notes, for what adds up or shapes the sounds of notes; None where nothing asks for them."""
+        if isinstance(self.network, NoteFrames):
+            return SongNotes.of(song.notes, self.network, song.expression)
+        if isinstance(timbres := getattr(self.vocoder, "timbres", None), NoteTimbres):
+            return SongNotes.of(song.notes, timbres.frames)  # such a network follows no expression
+        return None
+
+    def _opened(self, song: Song[Key], score: SongNotes | None) -> SoundStream:
+        """What turns the song's spectrogram into sound."""
+        vocoder = self.vocoder
+        if not isinstance(vocoder, NoteVocoder):
+            return _Mono(StreamingVocoder(vocoder))
+        played = () if score is None else score.played
+        is_own = isinstance(self.network, NoteFrames)
+        return vocoder.open(played, song.seed, None if score is None or is_own else score.log_mel)
+
+    def _vocoder_for(self, vocoder: Vocoder | NoteVocoder | str | None) -> Vocoder | NoteVocoder:
+        if vocoder is not None and not isinstance(vocoder, str):
+            return vocoder
+        if knows_notes(self.voice, vocoder):
+            return load_note_vocoder(self.voice, self.device, *self._format)
+        return load_vocoder(self.voice, vocoder)
+
+    def _activate(self, song: Song[Key], sampling: Sampling, score: SongNotes | None = None) -> ActiveSong[Key]:
         if song.on_step is not None and not self.config.denoises:
             what = FIXED_SAMPLING[self.config.kind][1]
             raise UsageError(f"the voice {self.voice.name} {what}: it has no diffusion steps to be shown")
@@ -352,9 +423,7 @@ class Synthesizer:
             overlap_frames=sampling.overlap_frames,
             finished=song.finished,
             feature_range=self.config.feature_range or FEATURE_RANGE,
-            score=NotesScore(note_rows(song.notes, self.network.kits), self.network)
-            if isinstance(self.network, NoteFrames)
-            else None,
+            score=score or self._score(song),
             on_progress=song.on_progress,
             on_step=song.on_step,
         )
@@ -379,11 +448,12 @@ class Synthesizer:
 class _Sound(Generic[Key]):
     """A song's spectrogram to its audio, window by window, cut to its length."""
 
-    def __init__(self, vocoder: Vocoder, song: Song[Key]) -> None:
+    def __init__(self, stream: SoundStream, song: Song[Key], n_samples: int, n_channels: int) -> None:
         self._song = song
-        self._streaming = StreamingVocoder(vocoder)
+        self._stream = stream
+        self._n_channels = n_channels
         self._n_frames = Synthesizer.count_frames(song.duration_s)  # to come
-        self._n_samples = Synthesizer.count_samples(song.duration_s)  # to come
+        self._n_samples = n_samples  # to come
 
     def piece(self, window: SampledWindow[Key] | FailedSong[Key]) -> Piece[Key]:
         """What the next window makes certain, and who wants to know is told of it."""
@@ -399,15 +469,30 @@ class _Sound(Generic[Key]):
             return self._failed(error, window.n_dropped_events)
         self._n_frames -= len(new)
         is_last = self._n_frames == 0
-        audio = self._streaming.push(new)
+        audio = self._stream.push(new)
         if is_last:
-            audio = torch.cat([audio, self._streaming.flush()])
-        chunk: Audio = audio[: self._n_samples].numpy()
-        self._n_samples -= len(chunk)
+            audio = torch.cat([audio, self._stream.flush()], dim=1)
+        audio = audio[:, : self._n_samples].cpu()
+        self._n_samples -= audio.shape[1]
+        chunk: Audio = (audio[0] if self._n_channels == 1 else audio.T.contiguous()).numpy()
         return Piece(self._song.key, chunk, is_last, window.n_dropped_events)
 
     def _failed(self, error: Exception, n_dropped_events: int) -> Piece[Key]:
-        return Piece(self._song.key, np.zeros(0, dtype=np.float32), True, n_dropped_events, error)
+        nothing = np.zeros(0 if self._n_channels == 1 else (0, self._n_channels), dtype=np.float32)
+        return Piece(self._song.key, nothing, True, n_dropped_events, error)
+
+
+class _Mono:
+    """A vocoder without notes as a stream of one channel."""
+
+    def __init__(self, streaming: StreamingVocoder) -> None:
+        self._streaming = streaming
+
+    def push(self, mel: torch.Tensor) -> torch.Tensor:
+        return self._streaming.push(mel)[None]
+
+    def flush(self) -> torch.Tensor:
+        return self._streaming.flush()[None]
 
 
 def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> ReadyNetwork:
@@ -420,7 +505,7 @@ def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> ReadyNe
             if dtype != torch.float32:  # powers that differ by orders of magnitude are added up
                 name = str(dtype).removeprefix("torch.")
                 raise UsageError.of("dtype", name, f"the voice {voice.name} computes in float32; leave it out")
-            compiled = NoteFrames(network.to(device))
+            compiled = note_frames(network, device)
         else:
             compiled = CompiledAutoregressive(network, device, dtype)
         _COMPILED[network] = compiled
@@ -432,9 +517,3 @@ def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> ReadyNe
 
 def _dtype_for(voice: Voice, name: str, device: torch.device) -> torch.dtype:
     return resolve_dtype(name, device, prefers_bfloat16=voice.prefers_bfloat16)
-
-
-def _vocoder_for(voice: Voice, vocoder: Vocoder | str | None) -> Vocoder:
-    if vocoder is None or isinstance(vocoder, str):
-        return load_vocoder(voice, vocoder)
-    return vocoder

@@ -1,28 +1,14 @@
 """Windows of a voice of note templates: what its notes' own spectra add up to. Nothing is drawn at random."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import Event
 
 import torch
 from torch import Tensor
 
-from specdiff_cli.constants import MEL_FLOOR, N_MELS, WINDOW_FRAMES
+from specdiff_cli.constants import WINDOW_FRAMES
 from specdiff_cli.engine.ahead import Stopped
 from specdiff_cli.engine.songs import ActiveSong, Key
-from specdiff_cli.model.note_frames import NoteFrames, NoteRows
-
-
-@dataclass(frozen=True, slots=True)
-class NotesScore:
-    """A song's notes and how they sound; see :class:`specdiff_cli.engine.songs.Score`."""
-
-    rows: NoteRows
-    frames: NoteFrames
-
-    def log_mel(self, first_frame: int, n_frames: int) -> Tensor:
-        power = self.frames.total(self.rows, first_frame, n_frames)[:, :N_MELS]
-        return 0.5 * torch.log(power + MEL_FLOOR**2)
 
 
 class TemplateSampler:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -12,11 +13,13 @@ from specdiff_cli.audio.mel import hz_to_mel
 from specdiff_cli.audio.partials.responses import band_centres_hz
 from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono
 from specdiff_cli.constants import FRAME_SAMPLES, FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.expression import ChannelExpression
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.midi.timeline import Part
 from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows, near_velocity, note_rows
+from specdiff_cli.model.note_function import NoteFunction
 
 MAX_PARTIALS = 128
 #: Mallets and bells, timpani, kalimba, percussion and effects: their partials are no multiples of one frequency.
@@ -24,6 +27,19 @@ RINGING_PROGRAMS = frozenset((*range(8, 15), 47, 108, *range(112, 128)))
 LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _SILENT_POWER = math.exp(2 * LOG_MEL_MIN)
+
+# A note function reads its curves once for all that ask on a device.
+_FRAMES: WeakKeyDictionary[NoteFunction, NoteFrames] = WeakKeyDictionary()
+
+
+def note_frames(function: NoteFunction, device: torch.device) -> NoteFrames:
+    """The frames of a note function on a device, made once. Raises UsageError: it is in use on another device."""
+    frames = _FRAMES.get(function)
+    if frames is None:
+        frames = _FRAMES[function] = NoteFrames(function.to(device))
+    elif frames.device != device:
+        raise UsageError(f"the note templates are in use on {frames.device}; load the voice once more for {device}")
+    return frames
 
 
 class NoteTimbres:

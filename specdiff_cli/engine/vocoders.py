@@ -2,25 +2,29 @@
 
 import torch
 
-from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.audio.vocoder import NoteVocoder, Vocoder
 from specdiff_cli.choices import VOCODERS, check_choice
-from specdiff_cli.errors import Option, WeightsError
-from specdiff_cli.weights.load import Voice, read_tensors
-from specdiff_cli.weights.voice_file import ONNX_VOCODER, current_vocoder_name
+from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import Option, UsageError, WeightsError
+from specdiff_cli.model.note_function import NoteFunction
+from specdiff_cli.weights.load import Voice, load_voice, read_tensors
+from specdiff_cli.weights.voice_file import ONNX_VOCODER, VOCODER_FILE, current_vocoder_name
 
 PLAIN = Option("vocoder", "griffin-lim")  # which every voice can have
+#: The bundled voice, whose note templates serve voices that have none.
+TIMBRES_VOICE = "tiny"
 
 
 def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None = None) -> Vocoder:
-    """Load the vocoder of a voice, or another one by name.
+    """Load the vocoder of a voice that hears the mel alone, or another one by name.
 
     ``n_threads``: of the CPU; by default PyTorch's.
 
     Raises:
-        UsageError: not the name of a vocoder.
+        UsageError: not the name of such a vocoder.
         WeightsError: the voice's folder does not hold the weights of that vocoder, or they are damaged.
     """
-    name = voice.vocoder.name if name is None else current_vocoder_name(name)
+    name = _mel_vocoder_of(voice) if name is None else current_vocoder_name(name)
     check_choice("vocoder", name, VOCODERS)
     if name == "griffin-lim":
         from specdiff_cli.audio.griffin_lim import GriffinLim
@@ -29,19 +33,14 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
     if name == "soundstream":
         path = voice.folder / ONNX_VOCODER
         if not path.is_file():
-            raise WeightsError(
-                f"{path}: the SoundStream decoder is missing; add it or use ", Option("vocoder", "griffin-lim")
-            )
+            raise WeightsError(f"{path}: the SoundStream decoder is missing; add it or use ", PLAIN)
         from specdiff_cli.audio.soundstream import SoundStream
 
         return SoundStream(path, n_threads=torch.get_num_threads() if n_threads is None else n_threads)
     if name == "spectral":
-        path = voice.folder / "vocoder.safetensors"
-        if voice.vocoder.name != "spectral" or not path.is_file():
-            raise WeightsError(
-                f"{voice.folder}: the voice {voice.name} has no spectral vocoder; use ",
-                Option("vocoder", "griffin-lim"),
-            )
+        path = voice.folder / VOCODER_FILE
+        if not voice.vocoder.sizes or not path.is_file():
+            raise WeightsError(f"{voice.folder}: the voice {voice.name} has no spectral vocoder; use ", PLAIN)
         from specdiff_cli.audio.spectral import MelGanConfig, load_melgan
 
         try:
@@ -49,4 +48,39 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
         except TypeError as error:
             raise WeightsError(f"{voice.folder / 'voice.toml'}: the sizes in [vocoder] do not fit ({error})") from None
         return load_melgan(read_tensors(path), config)
+    if name == "partials":
+        raise UsageError.of("vocoder", name, "needs notes, and here is the spectrogram alone; use ", PLAIN)
     raise ValueError(f"{name} has no loader")
+
+
+def knows_notes(voice: Voice, name: str | None) -> bool:
+    """Whether a vocoder, by default the voice's own, is told the notes."""
+    return (voice.vocoder.name if name is None else name) == "partials"
+
+
+def load_note_vocoder(
+    voice: Voice, device: torch.device, rate_hz: int = SAMPLE_RATE_HZ, n_channels: int = 1
+) -> NoteVocoder:
+    """The vocoder that is told the notes, with the voice's own note templates or else the bundled voice's.
+
+    Raises:
+        UsageError: the templates are in use on another device.
+        WeightsError: there are none.
+    """
+    from specdiff_cli.audio.partials.vocoder import PartialVocoder
+    from specdiff_cli.engine.timbres import NoteTimbres, note_frames
+
+    network = voice.network
+    if not isinstance(network, NoteFunction):
+        network = load_voice(TIMBRES_VOICE).network
+    if not isinstance(network, NoteFunction):
+        what = f"the voice {TIMBRES_VOICE} has no note templates to lend; use "
+        raise WeightsError.of("vocoder", "partials", what, PLAIN)
+    return PartialVocoder(NoteTimbres(note_frames(network, device)), rate_hz, n_channels, device)
+
+
+def _mel_vocoder_of(voice: Voice) -> str:
+    """What turns a voice's spectrograms into sound where the notes are not known."""
+    if voice.vocoder.name != "partials":
+        return voice.vocoder.name
+    return "spectral" if voice.vocoder.sizes else "griffin-lim"

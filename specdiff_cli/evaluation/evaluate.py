@@ -213,7 +213,7 @@ class Evaluation:
         yield self._reference, reference
         made: list[tuple[Vocoder, Recording]] = []  # voices of one vocoder share what it makes of the reference
         for subject, ceiling, renders in self._subjects:
-            vocoder = subject.synthesizer.vocoder
+            vocoder = subject.synthesizer.mel_vocoder
             encoded = next((recording for used, recording in made if used is vocoder), None)
             if encoded is None:
                 encoded = self._record(encode(vocoder, reference), n_samples)
@@ -233,7 +233,11 @@ class Evaluation:
         notes, changes = self._playable(piece, subject)
         mels: list[NDArray[np.float32]] = []
         start_s = time.perf_counter()
-        chunks = list(subject.synthesizer.stream(notes, duration_s, sampling, on_mel=mels.append))
+        chunks = list(
+            subject.synthesizer.stream(
+                notes, duration_s, sampling, expression=piece.song.expression, on_mel=mels.append
+            )
+        )
         elapsed_s = time.perf_counter() - start_s
         recording = self._record(np.concatenate(chunks), len(reference.audio))
         mel = checked_mel(torch.from_numpy(np.concatenate(mels)))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.audio.partials.score import PlayedNote
+from specdiff_cli.audio.vocoder import NoteVocoder, SoundStream, Vocoder
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES, WINDOW_S
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
@@ -271,6 +272,39 @@ class TimedVocoder:
             return self._watched.invert(mel, first_frame)
 
 
+class TimedNoteVocoder:
+    """A vocoder that is told the notes, watched."""
+
+    def __init__(self, watched: NoteVocoder, watch: Stopwatch) -> None:
+        self._watched, self._watch = watched, watch
+        self.name, self.rate_hz, self.n_channels = watched.name, watched.rate_hz, watched.n_channels
+        self.timbres = getattr(watched, "timbres", None)  # how a synthesizer knows whose notes to ask for
+
+    def open(
+        self, notes: Sequence[PlayedNote], seed: int = 0, expected: Callable[[int, int], Tensor] | None = None
+    ) -> "TimedStream":
+        """As the vocoder does."""
+        with self._watch.measure("vocoder"):
+            return TimedStream(self._watched.open(notes, seed, expected), self._watch)
+
+
+class TimedStream:
+    """A song's sound, watched."""
+
+    def __init__(self, watched: SoundStream, watch: Stopwatch) -> None:
+        self._watched, self._watch = watched, watch
+
+    def push(self, mel: Tensor) -> Tensor:
+        """As the stream does."""
+        with self._watch.measure("vocoder"):
+            return self._watched.push(mel)
+
+    def flush(self) -> Tensor:
+        """As the stream does."""
+        with self._watch.measure("vocoder"):
+            return self._watched.flush()
+
+
 def measure(
     load: Callable[[], tuple[Synthesizer, Sampling]],
     read: Callable[[], Sequence[Note]],
@@ -350,6 +384,10 @@ def _warm_up(
     _render(starts, synthesizer, few, Stopwatch(synthesizer.device), on_message)
 
 
+def _writer(path: Path, synthesizer: Synthesizer) -> AtomicWriter:
+    return AtomicWriter(path, sample_rate_hz=synthesizer.sample_rate_hz, n_channels=synthesizer.n_channels)
+
+
 def _render(
     songs: Sequence[Song[int]],
     synthesizer: Synthesizer,
@@ -360,7 +398,7 @@ def _render(
     """Render songs in lockstep to files in a temporary folder; returns the seconds it took."""
     start_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as open_files:
-        writers = [open_files.enter_context(AtomicWriter(Path(folder) / f"{song.key}.wav")) for song in songs]
+        writers = [open_files.enter_context(_writer(Path(folder) / f"{song.key}.wav", synthesizer)) for song in songs]
         for piece in synthesizer.stream_many(songs, sampling, batch=len(songs), on_message=on_message):
             if piece.error is not None:
                 raise piece.error
@@ -384,7 +422,12 @@ def _watched(
         timed = TimedTemplates(network, watch)
     else:
         timed = TimedAutoregressive(network, watch)
-    synthesizer.network, synthesizer.vocoder, synthesizer.overlap = timed, TimedVocoder(vocoder, watch), False
+    watched: Vocoder | NoteVocoder
+    if isinstance(vocoder, NoteVocoder):
+        watched = TimedNoteVocoder(vocoder, watch)
+    else:
+        watched = TimedVocoder(vocoder, watch)
+    synthesizer.network, synthesizer.vocoder, synthesizer.overlap = timed, watched, False
     try:
         yield timed
     finally:

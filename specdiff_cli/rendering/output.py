@@ -227,7 +227,7 @@ class SongOutput:
                 n_steps=sound.steps,
                 window=self._request.output.snapshot_window - 1,
                 n_windows=prepared.n_windows,
-                vocoder=self._synthesizer.vocoder,
+                vocoder=self._synthesizer.mel_vocoder,
                 overwrite=prepared.overwrite,
             )
 

@@ -18,17 +18,17 @@ from specdiff_cli.audio.partials.noise import noise_centres_hz, noise_shares
 from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
 from specdiff_cli.audio.partials.responses import TOP_HZ, band_centres_hz, noise_response
 from specdiff_cli.audio.partials.score import PlayedNote, Timbres
+from specdiff_cli.audio.vocoder import LOUDEST_LOG_MEL
 from specdiff_cli.constants import FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
 
 BLOCK_FRAMES = 128  # 2.56 s
-LOUDEST_LOG_MEL = 8.0
 MISSING_FROM = 1.3  # times what the notes explain, noise makes up for the rest
 
 #: (first frame, number of frames) -> (n_frames, 128) log-mel that the notes' timbres add up to.
 Expected = Callable[[int, int], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PartialVocoder:
     """Log-mel and notes to sound. See ``audio.vocoder.NoteVocoder``."""
 
@@ -37,6 +37,13 @@ class PartialVocoder:
     n_channels: int = 1
     device: torch.device = torch.device("cpu")
     name: str = "partials"
+
+    def __post_init__(self) -> None:
+        if self.rate_hz not in HOPS or self.n_channels not in (1, 2):
+            rates = ", ".join(map(str, HOPS))
+            raise ValueError(
+                f"{self.rate_hz} Hz, {self.n_channels} channels: is not one of {rates} Hz, 1 or 2 channels"
+            )
 
     def open(self, notes: Sequence[PlayedNote], seed: int = 0, expected: Expected | None = None) -> "PartialStream":
         """Begin a song.
