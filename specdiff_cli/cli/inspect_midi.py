@@ -122,7 +122,7 @@ def describe_song(name: str, song: "MidiSong", *, with_tokens: bool) -> dict[str
     instruments = summarize_instruments(song.notes)
     pitched = [item for item in instruments if not item.is_drum]
     windows = []
-    for window in tokenize(song.notes):
+    for window in tokenize(song.notes, joins_keys=True):
         entry: dict[str, Any] = {
             "start_s": window.start_s,
             "n_frames": window.n_frames,

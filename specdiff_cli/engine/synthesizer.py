@@ -414,7 +414,13 @@ class Synthesizer:
             what = FIXED_SAMPLING[self.config.kind][1]
             raise UsageError(f"the voice {self.voice.name} {what}: it has no diffusion steps to be shown")
         n_windows = self.count_windows(song.duration_s, sampling.overlap_frames)
-        windows = tokenize(song.notes, self.config.vocabulary, total_s=song.duration_s, hop_frames=sampling.hop_frames)
+        windows = tokenize(
+            song.notes,
+            self.config.vocabulary,
+            total_s=song.duration_s,
+            hop_frames=sampling.hop_frames,
+            joins_keys=True,
+        )
         return ActiveSong(
             song.key,
             islice(windows, n_windows),

@@ -5,8 +5,10 @@ window's events with absolute time shifts; repeated program and velocity tokens 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +84,7 @@ def tokenize(
     total_s: float | None = None,
     max_tokens: int = MAX_TOKENS,
     hop_frames: int = WINDOW_FRAMES,
+    joins_keys: bool = False,
 ) -> Iterator[TokenWindow]:
     """Cut notes into windows of tokens, lazily; work is linear in the number of events after one sort.
 
@@ -93,6 +96,8 @@ def tokenize(
         total_s: length to cover; by default up to the last note's end.
         max_tokens: tokens per window, end-of-sequence included.
         hop_frames: frames from one window's start to the next one's, 1 to 256; 256 - k for an overlap of k frames.
+        joins_keys: a note whose key was pressed again before its end does not silence what sounds on. It changes
+            nothing for notes of the reference reader.
 
     Raises:
         ValueError: ``hop_frames`` is outside its range.
@@ -107,7 +112,7 @@ def tokenize(
     n_frames = count_frames(total_s)
     n_windows = count_windows(total_s, hop_frames)
     hop_steps = hop_frames * STEPS_PER_FRAME
-    events = EventTable.from_notes(notes, vocabulary)
+    events = EventTable.from_notes(notes, vocabulary, joins_keys=joins_keys)
     layouts = _Layouts(notes, vocabulary)
     sounding: set[tuple[int, int]] = set()  # (program, pitch), at the window's start
     position = 0
@@ -150,12 +155,13 @@ class EventTable:
     are_drums: npt.NDArray[np.bool_]
 
     @classmethod
-    def from_notes(cls, notes: Sequence[Note], vocabulary: Vocabulary) -> "EventTable":
+    def from_notes(cls, notes: Sequence[Note], vocabulary: Vocabulary, *, joins_keys: bool = False) -> "EventTable":
         if vocabulary.dialect == "lightning":
             return cls._by_instrument(notes)
         programs = [note.program if note.is_drum else model_class(note.program) for note in notes]
         order = sorted(range(len(notes)), key=lambda i: (notes[i].is_drum, programs[i], notes[i].pitch))
-        offs = [i for i in order if not notes[i].is_drum]
+        held = _held_by_another(notes) if joins_keys else set()
+        offs = [i for i in order if not notes[i].is_drum and i not in held]
         rows = offs + order
         times_s = np.array([notes[i].end_s for i in offs] + [notes[i].start_s for i in order], dtype=np.float64)
         bins = [0] * len(offs) + [vocabulary.velocity_bin(notes[i].velocity) for i in order]
@@ -198,6 +204,40 @@ class EventTable:
         """(program, pitch, velocity bin, is_drum, step) of the events in [start, end)."""
         columns = (self.programs, self.pitches, self.velocity_bins, self.are_drums, self.steps)
         return zip(*(column[start:end].tolist() for column in columns), strict=True)
+
+
+def _held_by_another(notes: Sequence[Note]) -> set[int]:
+    """Positions of the notes whose end is no silence: their own key was pressed again before, and goes on sounding.
+
+    Tokens cannot say which of two notes of one pitch ends. The reference's reader never gives such notes: there, a
+    note-off ends all that sounds of its key.
+    """
+    keys: defaultdict[tuple[int, int, int, int, int], list[int]] = defaultdict(list)
+    for position, note in enumerate(notes):
+        if not note.is_drum:
+            keys[note.track, note.port, note.channel, note.program, note.pitch].append(position)
+    held: set[int] = set()
+    for positions in keys.values():
+        if len(positions) > 1:
+            held |= _held_in_key(notes, positions)
+    return held
+
+
+def _held_in_key(notes: Sequence[Note], positions: list[int]) -> set[int]:
+    positions.sort(key=lambda position: notes[position].start_s)
+    if all(notes[a].end_s <= notes[b].start_s for a, b in pairwise(positions)):
+        return set()
+    by_end = sorted(positions, key=lambda position: notes[position].end_s)
+    held: set[int] = set()
+    n_begun = n_ended = 0
+    for end_s, group in groupby(by_end, key=lambda position: notes[position].end_s):
+        ending = list(group)
+        n_ended += len(ending)
+        while n_begun < len(positions) and notes[positions[n_begun]].start_s < end_s:
+            n_begun += 1
+        if n_begun > n_ended:
+            held.update(ending)
+    return held
 
 
 class WindowWriter:

@@ -598,3 +598,14 @@ def test_ids_of_the_reference_implementation() -> None:
 def test_window_geometry_is_whole() -> None:
     assert windows_module.WINDOW_STEPS == 512
     assert np.isclose(WINDOW_S, 5.12)
+
+
+def test_a_key_pressed_again_before_its_release_sounds_on() -> None:
+    # as sequencers write legato: each note-off 10 ms behind the next note-on of its pitch
+    track = [item for step in range(4) for item in note(480 * step, 480 * step + 490, 0, 60)]
+    notes = parse_midi(midi_bytes(track), "x.mid").notes
+    vocabulary = Vocabulary()
+    names = [vocabulary.describe(token) for token in next(tokenize(notes, joins_keys=True)).tokens.tolist()]
+    assert names.count("velocity 0") == 1  # one silence, at the end
+    assert names.count("pitch 60") == 5
+    assert names.index("velocity 0") > max(index for index, name in enumerate(names) if name == "velocity 1")
