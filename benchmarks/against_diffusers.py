@@ -15,6 +15,8 @@ import subprocess
 import sys
 from typing import Any
 
+from specdiff_cli.evaluation.processor import describe_processor
+
 PEER_LINE = re.compile(r"(?P<step>[\d.]+) s per decoder step, (?P<encoders>[\d.]+) s for the encoders")
 WINDOWS_S = 2 * 5.12
 
@@ -62,6 +64,7 @@ def main() -> None:
             said.append(f"{reports[-1]['step_s']:.3f} s")
         print(f"round {number + 1}: {', '.join(said)} a step", file=sys.stderr)
     reports = next(iter(mine.values()))
+    print(describe_processor())
     print(f"\n{args.size}, {args.threads} threads, medians of {args.rounds}, {reports[0]['n_keys']:.0f} keys\n")
     print(f"| | Diffusers float32 | {' | '.join(f'specdiff {dtype}' for dtype in mine)} |")
     print(f"|---|---|{'---|' * len(mine)}")

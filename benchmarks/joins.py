@@ -23,6 +23,7 @@ from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.audio.mel import to_model_range
 from specdiff_cli.constants import FRAMES_PER_SECOND, WINDOW_FRAMES
 from specdiff_cli.evaluation.measures import mel_distance
+from specdiff_cli.evaluation.processor import describe_processor
 
 SHIFT_FRAMES = WINDOW_FRAMES // 2
 SHIFT_S = SHIFT_FRAMES / FRAMES_PER_SECOND
@@ -114,6 +115,7 @@ def main() -> None:
     default = replace(synthesizer.sampling, seed=args.seed)
     default = replace(default, sampler=args.sampler or default.sampler, schedule=args.schedule or default.schedule)
     seconds = sum(piece.duration_s for piece in pieces)
+    print(describe_processor())
     print(f"{synthesizer.voice.name}, {default.sampler}, {default.schedule}: {len(pieces)} pieces, {seconds:.0f} s\n")
     print("| steps | overlap | jump | against within a window | log-mel L1 |\n|---|---|---|---|---|")
     for n_steps in args.steps:

@@ -17,6 +17,7 @@ from held_out import midi_files
 
 from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
+from specdiff_cli.evaluation.processor import describe_processor
 
 Mel = npt.NDArray[np.float32]
 
@@ -46,6 +47,7 @@ def main() -> None:
     synthesizers = {
         dtype: Synthesizer(load_voice(args.model), GriffinLim(), "cpu", dtype) for dtype in ["float32", *args.dtypes]
     }
+    print(describe_processor())
     print(f"{args.model}, {len(files)} pieces, {args.sampler}, {args.schedule}\n")
     print(f"| steps | {' | '.join(args.dtypes)} | another seed |\n|---|{'---|' * len(args.dtypes)}---|")
     for steps in args.steps:

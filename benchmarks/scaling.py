@@ -16,6 +16,8 @@ from pathlib import Path
 
 import mido
 
+from specdiff_cli.evaluation.processor import describe_processor
+
 NOTES_PER_SECOND = 8
 TICKS_PER_SECOND = 960  # 480 a beat at 120 beats per minute
 ALWAYS = ("--quiet", "--tail", "0")
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, nargs="*", default=[1, 8, 32])
     parser.add_argument("options", nargs="*", help="options for specdiff render, after --")
     args = parser.parse_args()
+    print(describe_processor())
     print("| what | audio | time | per second of audio | peak memory |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

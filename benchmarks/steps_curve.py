@@ -22,6 +22,7 @@ from torch import Tensor
 from specdiff_cli import Sampling, Synthesizer, load_voice
 from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.diffusion.sampling import EVERYWHERE, parse_guidance_interval
+from specdiff_cli.evaluation.processor import describe_processor
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def main() -> None:
     pieces = read(args.midi, synthesizer, args.seconds)
     seconds = sum(piece.duration_s for piece in pieces)
     anchor = Sampling(int(args.anchor[1]), args.anchor[0], args.schedule, seed=args.seed)
+    print(describe_processor(), file=sys.stderr)
     print(
         f"{synthesizer.voice.name}: {len(pieces)} pieces, {seconds:.0f} s; anchor: {' '.join(args.anchor)}",
         file=sys.stderr,

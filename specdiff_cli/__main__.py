@@ -6,6 +6,9 @@ import sys
 def main() -> None:
     """Run the command line; leaves through SystemExit with a documented exit code."""
     try:
+        from specdiff_cli.engine.waiting import wait_briefly
+
+        wait_briefly()  # before anything loads torch
         from specdiff_cli.cli.app import run
 
         run()

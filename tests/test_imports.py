@@ -22,6 +22,7 @@ FLOORS = {
     "errors": 0,
     "wording": 0,
     "engine.ahead": 0,
+    "engine.waiting": 0,
     "choices": 1,
     "files": 1,
     "lengths": 1,
@@ -170,6 +171,7 @@ def test_light_rooms_load_nothing_heavy(module: str) -> None:
     [
         "audio.wav",
         "engine.devices",
+        "engine.waiting",
         "errors",
         "files",
         "constants",

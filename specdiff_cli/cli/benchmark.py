@@ -180,6 +180,7 @@ def rows(report: "Report") -> list[tuple[str, str]]:
         sampling, step = f"{report.steps} {report.sampler} steps, {report.schedule}{guidance}", "a step"
     lines = [
         ("voice", f"{report.voice} + {report.vocoder}"),
+        ("processor", report.processor),
         ("machine", f"{report.device} {report.dtype}{threads}"),
         ("sampling", f"{sampling} · {songs}"),
         ("audio", f"{report.audio_s:.1f} s in {report.render_s:.2f} s, {report.times_realtime:.2f} × realtime"),

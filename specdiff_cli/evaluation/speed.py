@@ -23,6 +23,7 @@ from specdiff_cli.constants import N_MELS, WINDOW_FRAMES, WINDOW_S
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.synthesizer import Song, Synthesizer
 from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.evaluation.processor import describe_processor
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive, Decoding
@@ -48,6 +49,7 @@ class Report:
     voice: str
     vocoder: str
     device: str
+    processor: str  # see describe_processor
     dtype: str
     n_threads: int
     batch: int
@@ -349,6 +351,7 @@ def measure(
         vocoder=synthesizer.vocoder.name,
         device=str(synthesizer.device),
         dtype=str(synthesizer.dtype).removeprefix("torch."),
+        processor=describe_processor(),
         n_threads=torch.get_num_threads(),
         batch=batch,
         steps=sampling.steps,
