@@ -20,6 +20,7 @@ from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights.inventory import Details, ModelEntry, find_details, list_entries
 from specdiff_cli.weights.lock import load_lock
 from specdiff_cli.weights.progress import format_bytes
+from specdiff_cli.weights.voice_file import FEATURES, vocabulary_table
 from specdiff_cli.wording import count
 
 HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
@@ -131,27 +132,35 @@ def _summary(entry: ModelEntry) -> dict[str, Any]:
 def _full(details: Details) -> dict[str, Any]:
     return {
         **_summary(details.entry),
-        "origin": details.origin,
+        "origin": details.card.origin,
         "download_commands": list(details.commands),
-        "architecture": None if details.config is None else _architecture(details.config),
-        "model": None if details.config is None else asdict(details.config),
+        "architecture": None if details.card.config is None else _architecture(details.card.config),
+        "model": None if details.card.config is None else asdict(details.card.config),
         "n_parameters": details.n_parameters,
-        "features": dict(details.features),
-        "vocabulary": dict(details.vocabulary),
-        "sampling": details.sampling.as_table(),
+        "features": dict(FEATURES),
+        "vocabulary": dict(_vocabulary_of(details)),
+        "sampling": details.card.sampling.as_table(),
         "presets": {name: preset.as_table() for name, preset in _presets(details).items()},
-        "vocoder": {"name": details.vocoder.name, **details.vocoder.sizes},
-        "plays": {"programs": list(details.programs), "drums": details.plays_drums},
-        "prefers_bfloat16": details.prefers_bfloat16,
+        "vocoder": {"name": details.card.vocoder.name, **details.card.vocoder.sizes},
+        "plays": {"programs": list(_programs(details)), "drums": details.card.plays_drums},
+        "prefers_bfloat16": details.card.prefers_bfloat16,
         "files": [asdict(file) for file in details.entry.files],
     }
 
 
+def _vocabulary_of(details: Details) -> Mapping[str, int | float]:
+    return {} if details.card.config is None else vocabulary_table(details.card.config)
+
+
+def _programs(details: Details) -> tuple[int, ...]:
+    return tuple(MODEL_CLASSES) if details.card.programs is None else details.card.programs
+
+
 def _presets(details: Details) -> Mapping[str, Preset]:
     """The presets that `--preset` takes for this model: the general ones, and its own before them."""
-    if details.config is not None and not details.config.denoises:
-        return details.presets
-    return {**PRESETS, **details.presets}
+    if details.card.config is not None and not details.card.config.denoises:
+        return details.card.presets
+    return {**PRESETS, **details.card.presets}
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -166,21 +175,21 @@ def _facts(details: Details) -> Iterator[tuple[str, str]]:
     for command in details.commands:
         yield "download", command
     yield "licence", entry.license
-    if details.origin:
-        yield "origin", details.origin
-    yield "architecture", "unknown" if details.config is None else _architecture(details.config)
+    if details.card.origin:
+        yield "origin", details.card.origin
+    yield "architecture", "unknown" if details.card.config is None else _architecture(details.card.config)
     yield "parameters", "unknown" if details.n_parameters is None else f"{details.n_parameters / 1e6:.1f} million"
-    yield "features", _features(details.features)
-    yield "vocabulary", _vocabulary(details.vocabulary)
-    yield "sampling", _sampling(details.sampling)
+    yield "features", _features(FEATURES)
+    yield "vocabulary", _vocabulary(_vocabulary_of(details))
+    yield "sampling", _sampling(details.card.sampling)
     for name, preset in _presets(details).items():
-        own = " (its own)" if name in details.presets else ""
+        own = " (its own)" if name in details.card.presets else ""
         yield f"preset {name}", f"{_sampling(preset.sampling)}: {preset.meaning}{own}"
-    sizes = ", ".join(f"{key} {value}" for key, value in details.vocoder.sizes.items())
-    yield "vocoder", f"{details.vocoder.name} ({sizes})" if sizes else details.vocoder.name
-    yield "precision", "bfloat16 where the hardware has it" if details.prefers_bfloat16 else "float32"
-    yield "plays", ", ".join(MODEL_CLASSES.get(program, str(program)) for program in details.programs)
-    yield "", "drums" if details.plays_drums else "no drums"
+    sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.sizes.items())
+    yield "vocoder", f"{details.card.vocoder.name} ({sizes})" if sizes else details.card.vocoder.name
+    yield "precision", "bfloat16 where the hardware has it" if details.card.prefers_bfloat16 else "float32"
+    yield "plays", ", ".join(MODEL_CLASSES.get(program, str(program)) for program in _programs(details))
+    yield "", "drums" if details.card.plays_drums else "no drums"
     for file in entry.files:
         size = shown_size(file.size_bytes or file.about_bytes, is_estimate=file.size_bytes is None)
         sha256 = file.sha256 or file.recorded_sha256

@@ -135,7 +135,7 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         schedule=str(sampling.schedule),
         guidance=sampling.guidance,
         seed=sampling.seed,
-        vocoder=voice.vocoder if vocoder is None else current_vocoder_name(vocoder),
+        vocoder=voice.vocoder.name if vocoder is None else current_vocoder_name(vocoder),
         tail_s=request.sound.tail_s,
         subtype=request.output.subtype,
         device=request.machine.device,

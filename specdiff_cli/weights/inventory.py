@@ -5,15 +5,12 @@ Nothing here loads PyTorch or reads weights, save to hash the files of the packa
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os.path import isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
 from typing import Any
 
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
-from specdiff_cli.diffusion.presets import Preset
-from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.files import reason
 from specdiff_cli.midi.programs import MODEL_CLASSES
@@ -23,20 +20,16 @@ from specdiff_cli.weights.cache import FileState
 from specdiff_cli.weights.lock import BundledVoice, Lock, LockedFile, LockedModel, endpoint
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
-    DIFFUSERS_SAMPLING,
-    FEATURES,
     ONNX_VOCODER,
-    PUBLISHED_PREFERS_BFLOAT16,
     UNKNOWN_LICENCE,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
-    VocoderSpec,
     VoiceFile,
     diffusers_weights,
     read_voice_file,
-    vocabulary_table,
 )
+from specdiff_cli.weights.voices import VoiceCard, described_card, published_card
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
@@ -96,23 +89,14 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is known of a model; ``config`` and ``n_parameters`` are None where nothing tells them.
+    """What is known of a model: its files, its card, and how to download it from each place (``commands``).
 
-    ``commands``: how to download it, from each place.
+    ``n_parameters`` is None where nothing tells it.
     """
 
     entry: ModelEntry
-    config: ModelConfig | None
+    card: VoiceCard
     n_parameters: int | None
-    sampling: Sampling
-    vocoder: VocoderSpec
-    programs: tuple[int, ...]
-    plays_drums: bool
-    prefers_bfloat16: bool
-    origin: str
-    presets: Mapping[str, Preset]
-    features: Mapping[str, int | float]
-    vocabulary: Mapping[str, int | float]
     commands: tuple[str, ...] = ()
 
 
@@ -126,22 +110,22 @@ def find_details(name: str, known: Lock) -> Details:
     """Everything about a model by name, or about a folder of weights. Raises WeightsError for what is neither."""
     if name in known.bundled:
         entry = bundled_entry(known.bundled[name])
-        return _of_voice(entry, read_voice_file(Path(entry.folder) / VOICE_FILE))
+        return _of_voice(name, entry, read_voice_file(Path(entry.folder) / VOICE_FILE))
     if name in known.models:
         place = cache.at_hand(known.models[name])
         entry = download_entry(place)
         path = Path(entry.folder) / VOICE_FILE
         commands = tuple(cache.download_command(other) for other in known.models[name].places)
         if entry.state == "downloaded" and path.is_file():
-            return replace(_of_voice(entry, read_voice_file(path)), commands=commands)
+            return _of_voice(name, entry, read_voice_file(path), commands)
         config = None if place.architecture is None else REFERENCE_CONFIGS[place.architecture]
-        return replace(_of_published(entry, config), commands=commands)
+        return _of_published(name, entry, config, commands)
     folder = Path(name)
     if isfile(folder / VOICE_FILE):
         voice = read_voice_file(folder / VOICE_FILE)
-        return _of_voice(_folder_entry(folder, voice), voice)
+        return _of_voice(name, _folder_entry(folder, voice), voice)
     if any(isdir(folder / part) for part in DIFFUSERS_PARTS):
-        return _of_published(_folder_entry(folder, None), _diffusers_config(folder))
+        return _of_published(name, _folder_entry(folder, None), _diffusers_config(folder))
     names = ", ".join(sorted([*known.bundled, *known.models]))
     raise WeightsError(f"{name}: is neither a known model ({names}) nor a folder of weights; check the spelling")
 
@@ -275,39 +259,16 @@ def _hashed_file(folder: Path, name: str, expected: str | None) -> FileEntry:
 # --- details ---------------------------------------------------------------------------------------------------------
 
 
-def _of_voice(entry: ModelEntry, voice: VoiceFile) -> Details:
-    return Details(
-        entry=entry,
-        config=voice.model,
-        n_parameters=count_parameters(voice.model) or stored_parameters(Path(entry.folder) / WEIGHTS_FILE),
-        sampling=voice.sampling,
-        vocoder=voice.vocoder,
-        programs=tuple(MODEL_CLASSES) if voice.programs is None else voice.programs,
-        plays_drums=voice.plays_drums,
-        prefers_bfloat16=voice.prefers_bfloat16,
-        origin=voice.source,
-        presets=voice.presets,
-        features=FEATURES,
-        vocabulary=vocabulary_table(voice.model),
-    )
+def _of_voice(model: str, entry: ModelEntry, voice: VoiceFile, commands: tuple[str, ...] = ()) -> Details:
+    folder = Path(entry.folder)
+    n_parameters = count_parameters(voice.model) or stored_parameters(folder / WEIGHTS_FILE)
+    return Details(entry, described_card(model, folder, voice), n_parameters, commands)
 
 
-def _of_published(entry: ModelEntry, config: ModelConfig | None) -> Details:
+def _of_published(model: str, entry: ModelEntry, config: ModelConfig | None, commands: tuple[str, ...] = ()) -> Details:
     has_vocoder = any(file.path == ONNX_VOCODER for file in entry.files)
-    return Details(
-        entry=entry,
-        config=config,
-        n_parameters=None if config is None else count_parameters(config),
-        sampling=DIFFUSERS_SAMPLING,
-        vocoder=VocoderSpec("soundstream" if has_vocoder else "griffin-lim"),
-        programs=tuple(MODEL_CLASSES),
-        plays_drums=True,
-        prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
-        origin="",
-        presets={},
-        features=FEATURES,
-        vocabulary={} if config is None else vocabulary_table(config),
-    )
+    card = published_card(model, Path(entry.folder), entry.model, has_vocoder=has_vocoder, config=config)
+    return Details(entry, card, None if config is None else count_parameters(config), commands)
 
 
 def _diffusers_config(folder: Path) -> ModelConfig | None:

@@ -14,7 +14,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from os.path import isfile  # unlike Path's, it answers no where looking is not allowed
 from pathlib import Path
 from typing import TypeAlias
@@ -23,8 +23,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from specdiff_cli.diffusion.presets import Preset
-from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import Network, build_network
@@ -32,17 +30,15 @@ from specdiff_cli.model.precision import floating
 from specdiff_cli.model.storage import without_storage
 from specdiff_cli.weights import convert, lock
 from specdiff_cli.weights.voice_file import (
-    DIFFUSERS_SAMPLING,
     ONNX_VOCODER,
     PUBLISHED_PREFERS_BFLOAT16,
     VOICE_FILE,
     WEIGHTS_FILE,
-    VocoderSpec,
     VoiceFile,
     check_diffusers_folder,
     read_voice_file,
 )
-from specdiff_cli.weights.voices import find_voice
+from specdiff_cli.weights.voices import VoiceCard, described_card, find_voice, published_card
 
 DIFFUSERS_D_KV = 64  # of every published model; needed only where config.json is absent
 MAX_LAYERS = 1000  # in a stack; a file that claims more would keep us busy for hours
@@ -61,30 +57,23 @@ KEPT_FLOAT32: dict[str, tuple[str, ...]] = {
 Precision: TypeAlias = torch.dtype | Callable[[bool], torch.dtype]
 
 
-@dataclass(frozen=True)
-class Voice:
-    """A loaded voice: the network with its weights and all that rendering must know about it."""
+@dataclass(frozen=True, kw_only=True)
+class Voice(VoiceCard):
+    """A loaded voice: what it is, and the network with its weights.
 
-    name: str
-    folder: Path
+    ``messages`` are for the user: what was done differently than they may expect.
+    """
+
     network: Network
-    sampling: Sampling
-    vocoder: VocoderSpec
-    programs: tuple[int, ...] | None = None  # model classes it was trained on; None: all of them
-    plays_drums: bool = True
-    prefers_bfloat16: bool = False  # trained for it: `--dtype auto` may take it
-    messages: tuple[str, ...] = field(default=())  # for the user: what was done differently than they may expect
-    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own, beside the general ones
+    messages: tuple[str, ...] = ()
 
-    @property
-    def follows_velocity(self) -> bool:
-        """Whether it was trained with dynamics; the published checkpoints were not."""
-        return self.network.config.n_velocity_bins > 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.network.config)
 
-    @property
-    def follows_gain(self) -> bool:
-        """Whether it plays what channels are asked for over time (``MidiSong.expression``)."""
-        return self.network.config.is_templates
+
+def _loaded(card: VoiceCard, network: Network, messages: tuple[str, ...] = ()) -> Voice:
+    known = {item.name: getattr(card, item.name) for item in fields(VoiceCard)}
+    return Voice(**known, network=network.eval(), messages=messages)
 
 
 def load_voice(name: str, dtype: Precision = torch.float32) -> Voice:
@@ -115,17 +104,7 @@ def load_voice_folder(folder: Path, dtype: Precision = torch.float32, *, verifie
     network = empty_network(described.model)
     path = folder / WEIGHTS_FILE
     _fill_from(network, path, _described(path), chosen, kept=KEPT_FLOAT32[described.model.kind])
-    return Voice(
-        name=described.name,
-        folder=folder,
-        network=network.eval(),
-        sampling=described.sampling,
-        vocoder=described.vocoder,
-        programs=described.programs,
-        plays_drums=described.plays_drums,
-        prefers_bfloat16=described.prefers_bfloat16,
-        presets=described.presets,
-    )
+    return _loaded(described_card(str(folder), folder, described), network)
 
 
 def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precision = torch.float32) -> Voice:
@@ -138,21 +117,10 @@ def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precisio
     network = empty_network(config)
     for part, (attribute, names) in convert.diffusers_parts(config).items():
         _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
-    messages: tuple[str, ...] = ()
-    if isfile(folder / ONNX_VOCODER):
-        vocoder = VocoderSpec("soundstream")
-    else:
-        vocoder = VocoderSpec("griffin-lim")
-        messages = (f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher",)
-    return Voice(
-        name=name or folder.resolve().name,
-        folder=folder,
-        network=network.eval(),
-        sampling=DIFFUSERS_SAMPLING,
-        vocoder=vocoder,
-        prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
-        messages=messages,
-    )
+    has_vocoder = isfile(folder / ONNX_VOCODER)
+    rougher = f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher"
+    card = published_card(str(folder), folder, name or folder.resolve().name, has_vocoder=has_vocoder)
+    return _loaded(card, network, () if has_vocoder else (rougher,))
 
 
 def verify_hashes(folder: Path, hashes: Mapping[str, str]) -> None:

@@ -5,41 +5,61 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os.path import exists, isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
+from typing import Any
 
 from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import Option, WeightsError
 from specdiff_cli.files import reason
-from specdiff_cli.model.config import Kind
+from specdiff_cli.model.config import Kind, ModelConfig
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
     ONNX_VOCODER,
+    PUBLISHED_PREFERS_BFLOAT16,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
+    VocoderSpec,
+    VoiceFile,
     check_diffusers_folder,
     diffusers_weights,
     read_voice_file,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VoiceCard:
-    """What is known of a voice without loading it; ``model`` is what it was found by, a name or a folder."""
+    """What a voice is: all that is known of it without loading its network.
 
-    model: str
+    ``model`` is what it was found by, a name or a folder. ``config`` is None where nothing tells the network's sizes.
+    ``origin`` says in one line where the weights came from. ``known_sha256``: file -> the sha256 that loading enforces;
+    None where nothing outside the folder says any.
+    """
+
     name: str
     folder: Path
     sampling: Sampling
-    vocoder: str
-    programs: tuple[int, ...] | None = None
+    vocoder: VocoderSpec
+    model: str = ""
+    config: ModelConfig | None = None
+    programs: tuple[int, ...] | None = None  # model classes it was trained on; None: all of them
     plays_drums: bool = True
-    follows_velocity: bool = False
-    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own
-    kind: Kind = "diffusion"
-    known_sha256: Mapping[str, str] | None = None  # those that loading enforces; None: to be computed
+    prefers_bfloat16: bool = False  # trained for it: `--dtype auto` may take it
+    presets: Mapping[str, Preset] = field(default_factory=dict)  # its own, beside the general ones
+    origin: str = ""
+    known_sha256: Mapping[str, str] | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """How it makes spectrograms."""
+        return "diffusion" if self.config is None else self.config.kind
+
+    @property
+    def follows_velocity(self) -> bool:
+        """Whether it was trained with dynamics; the published checkpoints were not."""
+        return self.config is not None and self.config.n_velocity_bins > 1
 
     @property
     def follows_gain(self) -> bool:
@@ -101,24 +121,43 @@ def _folder(model: str, folder: Path, name: str, hashes: Mapping[str, str] | Non
     if isfile(folder / VOICE_FILE):
         return _voice_folder(model, folder, hashes)
     check_diffusers_folder(folder)
-    vocoder = "soundstream" if isfile(folder / ONNX_VOCODER) else "griffin-lim"
-    return VoiceCard(model, name, folder, DIFFUSERS_SAMPLING, vocoder, known_sha256=hashes)
+    return published_card(model, folder, name, has_vocoder=isfile(folder / ONNX_VOCODER), known_sha256=hashes)
+
+
+def published_card(model: str, folder: Path, name: str, *, has_vocoder: bool, **more: Any) -> VoiceCard:
+    """The card of a model in the Diffusers layout, which says nothing of itself; ``more``: further fields."""
+    return VoiceCard(
+        model=model,
+        name=name,
+        folder=folder,
+        sampling=DIFFUSERS_SAMPLING,
+        vocoder=VocoderSpec("soundstream" if has_vocoder else "griffin-lim"),
+        prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
+        **more,
+    )
 
 
 def _voice_folder(model: str, folder: Path, hashes: Mapping[str, str] | None) -> VoiceCard:
-    voice = read_voice_file(folder / VOICE_FILE)
+    return described_card(model, folder, read_voice_file(folder / VOICE_FILE), known_sha256=hashes)
+
+
+def described_card(
+    model: str, folder: Path, voice: VoiceFile, *, known_sha256: Mapping[str, str] | None = None
+) -> VoiceCard:
+    """The card of a folder with a ``voice.toml``."""
     return VoiceCard(
         model=model,
         name=voice.name,
         folder=folder,
         sampling=voice.sampling,
-        vocoder=voice.vocoder.name,
+        vocoder=voice.vocoder,
+        config=voice.model,
         programs=voice.programs,
         plays_drums=voice.plays_drums,
-        follows_velocity=voice.model.n_velocity_bins > 1,
+        prefers_bfloat16=voice.prefers_bfloat16,
         presets=voice.presets,
-        kind=voice.model.kind,
-        known_sha256=hashes,
+        origin=voice.source,
+        known_sha256=known_sha256,
     )
 
 

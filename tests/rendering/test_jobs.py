@@ -10,6 +10,7 @@ from specdiff_cli.rendering.inputs import Source
 from specdiff_cli.rendering.jobs import FIELDS, check_template, format_of, plan
 from specdiff_cli.rendering.record import Settled, settle
 from specdiff_cli.rendering.request import Request
+from specdiff_cli.weights.voice_file import VocoderSpec
 from specdiff_cli.weights.voices import VoiceCard
 
 
@@ -20,7 +21,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def naming(output: str | None = None, template: str | None = None, model: str = "tiny", **more: object) -> Settled:
-    voice = VoiceCard(model, model, Path(), Sampling(2, "ddim", "magenta"), "griffin-lim")
+    voice = VoiceCard(
+        model=model,
+        name=model,
+        folder=Path(),
+        sampling=Sampling(2, "ddim", "magenta"),
+        vocoder=VocoderSpec("griffin-lim"),
+    )
     return settle(Request.of({"output": output, "output_template": template, "seed": 7, **more}), voice)
 
 

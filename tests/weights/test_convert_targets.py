@@ -36,7 +36,13 @@ DIFFUSION = {"context": REFERENCE_LIKE, "no context": WITHOUT_CONTEXT}
 
 def a_voice(config: ModelConfig) -> Voice:
     network = build_network(config) if config.is_autoregressive else random_network(config)
-    return Voice("random", Path("nowhere"), network, DIFFUSERS_SAMPLING, VocoderSpec("griffin-lim"))
+    return Voice(
+        name="random",
+        folder=Path("nowhere"),
+        network=network,
+        sampling=DIFFUSERS_SAMPLING,
+        vocoder=VocoderSpec("griffin-lim"),
+    )
 
 
 def assert_equal_networks(one: Voice, other: Voice) -> None:

@@ -108,7 +108,7 @@ def test_the_models_of_the_shipped_lock() -> None:
     assert 1.6e9 < (base.size_bytes or 0) < 1.8e9 and base.is_estimate
     assert entries["small", "gcs"].size_bytes is None  # the zip's is not known
     details = find_details("small", load_lock())
-    assert details.config == REFERENCE_CONFIGS["small"]
+    assert details.card.config == REFERENCE_CONFIGS["small"]
     assert details.commands == ("specdiff download-weights small --allow-unpinned",)
     first, second = find_details("base", load_lock()).commands
     assert first == "specdiff download-weights base"  # every file's hash is known
@@ -118,15 +118,15 @@ def test_the_models_of_the_shipped_lock() -> None:
 def test_a_folder_in_the_diffusers_layout(tmp_path: Path) -> None:
     folder = write_diffusers_folder(tmp_path / "voice")
     details = find_details(str(folder), LOCK)
-    assert (details.config, details.n_parameters) == (None, None)  # these config.json files do not say enough
+    assert (details.card.config, details.n_parameters) == (None, None)  # these config.json files do not say enough
     layers = {"notes_encoder": 2, "continuous_encoder": 2, "decoder": 2}
     for part, n_layers in layers.items():
         path = folder / part / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "num_layers": n_layers, "vocab_size": 1536}))
     details = find_details(str(folder), LOCK)
-    assert details.config == REFERENCE_LIKE
+    assert details.card.config == REFERENCE_LIKE
     assert details.n_parameters == count_parameters(REFERENCE_LIKE)
-    assert (details.vocoder.name, details.sampling.schedule) == ("griffin-lim", "discrete")
+    assert (details.card.vocoder.name, details.card.sampling.schedule) == ("griffin-lim", "discrete")
     name = "decoder/diffusion_pytorch_model.bin"
     (file,) = [file for file in details.entry.files if file.path == name]
     assert file.sha256 == hashlib.sha256((folder / name).read_bytes()).hexdigest()
