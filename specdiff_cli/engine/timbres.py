@@ -53,7 +53,7 @@ class NoteTimbres:
 
     def released(self, note: PlayedNote) -> tuple[Tensor, Tensor, float]:
         begins_s, change, tail_s = self.frames.release_curve(
-            note.instrument, note.key, note.velocity, note.end_s - note.start_s
+            note.instrument, note.key, note.velocity, note.end_s - note.start_s, note.is_choked
         )
         return begins_s, change, tail_s
 
@@ -166,6 +166,7 @@ def _played(note: Note, rows: NoteRows, row: int, expression: Mapping[Part, Chan
         gain,
         note.pan,
         own,
+        bool(rows.is_choked[row]),
     )
 
 

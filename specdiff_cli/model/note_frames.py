@@ -5,7 +5,7 @@ played again, at another time or for another length, costs a few additions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,20 @@ N_ENDED_FINE, N_ENDED_COARSE = round((ENDED_FINE_UNTIL_S + FRAME_S) / FINE_S), 3
 HELD_CHUNK = 50  # points of the coarse grid that are asked for at a time
 # What was learned reaches so far; from there on the last second is heard again, fading as it did.
 LEARNED_UNTIL_S, LOOP_S = 4.4, 1.0
+N_LEARNED = N_HELD_FINE + 1 + round((LEARNED_UNTIL_S - HELD_FINE_UNTIL_S) / COARSE_S)
+NOTES_AT_ONCE = 64
+MAX_KEPT = 1024  # curves of notes; some 100 kB each
 VELOCITY_STEP = 4  # finer differences are differences in level alone
 HOLD_RATIO, LONG_HOLD_S = 1.1, 1.6
 INAUDIBLE_LOG_POWER = -25.0
+# A choked note falls by 100 dB in 0.89 s, as FluidSynth has it for exclusive classes.
+CHOKED_LOG_POWER_PER_S = 100 / 0.89 * math.log(10) / 10
 RESTRIKE_S = 0.002  # a note that is struck again ends this long before
 #: Keys of drum kits that silence each other (General MIDI's hi-hats, whistles, guiros, cuicas and triangles).
 CHOKES: tuple[tuple[int, ...], ...] = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81), (29, 30))
+
+NoteKey = tuple[int, int, int]  # instrument, key, and a velocity of near_velocity
+EndKey = tuple[NoteKey, int, bool]  # and its length as a power of HOLD_RATIO, and whether it is choked
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,8 @@ class NoteRows:
     """N notes in arrays, in the order they were given.
 
     ``instrument`` and ``key``: see :class:`NoteFunction`. ``log_gain``: added to every log power. Times are seconds
-    from the start of the song; no note ends before its onset.
+    from the start of the song; no note ends before its onset. ``is_choked``: it ends because another of its kit
+    silences it.
     """
 
     instrument: npt.NDArray[np.int64]
@@ -48,6 +57,7 @@ class NoteRows:
     onset_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
     log_gain: npt.NDArray[np.float32]
+    is_choked: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.key)
@@ -74,19 +84,26 @@ def note_rows(notes: Sequence[Note], kits: Sequence[int]) -> NoteRows:
     onset_s = np.array([note.start_s for note in notes], dtype=np.float64)
     end_s = np.array([max(note.end_s, note.start_s) for note in notes], dtype=np.float64)
     groups = {member: group[0] for group in CHOKES for member in group}
-    following: dict[tuple[int, int, bool], float] = {}
+    is_choked = np.zeros(len(notes), dtype=np.bool_)
+    # Per place the latest two onsets so far, going backwards: what is struck together does not end each other.
+    following: dict[tuple[int, int, int, bool], tuple[float, float]] = {}
     for row in np.argsort(-onset_s, kind="stable").tolist():
         note = notes[row]
         # Chokes matter on the kit's own channel; so do keys that are struck again.
+        is_in_group = note.is_drum and note.pitch in groups
         pitch = groups.get(note.pitch, note.pitch) if note.is_drum else note.pitch
-        place = (note.channel, pitch, note.is_drum)
-        next_s = following.get(place, math.inf)
-        if next_s > onset_s[row]:
-            end_s[row] = max(onset_s[row], min(end_s[row], next_s - RESTRIKE_S))
-        following[place] = float(onset_s[row])
+        place = (note.port, note.channel, pitch, note.is_drum)
+        soon_s, later_s = following.get(place, (math.inf, math.inf))
+        next_s = soon_s if soon_s > onset_s[row] else later_s
+        # Drums ring on after their ends: those of a group until another of it is struck.
+        if next_s < end_s[row] + ENDED_UNTIL_S * is_in_group:
+            end_s[row] = max(onset_s[row], next_s - RESTRIKE_S)
+            is_choked[row] = is_in_group
+        if soon_s > onset_s[row]:
+            following[place] = float(onset_s[row]), soon_s
     log_gain = np.array([4 * math.log(max(note.level, 1e-4)) for note in notes], dtype=np.float32)
     velocity = np.array([note.velocity for note in notes], dtype=np.int64)
-    return NoteRows(instrument, key, velocity, onset_s, end_s, log_gain)
+    return NoteRows(instrument, key, velocity, onset_s, end_s, log_gain, is_choked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +129,21 @@ class _Held:
     velocity: Tensor  # (1,)
     curve: Tensor  # (points, 144)
 
+    def loop(self, n_points: int) -> None:
+        """Go on to a number of points where nothing was learned: the last second, to and fro, fading as it did."""
+        n_missing = n_points - N_LEARNED
+        if n_missing <= 0 or len(self.curve) >= n_points:
+            return
+        n_loop = round(LOOP_S / COARSE_S)
+        learned = self.curve[:N_LEARNED]
+        loop, before = learned[-n_loop:], learned[-2 * n_loop : -n_loop]
+        slope = (loop.mean(0) - before.mean(0)).clamp(max=0.0) / n_loop  # per point
+        index = torch.arange(n_missing, device=self.curve.device)
+        turn = index % (2 * n_loop)
+        point = torch.where(turn < n_loop, n_loop - 1 - turn, turn - n_loop)
+        distance = (n_loop + index - point).to(slope.dtype)
+        self.curve = torch.cat([learned, loop[point] + distance[:, None] * slope])
+
 
 class NoteFrames:
     """Reads the frames of notes off a :class:`NoteFunction`, in float32, on its device."""
@@ -120,34 +152,37 @@ class NoteFrames:
         self._function = function.eval().requires_grad_(False)
         self.kits = list(function.config.kits)
         self.device, self.dtype = function.facts.device, torch.float32
-        self._held: dict[tuple[int, int, int], _Held] = {}
-        self._ended: dict[tuple[int, int, int, int], tuple[Tensor, float]] = {}
+        self._held: dict[NoteKey, _Held] = {}
+        self._ended: dict[EndKey, tuple[Tensor, float]] = {}
 
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
         """All frames from ``first_frame`` on in which a note is heard."""
+        self._make_room()
         last_frame = first_frame + n_frames
         start_s, stop_s = first_frame / FRAMES_PER_SECOND, last_frame / FRAMES_PER_SECOND
         near = np.flatnonzero((notes.onset_s < stop_s + FRAME_S) & (notes.end_s > start_s - ENDED_UNTIL_S - FRAME_S))
-        rows, keys, ended, spans = [], [], [], []
-        self._prepare(notes, near)
-        for row in near.tolist():
-            key = _key(notes, row)
-            onset_s, end_s = float(notes.onset_s[row]), float(notes.end_s[row])
-            release, tail_s = self._release(key, end_s - onset_s)
+        keys = {row: _key(notes, row) for row in near.tolist()}
+        self._prepare(keys.values())
+        ends = {
+            row: _end(key, notes.end_s[row] - notes.onset_s[row], notes.is_choked[row]) for row, key in keys.items()
+        }
+        self._release(ends.values())
+        rows, spans = [], []
+        wanted: dict[NoteKey, float] = {}
+        for row, key in keys.items():
+            onset_s, heard_until_s = notes.onset_s[row], notes.end_s[row] + self._ended[ends[row]][1]
             first = max(first_frame, math.floor((onset_s - FRAME_S) * FRAMES_PER_SECOND) + 1)
-            last = min(last_frame, math.ceil((end_s + tail_s) * FRAMES_PER_SECOND))
-            if first >= last:
-                continue
-            self._extend(key, last / FRAMES_PER_SECOND - onset_s)
-            rows.append(row)
-            keys.append(key)
-            ended.append(release)
-            spans.append((first, last))
+            last = min(last_frame, math.ceil(heard_until_s * FRAMES_PER_SECOND))
+            if first < last:
+                rows.append(row)
+                spans.append((first, last))
+                wanted[key] = max(wanted.get(key, 0.0), last / FRAMES_PER_SECOND - float(onset_s))
+        self._extend(wanted)
         if not rows:
             nothing = torch.zeros(0, dtype=torch.int64, device=self.device)
             return FrameRows(nothing, nothing, torch.zeros(0, self._n_bands(), device=self.device))
-        return self._gather(notes, np.array(rows), keys, ended, np.array(spans))
+        return self._gather(notes, np.array(rows), [keys[r] for r in rows], [ends[r] for r in rows], np.array(spans))
 
     def total(self, notes: NoteRows, first_frame: int, n_frames: int) -> Tensor:
         """The power that the notes add up to, (n_frames, 144)."""
@@ -160,20 +195,24 @@ class NoteFrames:
         ``velocity`` as :func:`near_velocity` has it. The rows reach at least ``until_s``; asking for more adds rows.
         """
         note = instrument, key, velocity
-        self._prepare_keys([note])
-        self._extend(note, until_s)
+        self._prepare([note])
+        self._extend({note: until_s})
         curve = self._held[note].curve
         index = torch.arange(len(curve), dtype=torch.float64)
         later_s = HELD_FINE_UNTIL_S + (index - N_HELD_FINE) * COARSE_S
         return torch.where(index <= N_HELD_FINE, index * FINE_S - FRAME_S, later_s), curve
 
     @torch.inference_mode()
-    def release_curve(self, instrument: int, key: int, velocity: int, hold_s: float) -> tuple[Tensor, Tensor, float]:
+    def release_curve(
+        self, instrument: int, key: int, velocity: int, hold_s: float, is_choked: bool = False
+    ) -> tuple[Tensor, Tensor, float]:
         """What the end of a note that was held for ``hold_s`` adds to that: (P,) float64 seconds from its end to the
         frames' beginnings, (P, 144), and for how many seconds it is heard."""
         note = instrument, key, velocity
-        self._prepare_keys([note])
-        curve, tail_s = self._release(note, hold_s)
+        self._prepare([note])
+        end = _end(note, hold_s, is_choked)
+        self._release([end])
+        curve, tail_s = self._ended[end]
         return self._release_times()[0].double().cpu(), curve, tail_s
 
     def fact(self, instrument: int, key: int, name: str) -> float:
@@ -183,20 +222,22 @@ class NoteFrames:
     def _n_bands(self) -> int:
         return int(self._function.fade.out_features)
 
-    def _prepare(self, notes: NoteRows, near: npt.NDArray[np.int64]) -> None:
-        """Ask the trunk, and the first points of the curves, of all notes that are new."""
-        self._prepare_keys([_key(notes, row) for row in near.tolist()])
+    def _make_room(self) -> None:
+        """Forget all curves when there are many, so that memory does not grow with the songs."""
+        if len(self._held) > MAX_KEPT:
+            self._held.clear()
+            self._ended.clear()
 
-    def _prepare_keys(self, keys: Sequence[tuple[int, int, int]]) -> None:
+    def _prepare(self, keys: Iterable[NoteKey]) -> None:
+        """Ask the trunk, and the first points of the curves, of all notes that are new."""
         new = list(dict.fromkeys(key for key in keys if key not in self._held))
-        if not new:
-            return
-        instrument, pitch, velocity = (self._sent(column) for column in zip(*new, strict=True))
-        codes = self._function.encode(instrument, pitch, velocity.float())
-        times_s = self._times(0, N_HELD_FINE + 1)
-        curves = self._function.sustained(codes, velocity.float(), times_s.expand(len(new), -1))
-        for k, key in enumerate(new):
-            self._held[key] = _Held(codes[k : k + 1], velocity[k : k + 1].float(), curves[k])
+        for some in (new[at : at + NOTES_AT_ONCE] for at in range(0, len(new), NOTES_AT_ONCE)):
+            instrument, pitch, velocity = (self._sent(column) for column in zip(*some, strict=True))
+            codes = self._function.encode(instrument, pitch, velocity.float())
+            times_s = self._times(0, N_HELD_FINE + 1)
+            curves = self._function.sustained(codes, velocity.float(), times_s.expand(len(some), -1))
+            for k, key in enumerate(some):
+                self._held[key] = _Held(codes[k : k + 1], velocity[k : k + 1].float(), curves[k])
 
     def _times(self, first: int, last: int) -> Tensor:
         """(1, points) ages of the held grid's points."""
@@ -205,44 +246,45 @@ class NoteFrames:
         coarse = HELD_FINE_UNTIL_S + (index - N_HELD_FINE) * COARSE_S
         return torch.where(index <= N_HELD_FINE, fine, coarse)[None].float()
 
-    def _extend(self, key: tuple[int, int, int], until_s: float) -> None:
-        """Make a note's curve reach an age."""
-        held = self._held[key]
-        n_learned = N_HELD_FINE + 1 + round((LEARNED_UNTIL_S - HELD_FINE_UNTIL_S) / COARSE_S)
-        n_points = N_HELD_FINE + 2 + math.ceil(max(0.0, until_s - HELD_FINE_UNTIL_S) / COARSE_S)
-        n_points += -(n_points - N_HELD_FINE - 1) % HELD_CHUNK
-        n_asked = min(n_points, n_learned)
-        if len(held.curve) < n_asked:
-            times_s = self._times(len(held.curve), n_asked)
-            more = self._function.sustained(held.code, held.velocity, times_s)[0]
-            held.curve = torch.cat([held.curve, more])
-        if len(held.curve) < n_points:
-            n_loop = round(LOOP_S / COARSE_S)
-            learned = held.curve[:n_learned]
-            loop, before = learned[-n_loop:], learned[-2 * n_loop : -n_loop]
-            slope = (loop.mean(0) - before.mean(0)).clamp(max=0.0) / n_loop  # per point
-            index = torch.arange(n_points - n_learned, device=self.device)
-            turn = index % (2 * n_loop)  # to and fro, so that nothing jumps
-            point = torch.where(turn < n_loop, n_loop - 1 - turn, turn - n_loop)
-            distance = (n_loop + index - point).to(slope.dtype)
-            held.curve = torch.cat([learned, loop[point] + distance[:, None] * slope])
+    def _extend(self, until_s: Mapping[NoteKey, float]) -> None:
+        """Make notes' curves reach ages in seconds."""
+        alike: dict[tuple[int, int], list[NoteKey]] = {}
+        for key, reached_s in until_s.items():
+            n_points, n_asked = len(self._held[key].curve), min(_n_points(reached_s), N_LEARNED)
+            if n_points < n_asked:
+                alike.setdefault((n_points, n_asked), []).append(key)
+        for (first, last), keys in alike.items():
+            for some in (keys[at : at + NOTES_AT_ONCE] for at in range(0, len(keys), NOTES_AT_ONCE)):
+                held = [self._held[key] for key in some]
+                codes, velocities = torch.cat([it.code for it in held]), torch.cat([it.velocity for it in held])
+                more = self._function.sustained(codes, velocities, self._times(first, last).expand(len(some), -1))
+                for it, points in zip(held, more, strict=True):
+                    it.curve = torch.cat([it.curve, points])
+        for key, reached_s in until_s.items():
+            self._held[key].loop(_n_points(reached_s))
 
-    def _release(self, key: tuple[int, int, int], hold_s: float) -> tuple[Tensor, float]:
-        """What the end of a note takes away, on its grid (points, 144), and for how long it is heard after its end."""
-        bucket = round(math.log(min(max(hold_s, 0.01), LONG_HOLD_S)) / math.log(HOLD_RATIO))
-        known = self._ended.get((*key, bucket))
-        if known is None:
-            held = self._held[key]
-            length_s = HOLD_RATIO**bucket
-            times_s = self._release_times()
-            hold = torch.tensor([length_s], device=self.device)
-            curve = self._function.released(held.code, times_s, hold)[0]
-            self._extend(key, length_s)
-            at_end = self._read(held.curve, torch.tensor([length_s], device=self.device))
-            audible = ((curve + at_end).amax(1) > INAUDIBLE_LOG_POWER).nonzero()
-            tail_s = float(times_s[0, min(int(audible[-1]) + 1, times_s.shape[1] - 1)]) if len(audible) else 0.0
-            known = self._ended[(*key, bucket)] = curve, max(0.0, tail_s)
-        return known
+    def _release(self, ends: Iterable[EndKey]) -> None:
+        """What the ends of notes take away, on their grid (points, 144), and for how long they are heard after it."""
+        new = list(dict.fromkeys(end for end in ends if end not in self._ended))
+        if not new:
+            return
+        lengths = {end: HOLD_RATIO ** end[1] for end in new}
+        wanted: dict[NoteKey, float] = {}
+        for end, length_s in lengths.items():
+            wanted[end[0]] = max(wanted.get(end[0], 0.0), length_s)
+        self._extend(wanted)
+        times_s = self._release_times()
+        choked = -CHOKED_LOG_POWER_PER_S * (times_s[0] + FRAME_S / 2).clamp(min=0.0)[:, None]
+        for some in (new[at : at + NOTES_AT_ONCE] for at in range(0, len(new), NOTES_AT_ONCE)):
+            hold_s = torch.tensor([lengths[end] for end in some], device=self.device)
+            codes = torch.cat([self._held[key].code for key, _, _ in some])
+            curves = self._function.released(codes, times_s.expand(len(some), -1), hold_s)
+            for end, curve, length_s in zip(some, curves, hold_s, strict=True):
+                change = torch.minimum(curve, choked) if end[2] else curve
+                at_end = self._read(self._held[end[0]].curve, length_s[None])
+                audible = ((change + at_end).amax(1) > INAUDIBLE_LOG_POWER).nonzero()
+                last = min(int(audible[-1]) + 1, times_s.shape[1] - 1) if len(audible) else 0
+                self._ended[end] = change, max(0.0, float(times_s[0, last]))
 
     def _release_times(self) -> Tensor:
         fine = torch.arange(N_ENDED_FINE + 1, device=self.device) * FINE_S - FRAME_S
@@ -272,8 +314,8 @@ class NoteFrames:
         self,
         notes: NoteRows,
         rows: npt.NDArray[np.int64],
-        keys: list[tuple[int, int, int]],
-        ended: list[Tensor],
+        keys: list[NoteKey],
+        ended: list[EndKey],
         spans: npt.NDArray[np.int64],
     ) -> FrameRows:
         counts = spans[:, 1] - spans[:, 0]
@@ -284,7 +326,7 @@ class NoteFrames:
         age_s = torch.from_numpy((time_s - notes.onset_s[rows[which]]).astype(np.float32)).to(self.device)
         rest_s = torch.from_numpy((time_s - notes.end_s[rows[which]]).astype(np.float32)).to(self.device)
         held, held_at = _stacked([self._held[key].curve for key in keys], keys)
-        ends, ends_at = _stacked(ended, [id(curve) for curve in ended])
+        ends, ends_at = _stacked([self._ended[end][0] for end in ended], ended)
         on_device = self._sent(which)
         log_power = _between(held, self._held_position(age_s), held_at.to(self.device)[on_device], len(held))
         is_over = (rest_s > -FRAME_S).nonzero()[:, 0]
@@ -301,9 +343,21 @@ class NoteFrames:
         return torch.as_tensor(np.asarray(values, dtype=np.int64)).to(self.device)
 
 
-def _key(notes: NoteRows, row: int) -> tuple[int, int, int]:
+def _key(notes: NoteRows, row: int) -> NoteKey:
     """What a note's curve is kept under: instrument, key, and the velocity on its grid."""
     return int(notes.instrument[row]), int(notes.key[row]), near_velocity(int(notes.velocity[row]))
+
+
+def _end(key: NoteKey, hold_s: float, is_choked: bool) -> EndKey:
+    """What the end of a note is kept under."""
+    bucket = round(math.log(min(max(float(hold_s), 0.01), LONG_HOLD_S)) / math.log(HOLD_RATIO))
+    return key, bucket, bool(is_choked)
+
+
+def _n_points(until_s: float) -> int:
+    """Points of the held grid that reach an age, in whole chunks."""
+    n_points = N_HELD_FINE + 2 + math.ceil(max(0.0, until_s - HELD_FINE_UNTIL_S) / COARSE_S)
+    return n_points + -(n_points - N_HELD_FINE - 1) % HELD_CHUNK
 
 
 def near_velocity(velocity: int) -> int:

@@ -68,6 +68,17 @@ def test_a_key_struck_again_and_a_choked_hat_end_early() -> None:
     ]
     rows = note_rows(notes, [0])
     np.testing.assert_allclose(rows.end_s, [0.998, 2.0, 0.498, 0.6, 0.6])
+    assert rows.is_choked.tolist() == [False, False, True, False, False]
+
+
+def test_hats_struck_together_both_ring_until_the_next_which_cuts_them_off(function: NoteFunction) -> None:
+    together = [Note(0.0, 0.1, pitch, 100, 0, True, channel=9) for pitch in (42, 46)]
+    frames = NoteFrames(function)
+    rows = note_rows([*together, Note(0.5, 0.6, 44, 100, 0, True, channel=9)], frames.kits)
+    np.testing.assert_allclose(rows.end_s, [0.498, 0.498, 0.6])
+    assert rows.is_choked.tolist() == [True, True, False]
+    open_hat = frames.release_curve(128, 46, 100, 0.498, True)[1]
+    assert float(open_hat[-1].max()) < -20  # 100 dB in 0.89 s
 
 
 def test_a_kit_that_the_voice_lacks_is_played_by_its_first() -> None:

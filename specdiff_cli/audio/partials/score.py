@@ -53,7 +53,7 @@ class PlayedNote:
 
     ``instrument``, ``key`` and ``velocity`` name its sound (see :class:`Timbres`); ``pitch`` is where it lies, as MIDI
     counts, with fractions. ``gain`` multiplies amplitudes and ``pan`` is -1 to 1, both for the whole note;
-    ``expression`` comes on top and stands in for the pan.
+    ``expression`` comes on top and stands in for the pan. ``is_choked``: another drum of its kit ends it.
     """
 
     start_s: float
@@ -65,6 +65,7 @@ class PlayedNote:
     gain: float = 1.0
     pan: float = 0.0
     expression: Expression | None = None
+    is_choked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
