@@ -35,6 +35,8 @@ INAUDIBLE_LOG_POWER = -25.0
 # A choked note falls by 100 dB in 0.89 s, as FluidSynth has it for exclusive classes.
 CHOKED_LOG_POWER_PER_S = 100 / 0.89 * math.log(10) / 10
 RESTRIKE_S = 0.002  # a note that is struck again ends this long before
+#: Kits whose seven next programs are variations: standard, room, power, jazz, brush.
+VARIED_KITS = (0, 8, 16, 32, 40)
 #: Keys of drum kits that silence each other (General MIDI's hi-hats, whistles, guiros, cuicas and triangles).
 CHOKES: tuple[tuple[int, ...], ...] = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81), (29, 30))
 
@@ -64,11 +66,10 @@ class NoteRows:
 
 
 def _kit_row(program: int, kits: Sequence[int]) -> int:
-    """Row of the kit that plays a drum program: itself, or the one that it varies (GS), or the first."""
-    for kit in (program, program // 8 * 8):
-        if kit in kits:
-            return kits.index(kit)
-    return 0
+    """Row of the kit that plays a drum program: itself, or the one that it varies, or the first, as players have it."""
+    varied = program // 8 * 8
+    kit = varied if program not in kits and varied in VARIED_KITS else program
+    return kits.index(kit) if kit in kits else 0
 
 
 def note_rows(notes: Sequence[Note], kits: Sequence[int]) -> NoteRows:

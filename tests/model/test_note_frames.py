@@ -81,9 +81,9 @@ def test_hats_struck_together_both_ring_until_the_next_which_cuts_them_off(funct
     assert float(open_hat[-1].max()) < -20  # 100 dB in 0.89 s
 
 
-def test_a_kit_that_the_voice_lacks_is_played_by_its_first() -> None:
-    rows = note_rows([Note(0.0, 1.0, 38, 100, 99, True), Note(0.0, 1.0, 38, 100, 25, True)], [0, 25])
-    assert rows.instrument.tolist() == [128, 129]
+def test_a_kit_that_the_voice_lacks_is_played_by_the_one_it_varies_or_the_first() -> None:
+    notes = [Note(0.0, 1.0, 38, 100, program, True) for program in (99, 25, 9, 30)]
+    assert note_rows(notes, [0, 8, 25]).instrument.tolist() == [128, 130, 129, 128]
 
 
 def test_the_function_compiles_and_computes_the_same(function: NoteFunction) -> None:
