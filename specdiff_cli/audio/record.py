@@ -78,6 +78,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return _parse(comment)
 
 
+def format_inside(path: Path) -> str:
+    """The format of an audio file of ours, by what is in it. Raises OSError."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic == b"OggS":
+            pages = header_pages(file)
+            return "opus" if pages and pages[0].body.startswith(b"OpusHead") else "ogg"
+    return "flac" if magic == b"fLaC" else "mp3" if magic[:3] == b"ID3" else "wav"
+
+
 def read_loop(path: Path) -> Loop | None:
     """The loop that a WAV, FLAC or Ogg file states; None where it states none. Raises OSError."""
     with path.open("rb") as file:

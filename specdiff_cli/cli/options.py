@@ -110,7 +110,7 @@ Output = Annotated[
         metavar="FILE|DIR|-",
         show_default="INPUT's name in the current folder",
         rich_help_panel=_OUTPUT,
-        help="Output file; a folder for several inputs; - streams WAV to standard output.",
+        help="Output file; a folder for several inputs; - streams to standard output.",
     ),
 ]
 OutputTemplate = Annotated[
@@ -129,8 +129,35 @@ FileFormat = Annotated[
         autocompletion=complete.formats,
         envvar="SPECDIFF_FORMAT",
         rich_help_panel=_OUTPUT,
-        help="wav or flac.",
+        help="wav, flac, ogg, opus or mp3.",
         show_default="by the output's suffix, else wav",
+    ),
+]
+Quality = Annotated[
+    float | None,
+    typer.Option(
+        metavar="Q",
+        envvar="SPECDIFF_QUALITY",
+        rich_help_panel=_OUTPUT,
+        help="Of ogg, opus and mp3: 0 (smallest) to 10 (best).",
+        show_default="6",
+    ),
+]
+BitRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="KBPS",
+        envvar="SPECDIFF_BIT_RATE",
+        rich_help_panel=_OUTPUT,
+        help="Of opus and mp3, in kbit/s, instead of --quality.",
+    ),
+]
+Loop = Annotated[
+    bool,
+    typer.Option(
+        "--loop",
+        rich_help_panel=_OUTPUT,
+        help="The end leads into the start, for players that repeat; the file's loop points, else all of it.",
     ),
 ]
 Subtype = Annotated[

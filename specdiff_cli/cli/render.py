@@ -41,6 +41,9 @@ def render(
     output_template: opt.OutputTemplate = None,
     file_format: opt.FileFormat = None,
     subtype: opt.Subtype = "pcm16",
+    quality: opt.Quality = None,
+    bit_rate: opt.BitRate = None,
+    loop: opt.Loop = False,
     sample_rate: opt.SampleRate = SAMPLE_RATE_HZ,
     normalize: opt.Normalize = None,
     stereo: opt.Stereo = False,
@@ -82,7 +85,8 @@ def render(
     \b
     Examples:
       specdiff render song.mid
-      specdiff render song.mid -o song.flac --steps 50
+      specdiff render song.mid -o song.ogg --quality 8
+      specdiff render theme.mid -o theme.ogg --loop
       specdiff render song.mid -o - | aplay
       specdiff render album/ -r -o rendered/ --skip-existing
       specdiff render '*.mid' --output-template '{stem}.{model}.flac'

@@ -28,6 +28,8 @@ KEYS: dict[str, tuple[type, ...]] = {
     "tail": (int, float),
     "format": (str,),
     "subtype": (str,),
+    "quality": (int, float),
+    "bit-rate": (int, float),
     "sample-rate": (int,),
     "normalize": (str,),
     "max-duration": (int, float),

@@ -66,7 +66,7 @@ def vocode(
         str | None,
         typer.Option(
             "--format",
-            help="wav or flac.",
+            help="wav, flac, ogg, opus or mp3.",
             show_default="by the output's suffix, else wav",
             autocompletion=complete.formats,
         ),

@@ -103,6 +103,12 @@ class Curve:
         later = ((time_s - start_s) / speed for time_s in self.times_s[first + 1 :])
         return type(self)((0.0, *later), self.values[first:])
 
+    def repeated(self, start_s: float, end_s: float) -> Self:
+        """The curve up to ``end_s``, and from there on once more what it does from ``start_s`` to ``end_s``."""
+        changes = [(time_s, value) for time_s, value in zip(self.times_s, self.values, strict=True) if time_s < end_s]
+        again = [(time_s + end_s - start_s, value) for time_s, value in changes if time_s > start_s]
+        return self.from_changes(self.values[0], [*changes, (end_s, self.at(start_s)), *again])
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelExpression:
@@ -128,6 +134,13 @@ class ChannelExpression:
         return type(self)(
             *(curve.retimed(start_s=start_s, speed=speed) for curve in (self.pitch_semitones, self.modulation)),
             *(curve.retimed(start_s=start_s, speed=speed) for curve in (self.gain, self.pan)),
+        )
+
+    def repeated(self, start_s: float, end_s: float) -> Self:
+        """As :meth:`Curve.repeated`."""
+        return type(self)(
+            *(curve.repeated(start_s, end_s) for curve in (self.pitch_semitones, self.modulation)),
+            *(curve.repeated(start_s, end_s) for curve in (self.gain, self.pan)),
         )
 
 

@@ -13,6 +13,7 @@ from specdiff_cli.rendering.inputs import Source
 
 if TYPE_CHECKING:
     from specdiff_cli.rendering.record import Settled
+from specdiff_cli.choices import Format
 from specdiff_cli.errors import Option, UsageError
 
 STDOUT = "-"
@@ -30,7 +31,7 @@ _SPEC_PATTERN = re.compile(r"0?\d{0,2}")  # a width, for {index:03}
 
 
 #: What players know by these names, and libsndfile or we do not write.
-OTHER_SUFFIXES = (".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mid", ".midi")
+OTHER_SUFFIXES = (".m4a", ".aac", ".wma", ".aif", ".aiff", ".mid", ".midi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,11 @@ def format_of(output: str | None, template: str | None) -> str:
     name = template if template is not None else output
     suffix = Path(name).suffix.lower() if name else ""
     if suffix in OTHER_SUFFIXES:
+        known = ", ".join(f".{known}" for known in Format)
         raise UsageError(
-            f"{name}: {suffix} cannot be written; use .wav or .flac (or ", Option("format"), ", to insist on the name)"
+            f"{name}: {suffix} cannot be written; use {known} (or ", Option("format"), ", to insist on the name)"
         )
-    return "flac" if name is not None and name.lower().endswith(".flac") else "wav"
+    return suffix[1:] if suffix[1:] in list(Format) else "wav"
 
 
 def _name(source: Path, index: int, settled: "Settled") -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from specdiff_cli.audio.looping import LoopingWriter
     from specdiff_cli.audio.normalise import NormalisingWriter
     from specdiff_cli.audio.resample import Resampler
     from specdiff_cli.audio.stereo import MelMixer, StemMixer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from specdiff_cli.rendering.snapshots import SnapshotWriter
 
     Audio = npt.NDArray[np.float32]
-    Writer = AtomicWriter | StreamWriter | NormalisingWriter
+    Writer = AtomicWriter | StreamWriter | NormalisingWriter | LoopingWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class SongOutput:
         return record
 
     def _channel(self, target: Path | None, record: dict[str, Any], normalize: str | None = None) -> _Channel:
+        from specdiff_cli.audio.looping import LoopingWriter
         from specdiff_cli.audio.normalise import NormalisingWriter, parse_normalise
         from specdiff_cli.audio.resample import Resampler
         from specdiff_cli.audio.wav import AtomicWriter, StreamWriter
@@ -162,6 +164,10 @@ class SongOutput:
         if rate_hz != SAMPLE_RATE_HZ:
             resampler = Resampler(rate_hz, n_channels)
             n_samples = resampler.count_samples(n_samples)
+        plan = self.prepared.loop
+        loop = None if plan is None else plan.loop(rate_hz)
+        if loop is not None:
+            n_samples = loop.end
         writer: Writer
         if target is None:
             writer = StreamWriter(
@@ -170,6 +176,8 @@ class SongOutput:
                 subtype=sound.subtype,
                 sample_rate_hz=rate_hz,
                 n_channels=n_channels,
+                compression=sound.compression,
+                loop=loop,
             )
         else:
             writer = AtomicWriter(
@@ -181,10 +189,14 @@ class SongOutput:
                 record=record,
                 sample_rate_hz=rate_hz,
                 n_channels=n_channels,
+                compression=sound.compression,
+                loop=loop,
             )
         if normalize is not None:
             folder = Path(tempfile.gettempdir()) if target is None else target.parent
             writer = NormalisingWriter(writer, parse_normalise(normalize), folder)
+        if plan is not None:
+            writer = LoopingWriter(writer, plan)
         return _Channel(writer, resampler)
 
     def _open_sidecar(self, target: Path, record: dict[str, Any]) -> Sidecar:

@@ -1,7 +1,8 @@
 """One song made ready, or refused, before any PyTorch is loaded."""
 
+import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.rendering.record import Settled, differences, source_facts
 from specdiff_cli.rendering.request import Request
 
+LOOP_MARGIN_S = 0.1  # behind the loop, so that no rounding leaves it short
+
 if TYPE_CHECKING:
+    from specdiff_cli.audio.looping import LoopPlan
     from specdiff_cli.midi.notes import MidiSong, Note
     from specdiff_cli.midi.stems import Stem
 
@@ -30,6 +34,7 @@ class Prepared:
     overwrite: bool
     stems: "list[Stem] | None" = None  # None: rendered as a whole
     why: str | None = None
+    loop: "LoopPlan | None" = None
 
     @property
     def n_parts(self) -> int:
@@ -56,9 +61,13 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
         MidiError: the song cannot be read, holds nothing for this voice, or not what it is to be edited for.
         OutputError: the output cannot be written, or exists and is not ours to replace.
     """
+    import mido
+
+    from specdiff_cli.audio.looping import LoopPlan
     from specdiff_cli.midi import notes as midi
     from specdiff_cli.midi.adapt import fit_to_voice
     from specdiff_cli.midi.edits import apply_edits
+    from specdiff_cli.midi.loops import find_loop, play_twice
 
     sound, voice, request = settled.sound, settled.voice, settled.request
     data = midi.read_bytes(job.source)
@@ -71,7 +80,21 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     overwrite = request.output.overwrite or why is not None
     _check_outputs(job, request, overwrite)
     song = midi.parse_midi(data, str(job.source), max_duration_s=request.score.max_duration_s, track=sound.track)
+    midi_file = None
+    if sound.loop and sound.edits.start is None and sound.edits.end is None:
+        midi_file = mido.MidiFile(file=io.BytesIO(data), clip=True)
+    span = find_loop(song, midi_file, str(job.source)) if midi_file is not None else None
     song, edited = apply_edits(song, sound.edits, str(job.source))
+    loop = None
+    if sound.loop:
+        if span is None:
+            span = find_loop(song, None, str(job.source))
+        elif sound.edits.tempo_scale != 1:
+            speed = sound.edits.tempo_scale
+            span = replace(span, start_s=span.start_s / speed, end_s=span.end_s / speed)
+        edited = [*edited, f"loops from {span.start_s:.2f} to {span.end_s:.2f} s, by {span.origin}"]
+        loop = LoopPlan(span.start_s, span.length_s)
+        song = play_twice(song, span)
     if song.end_s > request.score.max_duration_s:
         raise MidiError(f"{job.source}: would last {song.end_s:.0f} s; use a higher --tempo-scale or --max-duration")
     notes, fitted = fit_to_voice(
@@ -79,7 +102,7 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     )
     if not notes:
         raise MidiError(f"{job.source}: holds only drums, which the voice {voice.name} does not play; use --model base")
-    duration_s = song.end_s + sound.tail_s
+    duration_s = song.end_s + (LOOP_MARGIN_S if loop is not None else sound.tail_s)
     stems = None
     if sound.by_stems:
         from specdiff_cli.midi.stems import split_stems
@@ -96,6 +119,7 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
         overwrite=overwrite,
         stems=stems,
         why=why,
+        loop=loop,
     )
     if sound.stems:
         _check_stems(prepared, request.output.format)
@@ -111,7 +135,12 @@ def _check_outputs(job: Job, request: Request, overwrite: bool) -> None:
     if job.target is None:
         if sys.stdout is None:
             raise OutputError("-o -: standard output is closed; give a file name")
-        StreamWriter(sys.stdout.buffer, file_format=request.output.format, subtype=request.output.subtype)
+        StreamWriter(
+            sys.stdout.buffer,
+            file_format=request.output.format,
+            subtype=request.output.subtype,
+            sample_rate_hz=request.sound.sample_rate_hz,
+        )
     elif not (job.makes_folder and not job.target.parent.exists()):
         check_target(job.target, overwrite)
     for path in job.companions:
@@ -130,7 +159,7 @@ def _check_stems(prepared: Prepared, file_format: str) -> None:
 
 def _why_again(job: Job, target: Path, facts: dict[str, Any], request: Request) -> str | None:
     """Why an existing file must be rendered again; None if it is complete and just what is asked for."""
-    from specdiff_cli.audio.record import find_problem, read_record
+    from specdiff_cli.audio.record import find_problem, format_inside, read_record
     from specdiff_cli.files import reason, shown_path
     from specdiff_cli.rendering.snapshots import snapshot_paths
 
@@ -143,8 +172,7 @@ def _why_again(job: Job, target: Path, facts: dict[str, Any], request: Request) 
                 f"{shown_path(target)} exists already and does not tell how it was made: "
                 "use --overwrite to replace it, or another name"
             )
-        with target.open("rb") as file:
-            found = "flac" if file.read(4) == b"fLaC" else "wav"
+        found = format_inside(target)
         if found != request.output.format:
             return f"the format was {found}, now {request.output.format}"
         if problem := "; ".join(differences(record, facts)) or find_problem(target, record):

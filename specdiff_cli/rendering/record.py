@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from specdiff_cli import __version__
+from specdiff_cli.audio.compression import Compression
 from specdiff_cli.audio.record import PROGRAM
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, FIXED_SAMPLING, TEMPLATES_SAMPLING, Sampling
@@ -47,6 +48,14 @@ class SoundOptions:
     stereo: bool = False
     track: int | None = None
     edits: Edits = field(default_factory=Edits)
+    quality: float | None = None
+    bit_rate_kbps: float | None = None
+    loop: bool = False
+
+    @property
+    def compression(self) -> Compression:
+        """Of lossy formats."""
+        return Compression(self.quality, self.bit_rate_kbps)
 
     @property
     def by_stems(self) -> bool:
@@ -148,6 +157,9 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         stereo=request.sound.stereo,
         track=request.score.track,
         edits=request.score.edits,
+        quality=request.sound.quality,
+        bit_rate_kbps=request.sound.bit_rate_kbps,
+        loop=request.sound.loop,
     )
     return Settled(request, voice, sound)
 

@@ -38,7 +38,7 @@ _NAMES = {"swaps": "swap", "programs": "program", "file_format": "format"}
 
 def option_name(field_name: str) -> str:
     """A field's name as an option: ``sample_rate_hz`` -> ``sample-rate``."""
-    plain = field_name.removesuffix("_s").removesuffix("_hz")
+    plain = field_name.removesuffix("_s").removesuffix("_hz").removesuffix("_kbps")
     return _NAMES.get(plain, plain).replace("_", "-")
 
 
@@ -107,6 +107,12 @@ class Sound:
     """A peak, ``-1dBFS``, or a loudness, ``-16LUFS``."""
     stems: bool = False
     stereo: bool = False
+    quality: float | None = None
+    """Of lossy formats, 0 to 10; None: 6."""
+    bit_rate_kbps: float | None = None
+    """Of Opus and MP3, instead of a quality."""
+    loop: bool = False
+    """The end leads into the start."""
 
     def __post_init__(self) -> None:
         from specdiff_cli.audio.normalise import parse_normalise
@@ -151,7 +157,7 @@ class Output:
 
     @property
     def format(self) -> str:
-        """The format of the audio files: ``wav`` or ``flac``."""
+        """The format of the audio files."""
         from specdiff_cli.rendering.jobs import format_of
 
         return self.file_format or format_of(self.output, self.output_template)
@@ -227,6 +233,7 @@ class Request:
         return changed
 
     def __post_init__(self) -> None:
+        self._check_format()
         self._check_stdout()
         self._check_stems()
         if self.batching.resume and self.output.snapshots:
@@ -239,6 +246,26 @@ class Request:
                 " are of; give them, too",
                 option="snapshot_window",
             )
+
+    def _check_format(self) -> None:
+        from specdiff_cli.audio.compressed import check_compression
+        from specdiff_cli.audio.compression import Compression
+        from specdiff_cli.audio.encoding import Layout, check_format
+        from specdiff_cli.audio.tags import Loop
+
+        sound = self.sound
+        compression = Compression(sound.quality, sound.bit_rate_kbps)
+        loop = Loop(0, 1) if sound.loop else None  # which it is, only the song says
+        file_format, subtype = check_format(self.output.format, self.output.subtype, compression, loop)
+        layout = Layout(subtype, sound.sample_rate_hz, 2 if sound.stereo else 1)
+        check_compression(file_format, layout, compression, loop)
+        if not sound.loop:
+            return
+        if self.output.output == STDOUT and file_format != "wav":
+            raise UsageError(Option("loop"), ": loop points reach standard output as WAV only", option="loop")
+        twice = {"save_mel": self.output.save_mel, "snapshots": self.output.snapshots, "plot": self.output.plot}
+        for name in (name for name, is_asked in twice.items() if is_asked):
+            raise _contradiction(name, Option("loop"), ", which renders the loop twice")
 
     def _check_stdout(self) -> None:
         if self.output.output != STDOUT:
