@@ -15,7 +15,12 @@ def floating(dtype: torch.dtype) -> torch.dtype:
 
 
 def has_bfloat16_instructions() -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it is emulated, it is slower than float32."""
+    """Whether the processor multiplies bfloat16 itself; where it is emulated, it is slower than float32.
+
+    PyTorch may be told to use less than there is (``ATEN_CPU_CAPABILITY=avx2``), and then does.
+    """
+    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -27,16 +32,28 @@ def is_faster_in_bfloat16() -> bool:
 
 @lru_cache(maxsize=1)
 def has_8_bit_products() -> bool:
-    """Whether 8-bit matrix products are exact on this processor, and known or seen to be faster than float32."""
-    return _are_8_bit_products_exact() and (torch.cpu._is_vnni_supported() or _is_faster_in_int8())
+    """Whether 8-bit matrix products are exact on this processor, and seen to be faster than float32."""
+    return largest_8_bit_weight() > 0 and _is_faster_in_int8()
 
 
-def _are_8_bit_products_exact() -> bool:
-    """Old instructions add pairs of products in 16 bits, which the largest values overflow."""
-    least, most = torch.full((32, 64), -127, dtype=torch.int8), torch.full((32, 64), 127, dtype=torch.int8)
-    square = 64 * 127**2
-    products = (torch._int_mm(least, most.t()) == -square), (torch._int_mm(most, most.t()) == square)
-    return all(bool(product.all()) for product in products)
+@lru_cache(maxsize=1)
+def largest_8_bit_weight() -> int:
+    """The largest of the whole numbers that 8-bit weights may be, so that products are exact here; 0 where none are.
+
+    Without VNNI, processors make one factor unsigned and add pairs of products in 16 bits: 2 * 255 * 127 overflows
+    them, 2 * 255 * 64 does not. Weights then have seven bits.
+    """
+    return next((largest for largest in (127, 64) if _are_8_bit_products_exact(largest)), 0)
+
+
+def _are_8_bit_products_exact(largest_weight: int = 127) -> bool:
+    """Compare products of the largest values, of all signs, with what they are."""
+    for sign, other_sign in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        rows = torch.full((32, 64), sign * 127, dtype=torch.int8)
+        weights = torch.full((32, 64), other_sign * largest_weight, dtype=torch.int8)
+        if not bool((torch._int_mm(rows, weights.t()) == sign * other_sign * 64 * 127 * largest_weight).all()):
+            return False
+    return True
 
 
 def _is_faster_in_int8() -> bool:

@@ -1,4 +1,4 @@
-"""Matrix products in 8-bit integers, for CPUs: about twice as fast as bfloat16, four times as fast as float32.
+"""Matrix products in 8-bit integers, for CPUs: several times as fast as float32.
 
 Weights are rounded once, with one scale per output. What they are multiplied with is rounded as it comes, with one
 scale per row, so that a window's result does not depend on the windows beside it.
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from specdiff_cli.model.decoder import SpectrogramDecoder
 from specdiff_cli.model.fused import Product, fused
+from specdiff_cli.model.precision import largest_8_bit_weight
 
 LARGEST = 127.0  # symmetric: -128 is not used
 SMALLEST_SCALE = 1e-12  # of rows that are zero
@@ -22,7 +23,8 @@ class QuantisedProduct(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         wide = weight.float()
-        self.scale = (wide.abs().amax(1) / LARGEST).clamp(min=SMALLEST_SCALE)  # (N,)
+        # Where products are exact with no weights (and int8 is refused), all bits are as good as any.
+        self.scale = (wide.abs().amax(1) / (largest_8_bit_weight() or LARGEST)).clamp(min=SMALLEST_SCALE)  # (N,)
         self.weight = torch.round(wide / self.scale[:, None]).to(torch.int8)  # (N, K)
         self.largest, self.smallest = LARGEST, SMALLEST_SCALE  # TorchScript sees attributes, not module constants
 

@@ -8,13 +8,15 @@ import torch
 
 from specdiff_cli.model import precision
 
+MEASURED = (precision.is_faster_in_bfloat16, precision.has_8_bit_products, precision.largest_8_bit_weight)
+
 
 @pytest.fixture(autouse=True)
 def _measured_anew() -> Iterator[None]:
-    for measured in (precision.is_faster_in_bfloat16, precision.has_8_bit_products):
+    for measured in MEASURED:
         measured.cache_clear()
     yield
-    for measured in (precision.is_faster_in_bfloat16, precision.has_8_bit_products):
+    for measured in MEASURED:
         measured.cache_clear()
 
 
@@ -33,14 +35,13 @@ def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_exact", "has_vnni", "is_faster", "expected"),
-    [(True, True, False, True), (True, False, True, True), (True, False, False, False), (False, True, True, False)],
+    ("largest_weight", "is_faster", "expected"),
+    [(127, True, True), (64, True, True), (127, False, False), (64, False, False), (0, True, False)],
 )
 def test_8_bits_where_they_are_exact_and_fast(
-    monkeypatch: pytest.MonkeyPatch, is_exact: bool, has_vnni: bool, is_faster: bool, expected: bool
+    monkeypatch: pytest.MonkeyPatch, largest_weight: int, is_faster: bool, expected: bool
 ) -> None:
-    monkeypatch.setattr(precision, "_are_8_bit_products_exact", lambda: is_exact)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: has_vnni)
+    monkeypatch.setattr(precision, "largest_8_bit_weight", lambda: largest_weight)
     monkeypatch.setattr(precision, "_is_faster_in_int8", lambda: is_faster)
     assert precision.has_8_bit_products() == expected
 
@@ -67,6 +68,14 @@ def test_sums_that_overflow_16_bits_are_noticed(monkeypatch: pytest.MonkeyPatch)
     assert precision._are_8_bit_products_exact()
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: saturating(a.int() + 128, b) - 128 * b.int().sum(0))
     assert not precision._are_8_bit_products_exact()
+    assert precision._are_8_bit_products_exact(64)  # 2 * 255 * 64 = 32640 does
+    assert precision.largest_8_bit_weight() == 64
+
+
+def test_processors_that_cannot_multiply_8_bits_exactly_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: torch.zeros(len(a), b.shape[1], dtype=torch.int32))
+    assert precision.largest_8_bit_weight() == 0
+    assert not precision.has_8_bit_products()
 
 
 def test_the_type_beside_8_bit_weights(monkeypatch: pytest.MonkeyPatch) -> None:
