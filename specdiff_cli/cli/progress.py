@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -230,3 +230,26 @@ def songs_display(n_songs: int, batch: int, quiet: bool) -> Iterator[SongsDispla
         bar = _SongsBar(n_songs)
         with bar.progress:
             yield bar
+
+
+@contextmanager
+def counted_display(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere; it is told how much is done, of how much."""
+    if quiet or not can_draw():
+        yield lambda n_done, n_all: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn())
+    times = TextColumn("left"), TimeRemainingColumn()
+    progress = Progress(*columns, *times, console=stderr_console(), transient=True)
+    task = progress.add_task(one_line(label), total=None)
+
+    def show(n_done: int, n_all: int) -> None:
+        progress.start()  # with the first report: until then something else may be drawn
+        progress.update(task, completed=n_done, total=n_all)
+
+    try:
+        yield show
+    finally:
+        progress.stop()

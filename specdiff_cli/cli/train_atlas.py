@@ -1,6 +1,5 @@
 """``specdiff train atlas`` and ``specdiff train notes``: a soundfont note by note, and templates fitted to it."""
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli.progress import clock, say
+from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import UsageError
 from specdiff_cli.wording import count
 
@@ -50,7 +50,7 @@ def train_atlas(
         say(f"{soundfont.name} lacks {count(len(missing), 'program')}, played by their neighbours: {pairs}")
     began_s = time.monotonic()
     ready = n_notes = 0
-    for ready, planned, n_notes in make_atlas(out, config, workers or os.cpu_count() or 1):
+    for ready, planned, n_notes in make_atlas(out, config, workers or usable_cpus()):
         if not quiet and (ready % LINE_EVERY_PRESETS == 0 or ready == planned):
             say(f"{ready} of {planned} presets, {count(n_notes, 'note')}")
     if not quiet:

@@ -1,6 +1,5 @@
 """``specdiff train data``: MIDI and a soundfont, or recordings and their notes, to a training corpus."""
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console
+from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import ExitCode, MidiError, UsageError
 from specdiff_cli.wording import count
 
@@ -107,7 +107,7 @@ def train_data(
     )
     composer = SOLO_PIANO if ensemble == "piano" else ComposeConfig()
     began_s = time.monotonic()
-    done = make_corpus(out, hours, config, workers or os.cpu_count() or 1, composer)
+    done = make_corpus(out, hours, config, workers or usable_cpus(), composer)
     ready, ready_h = _follow(done, quiet)
     if not quiet:
         elapsed_s = time.monotonic() - began_s
@@ -120,7 +120,7 @@ def _use_recordings(
     """Make the corpus, and say of each recording how it lies against its notes."""
     from specdiff_cli.corpus.recordings import make_recorded_corpus
 
-    n_workers = workers or os.cpu_count() or 1
+    n_workers = workers or usable_cpus()
     n_used = n_left_out = 0
     length_s = 0.0
     for done, planned, outcome in make_recorded_corpus(out, source, validation_share, loudness_lufs, n_workers):

@@ -91,8 +91,9 @@ def train_model(
 def _training_device(name: str) -> "torch.device":
     import torch
 
-    from specdiff_cli.engine.devices import resolve_device
+    from specdiff_cli.engine.devices import resolve_device, set_threads
 
+    set_threads()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve_device(name)

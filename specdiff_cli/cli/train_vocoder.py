@@ -61,16 +61,13 @@ def train_vocoder(
     from specdiff_cli.engine.devices import check_device_name
 
     check_device_name(device)
-    import torch
-
-    from specdiff_cli.engine.devices import resolve_device
+    from specdiff_cli.engine.devices import resolve_device, set_threads
 
     try:
         from specdiff_cli.train.vocoder import Trainer, read_vocoder_settings
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed; install specdiff with its 'train' extra") from None
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     settings, sizes = read_vocoder_settings(config, steps)
     trainer = Trainer(corpus, out, settings, sizes, resolve_device(device), start_from)
     if not quiet:

@@ -5,7 +5,6 @@ nothing about the batches before, and worker processes may build batches ahead i
 """
 
 import hashlib
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from specdiff_cli.audio.mel import log_mel, to_model_range
 from specdiff_cli.constants import FRAMES_PER_SECOND, MAX_TOKENS, N_MELS, STEPS_PER_SECOND, WINDOW_FRAMES
 from specdiff_cli.corpus.pieces import check_corpus_format
+from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import model_class
@@ -218,7 +218,7 @@ class Corpus:
         torch.set_num_threads(1)  # one thread per piece, not all for each
         pieces = []
         try:
-            with ThreadPoolExecutor(min(N_LOADERS, os.cpu_count() or 1)) as pool:
+            with ThreadPoolExecutor(min(N_LOADERS, usable_cpus())) as pool:
                 for piece in pool.map(lambda path: Piece(path, vocabulary), paths):
                     pieces.append(piece)
                     if on_loaded is not None:
@@ -279,7 +279,7 @@ def iterate(stream: BatchStream, first: int, end: int, n_workers: int, device: t
         stream,
         batch_size=None,
         sampler=range(first, end),
-        num_workers=min(n_workers, os.cpu_count() or 1),
+        num_workers=min(n_workers, usable_cpus()),
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_signals,
     )

@@ -12,8 +12,8 @@ from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.resample import Resampler
 from specdiff_cli.audio.spectral import MelGanConfig, make_network
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.vocode import _pass_through
 from specdiff_cli.constants import LOG_MEL_MIN
+from specdiff_cli.rendering.vocode import pass_through
 
 runner = CliRunner()
 
@@ -144,7 +144,7 @@ class LongSource:
 
 def test_memory_does_not_grow_with_the_length() -> None:
     vocoder, writer = Recorder(), Counter()
-    _pass_through(LongSource(), vocoder, Resampler(16_000), writer, lambda n_done: None)  # type: ignore[arg-type]
+    pass_through(LongSource(), vocoder, Resampler(16_000), writer, lambda n_done: None)  # type: ignore[arg-type]
     assert writer.n_samples == LongSource.n_samples
     assert vocoder.most_frames <= 128 + 2 * 3
     assert writer.most_samples <= 2 * 128 * 320
