@@ -103,12 +103,11 @@ def _training_device(name: str) -> "torch.device":
 
 
 def _describe(trainer: "Trainer") -> str:
-    config = trainer.config
     begun = f"goes on at step {trainer.step}" if trainer.step else "begins"
     several = f" × {trainer.processes.count}" if trainer.processes.count > 1 else ""
     return (
         f"{trainer.folder.path}: {begun}; {trainer.n_parameters / 1e6:.1f} M parameters on {trainer.device}{several} "
-        f"in {config.train.precision}, {trainer.corpus.hours:.2f} h of music in {len(trainer.files.training)} pieces"
+        f"in {trainer.precision}, {trainer.corpus.hours:.2f} h of music in {len(trainer.files.training)} pieces"
     )
 
 

@@ -97,7 +97,7 @@ def export(
         vocoder=vocoder,
         programs=played.programs,
         plays_drums=played.drums,
-        prefers_bfloat16=about["train"].get("precision") == "bfloat16",
+        prefers_bfloat16=about["train"].get("precision") in ("auto", "bfloat16"),
         features=FEATURES,
         vocabulary=vocabulary_table(config),
     )

@@ -29,7 +29,8 @@ class TrainConfig:
         condition_dropout: share of windows that see neither notes nor context, for guidance.
         context_dropout: share of windows without their previous window.
         context_noise: greatest standard deviation of the noise on the previous window; each draws its own.
-        precision: of the network's arithmetic; weights and optimisers stay float32.
+        precision: of the network's arithmetic; weights and optimisers stay float32. "auto" is bfloat16 on hardware
+            that computes in it: elsewhere it would take several times as long as float32.
         compile: run the network through torch.compile.
         seed: of the first weights, the windows and the noise.
         log_every_steps, validate_every_steps, save_every_steps: how often; the last step does all of it.
@@ -50,7 +51,7 @@ class TrainConfig:
     condition_dropout: float = 0.1
     context_dropout: float = 0.15
     context_noise: float = 0.25
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
     compile: bool = False
     seed: int = 0
     log_every_steps: int = 50

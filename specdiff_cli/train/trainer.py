@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from specdiff_cli.engine.devices import resolve_dtype
 from specdiff_cli.errors import DeviceError, SpecdiffError, UsageError
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.train.batches import Batch, BatchStream, Corpus, CorpusFiles, collate, iterate
@@ -118,6 +119,8 @@ class Trainer:
     ) -> None:
         self.config, self.device, self.processes, self.listener = config, device, processes, listener
         self.folder = RunFolder(out)
+        dtype = resolve_dtype(config.train.precision, device, prefers_bfloat16=True)
+        self.precision = str(dtype).removeprefix("torch.")  # what "auto" is here
         self.files = CorpusFiles.find(corpus)
         state = self.folder.load_state()
         if state is not None:
@@ -229,7 +232,7 @@ class Trainer:
         else:
             draws = draw(batch.target.shape[0], config, self._generator)
             base = self.model.base(batch.layout_tokens, batch.layout_times)
-            loss = loss_on(self.network, batch, draws, self.config.model.objective, config.precision, base)
+            loss = loss_on(self.network, batch, draws, self.config.model.objective, self.precision, base)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self._rates.scale(lr_factor(self.step, config))
@@ -351,7 +354,7 @@ class Trainer:
             with torch.no_grad():
                 base = self.averaged.base(batch.layout_tokens, batch.layout_times)
             return batch, batch.target if base is None else base
-        return batch, sample(self.averaged, batch, self.config.model.objective, self.config.train.precision)
+        return batch, sample(self.averaged, batch, self.config.model.objective, self.precision)
 
 
 class _Pace:

@@ -380,3 +380,12 @@ def test_tensorboard_gets_numbers_pictures_and_sound(
     assert shown == set(tags["images"]) == set(tags["audio"])
     assert [event.step for event in events.Images("window 0/sampled")] == [2, 3]
     assert (events.Images("window 0/true")[0].width, events.Images("window 0/true")[0].height) == (256, 128)
+
+
+@pytest.mark.parametrize(("is_fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_precision_auto_is_what_the_hardware_computes_in(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_fast: bool, expected: str
+) -> None:
+    monkeypatch.setattr("specdiff_cli.engine.devices._computes_in_bfloat16", lambda _: is_fast)
+    assert Trainer(corpus, tmp_path / "run", with_train(precision="auto")).precision == expected
+    assert Trainer(corpus, tmp_path / "plain", with_train(precision="float32")).precision == "float32"
