@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli.benchmark import benchmark
+from specdiff_cli.cli.compose import ComposeCommand, compose
 from specdiff_cli.cli.convert import convert
 from specdiff_cli.cli.download_weights import download_weights
 from specdiff_cli.cli.evaluate import evaluate
+from specdiff_cli.cli.evaluate_music import evaluate_music
 from specdiff_cli.cli.guard import guarded, report
 from specdiff_cli.cli.inspect_midi import inspect_midi
 from specdiff_cli.cli.inspect_wav import inspect_wav
@@ -68,7 +70,9 @@ app.command("download-weights")(guarded(download_weights))
 app.command("convert")(guarded(convert))
 app.command("vocode")(guarded(vocode))
 app.command("evaluate")(guarded(evaluate))
+app.command("evaluate-music")(guarded(evaluate_music))
 app.command("benchmark")(guarded(benchmark))
+app.command("compose", cls=ComposeCommand)(guarded(compose))
 app.add_typer(models_app)
 app.add_typer(train_app)
 

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from specdiff_cli.checks import check_value
+
 #: The cosine schedule ends at this share of the learning rates.
 FINAL_SHARE = 0.02
 Schedule = Literal["cosine", "constant"]
@@ -75,12 +77,6 @@ class TrainConfig:
         check_value(
             "noise_times", list(self.noise_times), 0 <= low < high <= 1, "must rise from 0 or more to 1 or less"
         )
-
-
-def check_value(key: str, value: object, is_right: bool, rule: str) -> None:
-    """Raises ValueError that names a setting and the rule it breaks."""
-    if not is_right:
-        raise ValueError(f"{key} = {value}: {rule}")
 
 
 def stage_of(step: int, config: TrainConfig) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from specdiff_cli.train.hyperparameters import Schedule, check_value, scheduled_share
+from specdiff_cli.checks import check_value
+from specdiff_cli.train.hyperparameters import Schedule, scheduled_share
 
 
 @dataclass(frozen=True)

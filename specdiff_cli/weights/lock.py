@@ -116,6 +116,7 @@ class Lock:
 
     models: Mapping[str, LockedModel]
     bundled: Mapping[str, BundledVoice]
+    composers: Mapping[str, BundledVoice] = field(default_factory=dict)
 
     def model(self, name: str, source: str | None = None) -> LockedModel:
         """The downloadable model of that name, at its first choice of a place or at ``source``.
@@ -164,15 +165,16 @@ def parse_lock(text: str) -> Lock:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise WeightsError(f"{LOCK_NAME}: not valid TOML: {error}") from error
-    top = _Table(LOCK_NAME, document, "lock_version", "models", "bundled")
+    top = _Table(LOCK_NAME, document, "lock_version", "models", "bundled", "composers")
     version = top.integer("lock_version")
     if version != LOCK_VERSION:
         raise top.error(f"lock_version is {version}, this specdiff reads {LOCK_VERSION}: update specdiff")
     models = {name: _model(name, where, value) for name, where, value in top.named("models")}
     bundled = {name: _bundled(name, where, value) for name, where, value in top.named("bundled")}
+    composers = {name: _bundled(name, where, value) for name, where, value in top.named("composers")}
     for name in sorted(models.keys() & bundled.keys()):
         raise top.error(f'"{name}" is both a model and a bundled voice')
-    return Lock(models=MappingProxyType(models), bundled=MappingProxyType(bundled))
+    return Lock(MappingProxyType(models), MappingProxyType(bundled), MappingProxyType(composers))
 
 
 def endpoint() -> str:
