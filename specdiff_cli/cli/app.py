@@ -16,8 +16,10 @@ from specdiff_cli.cli.guard import guarded, report
 from specdiff_cli.cli.inspect_midi import inspect_midi
 from specdiff_cli.cli.inspect_wav import inspect_wav
 from specdiff_cli.cli.models import models_app
+from specdiff_cli.cli.play import play
 from specdiff_cli.cli.progress import fail
 from specdiff_cli.cli.render import render
+from specdiff_cli.cli.short_help import ShortHelpCommand
 from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.version import show_version
 from specdiff_cli.cli.vocode import vocode
@@ -43,7 +45,11 @@ def _main(
 ) -> None:
     """Render MIDI files to audio with spectrogram diffusion.
 
-    A small voice ships with the program: `specdiff render song.mid` works offline, on any CPU.
+    \b
+    Type this first:
+      specdiff render song.mid        writes song.wav, offline, on any CPU
+      specdiff play song.mid          plays it while it renders
+      specdiff inspect-midi song.mid  what is in the file
 
     \b
     Exit codes: 0 done, 1 several inputs failed or a bug, 2 usage, 3 bad MIDI,
@@ -63,7 +69,8 @@ def _main(
             context.obj = error  # raised by the command itself, so that its --help works all the same
 
 
-app.command("render")(guarded(render))
+app.command("render", cls=ShortHelpCommand)(guarded(render))
+app.command("play")(guarded(play))
 app.command("inspect-midi")(guarded(inspect_midi))
 app.command("inspect-wav")(guarded(inspect_wav))
 app.command("download-weights")(guarded(download_weights))

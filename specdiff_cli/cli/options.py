@@ -19,6 +19,7 @@ from specdiff_cli.choices import (
     check_threads,
 )
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli.short_help import show_all
 from specdiff_cli.errors import UsageError
 
 _INPUT, _SCORE, _OUTPUT, _SOUND = "Input", "Score", "Output", "Sound"
@@ -131,6 +132,15 @@ FileFormat = Annotated[
         rich_help_panel=_OUTPUT,
         help="wav, flac, ogg, opus or mp3.",
         show_default="by the output's suffix, else wav",
+    ),
+]
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        is_eager=True,
+        callback=show_all,
+        help="Show every option, and the variables that set its default.",
     ),
 ]
 Quality = Annotated[

@@ -76,6 +76,7 @@ def render(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     debug: opt.Debug = False,
+    help_all: opt.HelpAll = False,
 ) -> None:
     """Render MIDI files to audio.
 
