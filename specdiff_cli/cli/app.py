@@ -23,6 +23,7 @@ from specdiff_cli.cli.short_help import ShortHelpCommand
 from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.version import show_version
 from specdiff_cli.cli.vocode import vocode
+from specdiff_cli.cli.web import web
 from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError
 
 app = typer.Typer(
@@ -76,6 +77,7 @@ app.command("inspect-wav")(guarded(inspect_wav))
 app.command("download-weights")(guarded(download_weights))
 app.command("convert")(guarded(convert))
 app.command("vocode")(guarded(vocode))
+app.command("web")(guarded(web))
 app.command("evaluate")(guarded(evaluate))
 app.command("evaluate-music")(guarded(evaluate_music))
 app.command("benchmark")(guarded(benchmark))
