@@ -1,9 +1,17 @@
-"""Numbers as sentences have them."""
+"""Numbers and choices as sentences have them."""
+
+from collections.abc import Iterable
 
 
 def count(number: int, noun: str) -> str:
     """``1 step``, ``2 steps``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def either(names: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def exact_clock(seconds: float) -> str:

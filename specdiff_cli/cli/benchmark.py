@@ -8,6 +8,7 @@ import typer
 
 from specdiff_cli.choices import MAX_BATCH, check_guidance, check_range, check_steps, check_threads
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say, working
 from specdiff_cli.errors import UsageError
 
@@ -42,25 +43,15 @@ def benchmark(
         str | None, typer.Option(help="draft, balanced, best, paper or port.", autocompletion=complete.presets)
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps per window.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddpm, ddim or dpm++2m.", autocompletion=complete.samplers)
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(metavar="WEIGHT", help="1 is off.")] = None,
+    sampler: shared.Sampler = None,
+    guidance: shared.Guidance = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Songs rendered side by side.")] = 1,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16, float16 or int8.", autocompletion=complete.dtypes)
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per usable core")
-    ] = None,
-    vocoder: Annotated[
-        str | None, typer.Option(help="spectral, soundstream or griffin-lim.", show_default="the voice's")
-    ] = None,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    threads: shared.Threads = None,
+    vocoder: shared.Vocoder = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Measure how fast a voice renders here, and where the time goes.
 

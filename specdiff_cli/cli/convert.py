@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say
 from specdiff_cli.errors import UsageError
 
@@ -30,8 +31,8 @@ def convert(
     origin: Annotated[str | None, typer.Option("--source", help="Where the weights come from, in a few words.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace a voice that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was read and written, as one line of JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Convert a checkpoint to a voice, or a voice to the Diffusers layout.
 

@@ -11,6 +11,7 @@ import typer
 
 from specdiff_cli.choices import check_guidance, check_range, check_seed, check_steps, check_threads
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.evaluate_sounds import print_sounds, sound_table
 from specdiff_cli.cli.progress import say, working
 from specdiff_cli.errors import Option, UsageError
@@ -85,33 +86,14 @@ def evaluate(
         str | None,
         typer.Option(metavar="N[,N...]", help="Denoising steps, one render each.", show_default="the voice's"),
     ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(help="ddpm, ddim or dpm++2m.", show_default="the voice's", autocompletion=complete.samplers),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(help="magenta or discrete.", show_default="the voice's", autocompletion=complete.schedules),
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(metavar="WEIGHT", help="Classifier-free guidance.", show_default="the voice's")
-    ] = None,
-    vocoder: Annotated[
-        str | None,
-        typer.Option(
-            help="spectral, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
-        ),
-    ] = None,
+    sampler: shared.Sampler = None,
+    schedule: shared.Schedule = None,
+    guidance: shared.Guidance = None,
+    vocoder: shared.Vocoder = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=complete.dtypes)
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
-    ] = None,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    threads: shared.Threads = None,
     max_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Of each piece, from its beginning.")] = 50.0,
     gain: Annotated[
         float | None, typer.Option(metavar="GAIN", help="FluidSynth's, as the corpus was rendered.", show_default="0.8")
@@ -141,7 +123,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing report.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Measure a voice on held-out music.
 

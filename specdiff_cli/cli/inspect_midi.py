@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.progress import fail, say
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
@@ -28,8 +30,10 @@ def inspect_midi(
         Path | None, typer.Option("--plot", metavar="OUT.png", help="Also draw a piano roll; of one file only.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing OUT.png.")] = False,
-    max_duration: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse songs longer than this.")] = 3 * 3600.0,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    max_duration: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Refuse songs longer than this.")
+    ] = DEFAULT_MAX_DURATION_S,
+    debug: shared.Debug = False,
 ) -> None:
     """Show what a MIDI file holds and what the models make of it.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.progress import clock, fail, one_line, print_tables, say
 from specdiff_cli.cli.tables import facts, screen_width
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def inspect_wav(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="WAV or FLAC files.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, on one line.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Show how a WAV or FLAC file was made, and whether it is complete.
 

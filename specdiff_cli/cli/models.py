@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import guarded
 from specdiff_cli.cli.progress import one_line
 from specdiff_cli.diffusion.presets import PRESETS, Preset
@@ -27,7 +28,7 @@ HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
 LABEL_WIDTH = 17
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on standard output.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Debug = shared.Debug
 
 models_app = typer.Typer(name="models")
 

@@ -8,19 +8,11 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.choices import (
-    MAX_BATCH,
-    MAX_TAIL_S,
-    check_guidance,
-    check_max_duration,
-    check_range,
-    check_seed,
-    check_steps,
-    check_threads,
-)
+from specdiff_cli.choices import DEVICES_IN_WORDS, SAMPLERS, VOCODERS
+from specdiff_cli.choices import Subtype as SUBTYPES
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.short_help import show_all
-from specdiff_cli.errors import UsageError
+from specdiff_cli.wording import either
 
 _INPUT, _SCORE, _OUTPUT, _SOUND = "Input", "Score", "Output", "Sound"
 _BATCH, _MACHINE, _MESSAGES = "Batches and long songs", "Machine", "Messages"
@@ -174,7 +166,7 @@ Subtype = Annotated[
     str,
     typer.Option(
         autocompletion=complete.subtypes,
-        help="pcm16, pcm24 or float.",
+        help=f"{either(SUBTYPES)}.",
         envvar="SPECDIFF_SUBTYPE",
         rich_help_panel=_OUTPUT,
     ),
@@ -263,7 +255,7 @@ Sampler = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.samplers,
-        help="ddim, ddpm or dpm++2m.",
+        help=f"{either(SAMPLERS)}.",
         show_default="the voice's",
         envvar="SPECDIFF_SAMPLER",
         rich_help_panel=_SOUND,
@@ -327,7 +319,7 @@ Vocoder = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.vocoders,
-        help="spectral, soundstream or griffin-lim.",
+        help=f"{either(VOCODERS)}.",
         show_default="the voice's",
         envvar="SPECDIFF_VOCODER",
         rich_help_panel=_SOUND,
@@ -344,7 +336,7 @@ Device = Annotated[
     str,
     typer.Option(
         autocompletion=complete.devices,
-        help="auto, cpu, cuda, cuda:N or mps.",
+        help=f"{either(DEVICES_IN_WORDS)}.",
         envvar="SPECDIFF_DEVICE",
         rich_help_panel=_MACHINE,
     ),
@@ -408,26 +400,3 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say where settings come from.", rich_help_panel=_MESSAGES)
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_MESSAGES)]
-
-
-def check_numbers(
-    *,
-    steps: int | None,
-    guidance: float | None,
-    tail_s: float,
-    max_duration_s: float,
-    threads: int | None,
-    batch: int | None,
-    seed: int,
-    snapshot_window: int,
-) -> None:
-    """Raises UsageError for numbers that no render can use."""
-    check_steps(steps)
-    check_guidance(guidance)
-    check_range("tail", tail_s, 0, MAX_TAIL_S, " seconds")
-    check_max_duration(max_duration_s)
-    check_threads(threads)
-    check_range("batch", batch, 1, MAX_BATCH)
-    check_seed(seed)
-    if snapshot_window < 1:
-        raise UsageError.of("snapshot_window", snapshot_window, "windows count from 1")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import clock, say
 from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import UsageError
@@ -20,8 +21,8 @@ def train_atlas(
     pitch_step: Annotated[int, typer.Option(metavar="N", help="Semitones from pitch to pitch.")] = 1,
     rounds: Annotated[int, typer.Option(metavar="N", help="Times four notes per pitch, of other velocities.")] = 1,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per core")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Render every program and drum kit of a soundfont, note by note.
 
@@ -63,10 +64,10 @@ def train_notes(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the run; one that is there goes on.")],
     steps: Annotated[int, typer.Option(help="Steps in all; the learning rate falls over the last of them.")] = 20000,
     decay_share: Annotated[float, typer.Option(metavar="SHARE", help="Of the steps, in which the rate falls.")] = 0.3,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads.", show_default="all")] = None,
+    threads: shared.Threads = None,
     seed: Annotated[int, typer.Option(help="Same seed: same batches.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Fit note templates to an atlas.
 

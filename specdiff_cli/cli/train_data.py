@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console
 from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import ExitCode, MidiError, UsageError
@@ -49,8 +50,8 @@ def train_data(
     ] = -28.0,
     seed: Annotated[int, typer.Option(help="Same seed and settings: same corpus.")] = 0,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per core")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Make a training corpus: music, its notes, and its sound.
 

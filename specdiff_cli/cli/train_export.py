@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say
 from specdiff_cli.errors import UsageError
 
@@ -25,8 +26,8 @@ def train_export(
     sampler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++2m.", autocompletion=complete.samplers)] = "ddim",
     guidance: Annotated[float, typer.Option(help="Guidance weight; 1 is none, and twice as fast.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a voice that is there.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Turn training runs into a voice.
 

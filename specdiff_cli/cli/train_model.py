@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import StopSignals
 from specdiff_cli.cli.progress import can_draw, clock, one_line, say, stderr_console
 from specdiff_cli.errors import UsageError
@@ -33,8 +34,8 @@ def train_model(
         typer.Option(metavar="FILE", help="state.pt or model.safetensors whose weights a new run begins with."),
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Length of the run, instead of n_steps.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Train the spectrogram network of a voice.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdiff_cli.choices import check_threads
-from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import StopSignals
 from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console
 from specdiff_cli.errors import UsageError
@@ -31,14 +31,10 @@ def train_vocoder(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Length of the run.", show_default="the config's")
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    device: shared.Device = "auto",
+    threads: shared.Threads = None,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Train the vocoder of a voice: log-mel to sound.
 

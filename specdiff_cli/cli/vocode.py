@@ -8,6 +8,7 @@ import typer
 
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.cli import completion as complete
+from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import clock, counted_display, say, working
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.wording import count
@@ -34,15 +35,8 @@ def vocode(
         str,
         typer.Option("--model", "-m", help="The voice whose vocoder to use.", autocompletion=complete.models),
     ] = "tiny",
-    vocoder: Annotated[
-        str | None,
-        typer.Option(
-            help="spectral, soundstream or griffin-lim.", show_default="the voice's", autocompletion=complete.vocoders
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core")
-    ] = None,
+    vocoder: shared.Vocoder = None,
+    threads: shared.Threads = None,
     file_format: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +46,7 @@ def vocode(
             autocompletion=complete.formats,
         ),
     ] = None,
-    subtype: Annotated[str, typer.Option(help="pcm16, pcm24 or float.", autocompletion=complete.subtypes)] = "pcm16",
+    subtype: shared.SampleFormat = "pcm16",
     sample_rate: Annotated[
         int, typer.Option(metavar="HZ", help="16000, 44100 or 48000.", autocompletion=complete.sample_rates)
     ] = SAMPLE_RATE_HZ,
@@ -60,8 +54,8 @@ def vocode(
         float, typer.Option(metavar="SECONDS", help="Refuse audio longer than this.")
     ] = DEFAULT_MAX_DURATION_S,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing output file.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Pass audio through a vocoder alone: to log-mel and back.
 

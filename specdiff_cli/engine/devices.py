@@ -18,7 +18,7 @@ _DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 def check_device_name(name: str) -> None:
     """Raises UsageError unless the name is one of auto, cpu, cuda, cuda:N, mps. No torch needed."""
     if not _DEVICE_PATTERN.fullmatch(name):
-        raise UsageError.of("device", name, f"is not one of {DEVICES_IN_WORDS}")
+        raise UsageError.of("device", name, f"is not one of {', '.join(DEVICES_IN_WORDS)}")
 
 
 def resolve_device(name: str) -> "torch.device":

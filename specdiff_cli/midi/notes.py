@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import mido
 
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.errors import MidiError, Option
 from specdiff_cli.midi.bars import BarMap
 from specdiff_cli.midi.drum_parts import DrumParts
@@ -45,7 +46,6 @@ __all__ = [
 Reader = Literal["music", "reference"]
 READERS: tuple[Reader, ...] = get_args(Reader)
 DEFAULT_READER: Reader = "music"
-DEFAULT_MAX_DURATION_S = 3 * 3600.0
 MAX_NOTES = 2_000_000
 MAX_TRACKS_NAMED = 8  # in messages
 
