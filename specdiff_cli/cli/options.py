@@ -172,11 +172,12 @@ Subtype = Annotated[
     ),
 ]
 SampleRate = Annotated[
-    int,
+    int | None,
     typer.Option(
         autocompletion=complete.sample_rates,
         metavar="HZ",
-        help="16000, 44100 or 48000; the models work at 16000.",
+        help="16000, 44100 or 48000.",
+        show_default="44100 from note templates, else 16000",
         envvar="SPECDIFF_SAMPLE_RATE",
         rich_help_panel=_OUTPUT,
     ),
@@ -199,9 +200,12 @@ Stems = Annotated[
     ),
 ]
 Stereo = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--stereo", help="Two channels: each instrument on its own, at its MIDI pan.", rich_help_panel=_OUTPUT
+        "--stereo/--mono",
+        help="Two channels, with each instrument at its MIDI pan, or one.",
+        show_default="stereo from note templates, else mono",
+        rich_help_panel=_OUTPUT,
     ),
 ]
 Plot = Annotated[

@@ -12,7 +12,6 @@ from specdiff_cli.cli.guard import Terminated, settings_from_elsewhere
 from specdiff_cli.cli.progress import say
 from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
-from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import UsageError
 from specdiff_cli.wording import count
 
@@ -44,9 +43,9 @@ def render(
     quality: opt.Quality = None,
     bit_rate: opt.BitRate = None,
     loop: opt.Loop = False,
-    sample_rate: opt.SampleRate = SAMPLE_RATE_HZ,
+    sample_rate: opt.SampleRate = None,
     normalize: opt.Normalize = None,
-    stereo: opt.Stereo = False,
+    stereo: opt.Stereo = None,
     stems: opt.Stems = False,
     plot: opt.Plot = None,
     save_mel: opt.SaveMel = None,

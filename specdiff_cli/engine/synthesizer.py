@@ -159,6 +159,20 @@ class Synthesizer:
         other.vocoder = other._vocoder_for(vocoder)
         return other
 
+    def giving(self, vocoder: str, sample_rate_hz: int, n_channels: int) -> "Synthesizer":
+        """This synthesizer if it has that vocoder and gives such audio, or else another one of the same network."""
+        is_same = self.vocoder.name == vocoder
+        if is_same and (sample_rate_hz, n_channels) in (self._format, (self.sample_rate_hz, self.n_channels)):
+            return self
+        other = copy.copy(self)
+        other._format = sample_rate_hz, n_channels
+        other.vocoder = other._vocoder_for(vocoder)
+        return other
+
+    def count_samples_made(self, duration_s: float) -> int:
+        """Samples (per channel) of a render of ``duration_s`` seconds at this synthesizer's rate; at least one."""
+        return max(1, round(duration_s * self.sample_rate_hz))
+
     @property
     def mel_vocoder(self) -> Vocoder:
         """What makes sound of a spectrogram without notes: the vocoder, or the voice's other one if it needs them.
@@ -342,7 +356,7 @@ class Synthesizer:
         def active_songs() -> Iterator[ActiveSong[Key]]:
             for song in songs:
                 score = self._score(song)
-                n_samples = max(1, round(song.duration_s * self.sample_rate_hz))
+                n_samples = self.count_samples_made(song.duration_s)
                 sounds[song.key] = _Sound(self._opened(song, score), song, n_samples, self.n_channels)
                 yield self._activate(song, sampling, score)
 

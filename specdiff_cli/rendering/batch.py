@@ -151,11 +151,14 @@ class _Batch:
                 device=machine.device,
                 dtype=machine.dtype,
                 threads=machine.threads,
+                sample_rate_hz=self._settled.sound.made_rate_hz,
+                n_channels=self._settled.sound.made_channels,
             )
             for line in self._synthesizer.voice.messages:
                 yield Told(line)
-        elif self._synthesizer.vocoder.name != self._settled.sound.vocoder:
-            self._synthesizer = self._synthesizer.with_vocoder(self._settled.sound.vocoder)
+        else:
+            sound = self._settled.sound
+            self._synthesizer = self._synthesizer.giving(sound.vocoder, sound.made_rate_hz, sound.made_channels)
         return self._synthesizer
 
     def _happened(self) -> Iterator[Event]:
@@ -277,6 +280,7 @@ class _Batch:
         if output.wants_mel:
             extra["on_mel"] = lambda mel: beside.report(_Reported(key, mel=mel))
         notes = prepared.notes if prepared.stems is None else prepared.stems[part].notes
+        extra["expression"] = prepared.song.expression
         return Song(key, notes, prepared.duration_s, self._settled.sound.seed, **extra)
 
     def _take(self, item: object) -> None:

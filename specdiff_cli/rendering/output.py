@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import OutputError
 from specdiff_cli.rendering.mel_file import MelWriter
 from specdiff_cli.rendering.prepare import Prepared
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """One file or pipe of audio: 16 kHz in, the rate that was asked for out."""
+    """One file or pipe of audio: the synthesizer's rate in, the one that was asked for out."""
 
     writer: "Writer"
     resampler: "Resampler | None"
@@ -99,7 +98,7 @@ class SongOutput:
         return self
 
     def write(self, part: int, audio: "Audio") -> "Audio":
-        """Take the next samples (n,) at 16 kHz of one part; returns what went to the song's file, (m,) or (m, 2)."""
+        """Take the next samples (n,) or (n, 2) of one part; returns what went to the song's file, (m,) or (m, 2)."""
         mixed = audio
         if self._mixer is not None:
             mixed = self._mixer.push(part, audio)
@@ -159,9 +158,9 @@ class SongOutput:
 
         sound = self._sound
         rate_hz, n_channels = sound.sample_rate_hz, 2 if sound.stereo else 1
-        n_samples = self._synthesizer.count_samples(self.prepared.duration_s)
+        n_samples = self._synthesizer.count_samples_made(self.prepared.duration_s)
         resampler = None
-        if rate_hz != SAMPLE_RATE_HZ:
+        if rate_hz != sound.made_rate_hz:
             resampler = Resampler(rate_hz, n_channels)
             n_samples = resampler.count_samples(n_samples)
         plan = self.prepared.loop

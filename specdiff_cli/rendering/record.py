@@ -21,6 +21,10 @@ from specdiff_cli.weights.voice_file import current_vocoder_name
 from specdiff_cli.weights.voices import VoiceCard
 from specdiff_cli.wording import count
 
+#: Rate in hertz and whether in stereo, where nothing is said: of voices of note templates, which make both at once, and
+#: of the others, whose networks work at 16 kHz.
+TEMPLATES_SOUND, PLAIN_SOUND = (44_100, True), (SAMPLE_RATE_HZ, False)
+
 
 @dataclass(frozen=True, slots=True)
 class SoundOptions:
@@ -59,8 +63,22 @@ class SoundOptions:
 
     @property
     def by_stems(self) -> bool:
-        """Whether each instrument is rendered on its own."""
-        return self.stems or self.stereo
+        """Whether each instrument is rendered on its own; a vocoder that knows the notes places them all at once."""
+        return self.stems or (self.stereo and not self._knows_notes)
+
+    @property
+    def made_rate_hz(self) -> int:
+        """Samples per second of what the synthesizer makes; other rates are converted from that."""
+        return self.sample_rate_hz if self._knows_notes else SAMPLE_RATE_HZ
+
+    @property
+    def made_channels(self) -> int:
+        """Channels of what the synthesizer makes; stems are placed afterwards."""
+        return 2 if self.stereo and not self.by_stems else 1
+
+    @property
+    def _knows_notes(self) -> bool:
+        return self.vocoder == "partials"
 
     @property
     def sampling(self) -> Sampling:
@@ -137,30 +155,33 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         from specdiff_cli.rendering.snapshots import check_snapshots
 
         check_snapshots(request.output.snapshots, sampling.steps)
-    vocoder = request.sound.vocoder
+    vocoder = voice.vocoder.name if request.sound.vocoder is None else current_vocoder_name(request.sound.vocoder)
+    usual = TEMPLATES_SOUND if voice.kind == "templates" and vocoder == "partials" else PLAIN_SOUND
     sound = SoundOptions(
         steps=sampling.steps,
         sampler=str(sampling.sampler),
         schedule=str(sampling.schedule),
         guidance=sampling.guidance,
         seed=sampling.seed,
-        vocoder=voice.vocoder.name if vocoder is None else current_vocoder_name(vocoder),
+        vocoder=vocoder,
         tail_s=request.sound.tail_s,
         subtype=request.output.subtype,
         device=request.machine.device,
         dtype=request.machine.dtype,
         guidance_interval=sampling.guidance_interval,
         overlap_frames=sampling.overlap_frames,
-        sample_rate_hz=request.sound.sample_rate_hz,
+        sample_rate_hz=request.sound.sample_rate_hz or usual[0],
         normalize=request.sound.normalize,
         stems=request.sound.stems,
-        stereo=request.sound.stereo,
+        stereo=usual[1] if request.sound.stereo is None else request.sound.stereo,
         track=request.score.track,
         edits=request.score.edits,
         quality=request.sound.quality,
         bit_rate_kbps=request.sound.bit_rate_kbps,
         loop=request.sound.loop,
     )
+    if sound.by_stems and not sound.stems:
+        request.check_by_stems(Option("stereo"))
     return Settled(request, voice, sound)
 
 

@@ -27,7 +27,6 @@ from specdiff_cli.choices import (
     check_steps,
     check_threads,
 )
-from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.edits import Edits, check_edits
 
@@ -102,11 +101,12 @@ class Sound:
     vocoder: str | None = None
     """None: the voice's."""
     tail_s: float = 1.0
-    sample_rate_hz: int = SAMPLE_RATE_HZ
+    sample_rate_hz: int | None = None
+    """None: the voice's, as for ``stereo``."""
     normalize: str | None = None
     """A peak, ``-1dBFS``, or a loudness, ``-16LUFS``."""
     stems: bool = False
-    stereo: bool = False
+    stereo: bool | None = None
     quality: float | None = None
     """Of lossy formats, 0 to 10; None: 6."""
     bit_rate_kbps: float | None = None
@@ -119,14 +119,10 @@ class Sound:
         from specdiff_cli.audio.resample import check_rate
 
         check_range("tail", self.tail_s, 0, MAX_TAIL_S, " seconds")
-        check_rate(self.sample_rate_hz)
+        if self.sample_rate_hz is not None:
+            check_rate(self.sample_rate_hz)
         if self.normalize is not None:
             object.__setattr__(self, "normalize", str(parse_normalise(self.normalize)))
-
-    @property
-    def by_stems(self) -> bool:
-        """Whether each instrument is rendered on its own."""
-        return self.stems or self.stereo
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +231,8 @@ class Request:
     def __post_init__(self) -> None:
         self._check_format()
         self._check_stdout()
-        self._check_stems()
+        if self.sound.stems:
+            self.check_by_stems(Option("stems"))
         if self.batching.resume and self.output.snapshots:
             raise _contradiction("snapshots", Option("resume"), ", which does not sample finished windows again")
         if self.output.snapshot_window != 1 and not self.output.snapshots:
@@ -279,10 +276,8 @@ class Request:
         for name in (name for name, is_asked in asked.items() if is_asked):
             raise _contradiction(name, Option("output", STDOUT), ", which sends the audio to standard output")
 
-    def _check_stems(self) -> None:
-        if not self.sound.by_stems:
-            return
-        by = Option("stems" if self.sound.stems else "stereo")
+    def check_by_stems(self, by: Option) -> None:
+        """Raises UsageError for options that do not go with ``by``, which renders instrument by instrument."""
         for name, is_asked in (("resume", self.batching.resume), ("snapshots", bool(self.output.snapshots))):
             if is_asked:
                 raise _contradiction(name, by, ", which renders instrument by instrument")
