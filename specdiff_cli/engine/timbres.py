@@ -22,6 +22,7 @@ from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows, near
 from specdiff_cli.model.note_function import NoteFunction
 
 MAX_PARTIALS = 128
+SOFT_PEDAL_GAIN = 10 ** (-3 / 20)  # all the way down
 #: Mallets and bells, timpani, kalimba, percussion and effects: their partials are no multiples of one frequency.
 RINGING_PROGRAMS = frozenset((*range(8, 15), 47, 108, *range(112, 128)))
 LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
@@ -95,7 +96,8 @@ class SongNotes:
         """``expression``: what channels ask for over time; without it, each note's own level and pan hold."""
         rows = note_rows(notes, frames.kits)
         if expression is not None:
-            rows = replace(rows, log_gain=np.zeros_like(rows.log_gain))
+            softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
+            rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))
         played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
         return cls(played, rows, frames)
 
@@ -126,7 +128,7 @@ class SongNotes:
         for row, own, times_s in self._middles(frames):
             expression = self.played[row].expression
             if expression is not None and self.rows.instrument[row] < N_PROGRAMS:
-                semitones[own] = expression.pitch_semitones.sampled(times_s)
+                semitones[own] = expression.pitch_semitones.sampled(times_s) + self.played[row].tuning_semitones
         moved = np.flatnonzero(np.abs(semitones) >= LEAST_SHIFT_SEMITONES)
         if not len(moved):
             return log_power
@@ -156,6 +158,7 @@ def _played(note: Note, rows: NoteRows, row: int, expression: Mapping[Part, Chan
     velocity = near_velocity(note.velocity)
     gain = (note.velocity / velocity) ** 2 * math.exp(float(rows.log_gain[row]) / 2)
     own = None if expression is None else expression.get((note.port, note.channel), _NOTHING_ASKED)
+    follows = own is not None and not note.is_drum
     return PlayedNote(
         note.start_s,
         float(rows.end_s[row]),
@@ -167,6 +170,9 @@ def _played(note: Note, rows: NoteRows, row: int, expression: Mapping[Part, Chan
         note.pan,
         own,
         bool(rows.is_choked[row]),
+        tuning_semitones=note.tuning_semitones if follows else 0.0,
+        glide_semitones=note.glide_from - note.pitch if follows and note.glide_from is not None else 0.0,
+        glide_s=note.glide_s if follows else 0.0,
     )
 
 

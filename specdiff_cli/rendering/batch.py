@@ -363,8 +363,12 @@ class _Batch:
         from specdiff_cli.midi.adapt import describe_oddities
 
         prepared, output = song.prepared, song.output
+        from specdiff_cli.midi.remarks import remaining
+
         yield from describe_oddities(prepared.song)
         yield from prepared.messages
+        if left := [remark.text for remark in remaining(prepared.song.remarks, self._settled.follows)]:
+            yield f"not followed: {'; '.join(left)}"
         if song.n_dropped_events:
             yield f"{count(song.n_dropped_events, 'note event')} did not fit into their windows and were dropped"
         if output.message is not None:

@@ -129,6 +129,16 @@ class Settled:
     voice: VoiceCard
     sound: SoundOptions
 
+    @property
+    def follows(self) -> frozenset[str]:
+        """What of a file this voice, heard so, can follow beyond notes: names of ``midi.remarks.CAPABILITIES``."""
+        found = {"velocity"} if self.voice.follows_velocity else set()
+        if self.voice.kind == "templates":
+            found.add("gain")
+            if self.sound.vocoder == "partials":
+                found |= {"pitch_bend", "modulation", "portamento", "scale_tuning", "soft_pedal", "pan"}
+        return frozenset(found | {"pan"} if self.sound.stereo else found)
+
 
 def settle(request: Request, voice: VoiceCard) -> Settled:
     """Fill in what the request leaves to the preset or the voice.

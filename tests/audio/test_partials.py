@@ -177,6 +177,19 @@ def test_vibrato_swings_as_far_and_as_fast_as_it_should(own: bool) -> None:
     assert crossings == pytest.approx(MODULATION_HZ * len(swing) / 16_000, abs=1.01)
 
 
+def test_portamento_glides_to_the_pitch_and_a_scales_tuning_moves_it() -> None:
+    note = tone(0.1, 2.8, glide_semitones=-12.0, glide_s=1.0, tuning_semitones=0.5)
+    audio = sound_of(note)[0].astype(np.float64)
+    expected_hz = 440 * 2 ** (0.5 / 12)
+    assert abs(cents(frequency_hz(audio[19_000:43_000], 16_000, expected_hz), expected_hz)) < 1
+    spectrum = np.fft.fft(audio)
+    hertz = np.fft.fftfreq(len(audio), 1 / 16_000)
+    turns = np.unwrap(np.angle(np.fft.ifft(spectrum * ((hertz > 190) & (hertz < 430)))))
+    a, b = round(0.55 * 16_000), round(0.65 * 16_000)  # half an octave below, and rising
+    found_hz = (turns[b] - turns[a]) / (2 * np.pi) / 0.1
+    assert abs(cents(found_hz, expected_hz * 2 ** (-6 / 12))) < 10
+
+
 def test_volume_within_a_note_is_followed() -> None:
     expression = ChannelExpression(gain=Curve.from_changes(1.0, [(1.0, 0.5), (2.0, 0.0)]))
     audio = sound_of(tone(0.2, 2.9, expression=expression))[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from specdiff_cli.audio.partials.noise import noise_bank, scramble
 from specdiff_cli.audio.partials.oscillators import Oscillators
 from specdiff_cli.audio.partials.responses import TOP_HZ
-from specdiff_cli.audio.partials.score import Curve, Expression, PlayedNote, Timbres, Vibrato, pitch_hz
+from specdiff_cli.audio.partials.score import Curve, PlayedNote, Timbres, Vibrato, pitch_hz
 from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, snapped
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
@@ -114,7 +114,7 @@ class NotesToSound:
         phases = _phases()[place : place + sound.n_partials]
         span = note.start_s, note.end_s + release.tail_s
         vibrato = self._timbres.vibrato(note)
-        is_bent = vibrato is not None
+        is_bent = vibrato is not None or (note.glide_semitones != 0 and note.glide_s > 0)
         gains = None
         if note.expression is None or not any(
             curve.changes_within(*span) for curve in (note.expression.gain, note.expression.pan)
@@ -189,10 +189,12 @@ class NotesToSound:
         turned_s: Tensor
         semitones: Tensor | float
         if not sounding.is_bent:
-            semitones = 0.0 if note.expression is None else _at(note.expression.pitch_semitones, note.start_s)
+            semitones = note.tuning_semitones
+            if note.expression is not None:
+                semitones += _at(note.expression.pitch_semitones, note.start_s)
             turned_s = ages_s * 2.0 ** (semitones / 12)
         else:
-            semitones = _bend(note.expression, sounding.vibrato, times_s, ages_s)
+            semitones = _bend(note, sounding.vibrato, times_s, ages_s)
             ratios = 2.0 ** (semitones / 12)
             steps = (ratios[1:] + ratios[:-1]) / 2 * (times_s[1:] - times_s[:-1])
             start = sounding.turned_s if sounding.has_turned else float(ratios[0] * ages_s[0])
@@ -295,15 +297,19 @@ def _gains(note: PlayedNote, times_s: Tensor, n_channels: int) -> Tensor:
     return sides * gain
 
 
-def _bend(expression: Expression | None, vibrato: Vibrato | None, times_s: Tensor, ages_s: Tensor) -> Tensor:
+def _bend(note: PlayedNote, vibrato: Vibrato | None, times_s: Tensor, ages_s: Tensor) -> Tensor:
     """(J,) float64 semitones above the note's pitch."""
-    semitones = torch.zeros_like(times_s)
+    expression = note.expression
+    semitones = torch.full_like(times_s, note.tuning_semitones)
     if expression is not None:
-        semitones = torch.from_numpy(np.array(expression.pitch_semitones.sampled(times_s.numpy()), dtype=np.float64))
+        pitch = np.array(expression.pitch_semitones.sampled(times_s.numpy()), dtype=np.float64)
+        semitones = semitones + torch.from_numpy(pitch)
         depth = torch.from_numpy(np.array(expression.modulation.sampled(times_s.numpy()), dtype=np.float64))
         semitones = semitones + depth * (MODULATION_CENTS / 100) * torch.sin(2 * math.pi * MODULATION_HZ * times_s)
     if vibrato is not None:
         since_s = (ages_s - vibrato.delay_s).clamp(min=0.0)
         rising = (since_s / 0.2).clamp(max=1.0)
         semitones = semitones + rising * (vibrato.cents / 100) * torch.sin(2 * math.pi * vibrato.rate_hz * since_s)
+    if note.glide_s > 0:
+        semitones = semitones + note.glide_semitones * (1 - ages_s / note.glide_s).clamp(0, 1)
     return semitones

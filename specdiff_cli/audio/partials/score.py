@@ -53,7 +53,8 @@ class PlayedNote:
 
     ``instrument``, ``key`` and ``velocity`` name its sound (see :class:`Timbres`); ``pitch`` is where it lies, as MIDI
     counts, with fractions. ``gain`` multiplies amplitudes and ``pan`` is -1 to 1, both for the whole note;
-    ``expression`` comes on top and stands in for the pan. ``is_choked``: another drum of its kit ends it.
+    ``expression`` comes on top and stands in for the pan. ``is_choked``: another drum of its kit ends it. Its sound
+    is moved by ``tuning_semitones``; it begins ``glide_semitones`` off, and comes there in ``glide_s`` at an even pace.
     """
 
     start_s: float
@@ -66,6 +67,9 @@ class PlayedNote:
     pan: float = 0.0
     expression: Expression | None = None
     is_choked: bool = False
+    tuning_semitones: float = 0.0
+    glide_semitones: float = 0.0
+    glide_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
