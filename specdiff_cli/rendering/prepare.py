@@ -78,7 +78,7 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
         if why is None:
             return None
     overwrite = request.output.overwrite or why is not None
-    _check_outputs(job, request, overwrite)
+    _check_outputs(job, settled, overwrite)
     song = midi.parse_midi(data, str(job.source), max_duration_s=request.score.max_duration_s, track=sound.track)
     midi_file = None
     if sound.loop and sound.edits.start is None and sound.edits.end is None:
@@ -126,8 +126,9 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     return prepared
 
 
-def _check_outputs(job: Job, request: Request, overwrite: bool) -> None:
+def _check_outputs(job: Job, settled: Settled, overwrite: bool) -> None:
     """Refuse an impossible output before any work is done for it."""
+    request = settled.request
     from specdiff_cli.audio.wav import StreamWriter
     from specdiff_cli.files import check_target
     from specdiff_cli.rendering.snapshots import check_files
@@ -139,7 +140,7 @@ def _check_outputs(job: Job, request: Request, overwrite: bool) -> None:
             sys.stdout.buffer,
             file_format=request.output.format,
             subtype=request.output.subtype,
-            sample_rate_hz=request.sound.sample_rate_hz,
+            sample_rate_hz=settled.sound.sample_rate_hz,
         )
     elif not (job.makes_folder and not job.target.parent.exists()):
         check_target(job.target, overwrite)

@@ -166,7 +166,10 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
 
         check_snapshots(request.output.snapshots, sampling.steps)
     vocoder = voice.vocoder.name if request.sound.vocoder is None else current_vocoder_name(request.sound.vocoder)
-    usual = TEMPLATES_SOUND if voice.kind == "templates" and vocoder == "partials" else PLAIN_SOUND
+    has_notes = voice.kind == "templates" and vocoder == "partials"
+    usual_rate_hz, is_usually_stereo = TEMPLATES_SOUND if has_notes else PLAIN_SOUND
+    if request.output.format == "opus" and usual_rate_hz != SAMPLE_RATE_HZ:
+        usual_rate_hz = 48_000  # which it has instead of 44100
     sound = SoundOptions(
         steps=sampling.steps,
         sampler=str(sampling.sampler),
@@ -180,10 +183,10 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         dtype=request.machine.dtype,
         guidance_interval=sampling.guidance_interval,
         overlap_frames=sampling.overlap_frames,
-        sample_rate_hz=request.sound.sample_rate_hz or usual[0],
+        sample_rate_hz=request.sound.sample_rate_hz or usual_rate_hz,
         normalize=request.sound.normalize,
         stems=request.sound.stems,
-        stereo=usual[1] if request.sound.stereo is None else request.sound.stereo,
+        stereo=is_usually_stereo if request.sound.stereo is None else request.sound.stereo,
         track=request.score.track,
         edits=request.score.edits,
         quality=request.sound.quality,

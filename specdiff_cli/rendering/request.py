@@ -27,6 +27,7 @@ from specdiff_cli.choices import (
     check_steps,
     check_threads,
 )
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.edits import Edits, check_edits
 
@@ -254,7 +255,7 @@ class Request:
         compression = Compression(sound.quality, sound.bit_rate_kbps)
         loop = Loop(0, 1) if sound.loop else None  # which it is, only the song says
         file_format, subtype = check_format(self.output.format, self.output.subtype, compression, loop)
-        layout = Layout(subtype, sound.sample_rate_hz, 2 if sound.stereo else 1)
+        layout = Layout(subtype, sound.sample_rate_hz or SAMPLE_RATE_HZ, 2 if sound.stereo else 1)
         check_compression(file_format, layout, compression, loop)
         if not sound.loop:
             return
