@@ -28,8 +28,8 @@ from specdiff_cli.composing.vocabulary import (
 )
 
 OnStep = Callable[[int], None]
-#: Passes of the network out of 128 in which each field is settled.
-_PASSES = {DURATION: 16, PITCH: 104, VELOCITY: 8}
+#: Passes of the network out of 96 in which each field is settled.
+_PASSES = {DURATION: 12, PITCH: 76, VELOCITY: 8}
 DEFAULT_STEPS = sum(_PASSES.values())
 
 
