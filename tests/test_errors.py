@@ -1,0 +1,60 @@
+"""Errors carry what they say of options as data."""
+
+import pickle
+
+import pytest
+
+from specdiff_cli.choices import check_choice, check_range
+from specdiff_cli.cli.guard import flag_of, shown
+from specdiff_cli.errors import DeviceError, Option, UsageError, WeightsError, is_out_of_memory
+
+
+def test_an_error_about_an_option_has_its_name_value_and_rule() -> None:
+    error = DeviceError.of("dtype", "int8", "is for CPUs; use bfloat16, or ", Option("device", "cpu"))
+    assert (error.option, error.value) == ("dtype", "int8")
+    assert error.rule == "is for CPUs; use bfloat16, or device cpu"
+    assert str(error) == "dtype int8: is for CPUs; use bfloat16, or device cpu"
+    assert shown(error) == "--dtype int8: is for CPUs; use bfloat16, or --device cpu"
+
+
+def test_an_error_that_begins_otherwise_can_blame_an_option_too() -> None:
+    error = WeightsError("nobody: is no voice", option="model", value="nobody")
+    assert (str(error), error.rule, error.option) == ("nobody: is no voice", "nobody: is no voice", "model")
+
+
+def test_errors_travel_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UsageError.of("sample_rate", 11_025, "is not one of 16000")))
+    assert (type(error), error.option, error.value) == (UsageError, "sample_rate", 11_025)
+    assert shown(error) == "--sample-rate 11025: is not one of 16000"
+
+
+def test_numbers_are_shown_as_they_are_written() -> None:
+    assert [str(Option("tail", value)) for value in (-1.0, 0.25, 3)] == ["tail -1", "tail 0.25", "tail 3"]
+    assert (flag_of("output"), flag_of("overlap_frames")) == ("-o", "--overlap-frames")
+
+
+def test_ranges_and_choices() -> None:
+    check_range("batch", None, 1, 4)
+    check_range("batch", 4, 1, 4)
+    check_choice("sampler", "ddim", ("ddpm", "ddim"))
+    with pytest.raises(UsageError, match="guidance nan: must be between 0 and 100"):
+        check_range("guidance", float("nan"), 0, 100)
+    with pytest.raises(UsageError, match="sampler euler: is not one of ddpm, ddim"):
+        check_choice("sampler", "euler", ("ddpm", "ddim"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            True,
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"), True),
+        (RuntimeError("expected scalar type Float"), False),
+        (ValueError("not enough memory of the song"), False),
+    ],
+)
+def test_one_detector_of_exhausted_memory(error: BaseException, is_memory: bool) -> None:
+    assert is_out_of_memory(error) == is_memory
