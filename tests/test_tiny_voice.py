@@ -43,7 +43,10 @@ def band_of(pitch: int) -> int:
 def test_a_note_sounds_at_its_pitch(tiny: Synthesizer, pitch: int) -> None:
     mel = magnitudes(render(tiny, [piano(1.0, 2.5, pitch)], 4.0))
     spectrum = mel[60:110].mean(0)
-    assert abs(int(spectrum.argmax()) - band_of(pitch)) <= 2
+    # The strongest band is the pitch's, or its octave's: a piano's second partial can be the louder one.
+    assert min(abs(int(spectrum.argmax()) - band_of(pitch + octave)) for octave in (0, 12)) <= 2
+    own = band_of(pitch)
+    assert spectrum[own - 2 : own + 3].max() > 0.2 * spectrum.max()
 
 
 def test_a_note_begins_when_it_is_written(tiny: Synthesizer) -> None:

@@ -16,7 +16,7 @@ from specdiff_cli.cli.guard import guarded
 from specdiff_cli.cli.progress import one_line
 from specdiff_cli.diffusion.presets import PRESETS, Preset
 from specdiff_cli.diffusion.sampling import EVERYWHERE, Sampling
-from specdiff_cli.midi.programs import MODEL_CLASSES
+from specdiff_cli.midi.programs import MODEL_CLASSES, N_PROGRAMS
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights.inventory import Details, ModelEntry, find_details, list_entries
 from specdiff_cli.weights.lock import load_lock
@@ -117,7 +117,7 @@ def shown_size(n_bytes: int | None, *, is_estimate: bool) -> str:
 def _row(entry: ModelEntry) -> tuple[str, ...]:
     # As short as may be: the table is to fit into 80 columns.
     size = shown_size(entry.size_bytes, is_estimate=entry.is_estimate).replace("about ", "~")
-    plays = entry.instruments.replace(" instrument classes", "")
+    plays = entry.instruments.replace(" instrument classes", "").replace(" programs", "")
     return (entry.model, entry.state, entry.source, size, entry.hashes, entry.license, plays)
 
 
@@ -189,7 +189,9 @@ def _facts(details: Details) -> Iterator[tuple[str, str]]:
     sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.sizes.items())
     yield "vocoder", f"{details.card.vocoder.name} ({sizes})" if sizes else details.card.vocoder.name
     yield "precision", "bfloat16 where the hardware has it" if details.card.prefers_bfloat16 else "float32"
-    yield "plays", ", ".join(MODEL_CLASSES.get(program, str(program)) for program in _programs(details))
+    programs = _programs(details)
+    names = ", ".join(MODEL_CLASSES.get(program, str(program)) for program in programs)
+    yield "plays", "all programs of General MIDI" if len(programs) == N_PROGRAMS else names
     yield "", "drums" if details.card.plays_drums else "no drums"
     for file in entry.files:
         size = shown_size(file.size_bytes or file.about_bytes, is_estimate=file.size_bytes is None)

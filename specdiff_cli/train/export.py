@@ -84,7 +84,9 @@ def export(
     vocoder = VocoderSpec("partials" if config.is_templates else "griffin-lim")
     sources = {WEIGHTS_FILE: run / "model.safetensors"}
     if vocoder_run is not None:
-        vocoder = VocoderSpec("spectral", _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
+        # A voice that knows its notes keeps it for sound without notes.
+        name = vocoder.name if config.is_templates else "spectral"
+        vocoder = VocoderSpec(name, _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
         sources[VOCODER_FILE] = vocoder_run / "vocoder.safetensors"
     if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
         raise OutputError(f"{voice} exists already: use --overwrite to replace it, or another name")

@@ -13,7 +13,7 @@ from typing import Any
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.files import reason
-from specdiff_cli.midi.programs import MODEL_CLASSES
+from specdiff_cli.midi.programs import MODEL_CLASSES, N_PROGRAMS
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.cache import FileState
@@ -134,7 +134,8 @@ def instruments(programs: tuple[int, ...] | None, plays_drums: bool) -> str:
     """What a voice plays, in a few words; ``programs`` None: everything."""
     played = tuple(MODEL_CLASSES) if programs is None else programs
     words = [MODEL_CLASSES.get(program, str(program)) for program in played]
-    shown = words if len(words) <= 2 else [f"{len(words)} instrument classes"]
+    what = "programs" if len(words) == N_PROGRAMS else "instrument classes"
+    shown = words if len(words) <= 2 else [f"{len(words)} {what}"]
     return ", ".join([*shown, *(["drums"] if plays_drums else [])]) or "nothing"
 
 

@@ -103,7 +103,7 @@ def test_the_models_of_the_shipped_lock() -> None:
     entries = {(entry.model, entry.source): entry for entry in list_entries(load_lock())}
     assert {"base", "small", "tiny"} <= {name for name, _ in entries}
     tiny, base = entries["tiny", "package"], entries["base", "huggingface"]
-    assert (tiny.state, tiny.hashes, tiny.instruments) == ("bundled", "verified", "34 instrument classes, drums")
+    assert (tiny.state, tiny.hashes, tiny.instruments) == ("bundled", "verified", "128 programs, drums")
     assert (base.state, base.hashes, base.license) == ("available", "pinned", "Apache-2.0")
     assert 1.6e9 < (base.size_bytes or 0) < 1.8e9 and base.is_estimate
     assert entries["small", "gcs"].size_bytes is None  # the zip's is not known

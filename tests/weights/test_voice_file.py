@@ -10,7 +10,7 @@ from random_voices import OURS, VOICE_TOML
 
 import specdiff_cli
 from specdiff_cli.diffusion.presets import Preset, find_preset
-from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, Sampling
+from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, FIXED_SAMPLING, Sampling
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.voice_file import (
@@ -73,14 +73,13 @@ def test_the_file_is_readable_to_others(tmp_path: Path) -> None:
     assert content["presets"]["quick"]["meaning"] == "for a first look"
 
 
-def test_the_bundled_voice_is_sampled_the_same_by_each_of_its_own_presets() -> None:
+def test_the_bundled_voice_plays_every_program_and_has_nothing_to_be_sampled() -> None:
     path = Path(specdiff_cli.__file__).parent / "voices" / "tiny" / "voice.toml"
     voice = read_voice_file(path)
-    assert voice.sampling == Sampling(1, "ddim", "magenta", 1.0)
-    assert set(voice.presets) == {"draft", "balanced", "best"}
-    for preset in voice.presets.values():
-        assert preset.sampling == voice.sampling
-    assert len(voice.programs or ()) == 34
+    assert voice.sampling == FIXED_SAMPLING["templates"][0]
+    assert not voice.presets
+    assert voice.programs == tuple(range(128)) and voice.plays_drums
+    assert {0, 8, 16, 24, 25, 32, 40, 48} <= set(voice.model.kits)
 
 
 def test_own_presets_come_before_the_general_ones(tmp_path: Path) -> None:
