@@ -16,6 +16,7 @@ from specdiff_cli.wording import either
 
 _INPUT, _SCORE, _OUTPUT, _SOUND = "Input", "Score", "Output", "Sound"
 _BATCH, _MACHINE, _MESSAGES = "Batches and long songs", "Machine", "Messages"
+_CREW = "Many processes and machines"
 
 Inputs = Annotated[
     list[str] | None,
@@ -394,6 +395,28 @@ DryRun = Annotated[
     typer.Option("--dry-run", "-n", help="Only list what would be done, and about how long.", rich_help_panel=_BATCH),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=_BATCH)]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Render with so many processes.",
+        show_default="with --ray as many as there is room for",
+        rich_help_panel=_CREW,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="HOST:PORT|auto", help="On the machines of a running Ray.", rich_help_panel=_CREW),
+]
+FileTimeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Give up a file that takes longer, thrice.", rich_help_panel=_CREW),
+]
+Ship = Annotated[
+    bool,
+    typer.Option("--ship", help="No shared folders: files travel through Ray.", rich_help_panel=_CREW),
+]
 
 AsJson = Annotated[
     bool,

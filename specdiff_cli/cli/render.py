@@ -8,6 +8,7 @@ import typer
 
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.cli import options as opt
+from specdiff_cli.cli.crew import render_by_workers
 from specdiff_cli.cli.guard import Terminated, settings_from_elsewhere
 from specdiff_cli.cli.progress import say
 from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
@@ -71,6 +72,10 @@ def render(
     resume: opt.Resume = False,
     dry_run: opt.DryRun = False,
     fail_fast: opt.FailFast = False,
+    workers: opt.Workers = None,
+    ray: opt.RayAddress = None,
+    file_timeout: opt.FileTimeout = None,
+    ship: opt.Ship = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -95,6 +100,7 @@ def render(
       specdiff render duo.mid --swap piano=cello --start bar:9
       specdiff render band.mid --stems --stereo --sample-rate 44100
       specdiff render song.mid --model base --preset paper --dry-run
+      specdiff render corpus/ -r -o out/ --workers 4 --skip-existing
 
     Defaults of your own: SPECDIFF_MODEL, SPECDIFF_DEVICE and so on, or the
     file config.toml; the command line comes first (docs/cli.md).
@@ -116,10 +122,18 @@ def render(
     if as_json and output == STDOUT:
         raise UsageError("--json: does not go with -o -, which sends the audio to standard output")
     request = Request.of(_options(context.params))
+    showing = Showing(as_json, quiet, wants_tracebacks(debug))
+    if workers is not None or ray is not None or file_timeout is not None or ship:
+        from specdiff_cli.cluster.connect import ClusterOptions
+
+        crew = ClusterOptions(workers, ray, file_timeout, ship)
+        if not dry_run:
+            if code := render_by_workers(settle(request, find_voice(request.model)), crew, showing):
+                raise typer.Exit(code)
+            return
     sources, n_repeated = gather(request.inputs)
     settled = settle(request, find_voice(request.model))
     jobs = plan(sources, settled)
-    showing = Showing(as_json, quiet, wants_tracebacks(debug))
     with RenderScreen(jobs, settled, showing) as screen:
         if n_repeated:
             screen.tell(f"{count(n_repeated, 'input')} named more than once: rendered once")

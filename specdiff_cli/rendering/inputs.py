@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from specdiff_cli.errors import MidiError, Option, UsageError
 
@@ -40,15 +40,27 @@ def gather(asked: "Inputs") -> tuple[list[Source], int]:
     if not asked.inputs and asked.files_from is None:
         raise UsageError("Missing argument 'INPUT...': name MIDI files or folders; see specdiff render --help")
     listed = [] if asked.files_from is None else read_list(asked.files_from, null=asked.null)
-    sources: list[Source] = []
-    for item in named(asked.inputs):
-        sources.extend(_sources(item, asked.recursive, is_named=True))
-    for item in listed:
-        sources.extend(_sources(item, asked.recursive, is_named=False))
+    sources = list(find_sources(asked, listed))
     distinct: dict[Path, Source] = {}
     for source in sources:
         distinct.setdefault(identity(source.path), source)
     return list(distinct.values()), len(sources) - len(distinct)
+
+
+def find_sources(asked: "Inputs", listed: Iterable[Path], *, in_order: bool = True) -> Iterator[Source]:
+    """The files that are asked for, one after the other, as they are found; those named twice come twice.
+
+    Args:
+        listed: the names in the list of ``files_from``.
+        in_order: sorted by name, for which the names in a folder are held; else as the system has them.
+
+    Raises:
+        UsageError, MidiError: as :func:`gather`, when it comes to it.
+    """
+    for item in named(asked.inputs):
+        yield from _sources(item, asked.recursive, is_named=True, in_order=in_order)
+    for item in listed:
+        yield from _sources(item, asked.recursive, is_named=False, in_order=in_order)
 
 
 def identity(path: Path) -> Path:
@@ -63,13 +75,14 @@ def named(items: Sequence[str]) -> list[Path]:
     return [Path(item) for item in items]
 
 
-def _sources(item: Path, recursive: bool, *, is_named: bool) -> Iterator[Source]:
+def _sources(item: Path, recursive: bool, *, is_named: bool, in_order: bool) -> Iterator[Source]:
     if not item.is_dir() and not is_pattern(item):
         yield Source(item, is_named=is_named)
         return
     for part in [item] if item.is_dir() else match(item):
         if part.is_dir():
-            yield from (Source(path, path.parent.relative_to(part)) for path in expand(part, recursive=recursive))
+            found = _midi_files(part, recursive, in_order)
+            yield from (Source(path, path.parent.relative_to(part)) for path in found)
         else:
             yield Source(part)
 
@@ -82,25 +95,36 @@ def expand(item: Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         MidiError: a folder cannot be listed or holds no MIDI file. Whether a file exists is left to its reader.
     """
-    if not item.is_dir():
-        return [item]
+    return list(_midi_files(item, recursive)) if item.is_dir() else [item]
+
+
+def _midi_files(folder: Path, recursive: bool, in_order: bool = True) -> Iterator[Path]:
+    is_empty = True
     try:
-        found = sorted(path for path in _walk(item, recursive) if path.suffix.lower() in MIDI_SUFFIXES)
+        for path in _walk(folder, recursive, in_order):
+            is_empty = False
+            yield path
     except OSError as error:
-        raise MidiError(f"{error.filename or item}: cannot be listed ({error.strerror})") from None
-    if not found:
+        raise MidiError(f"{error.filename or folder}: cannot be listed ({error.strerror})") from None
+    if is_empty:
         hint = () if recursive else ("; ", Option("recursive"), " looks into its folders, too")
-        raise MidiError(f"{item}: this folder holds no MIDI file ({', '.join(MIDI_SUFFIXES)})", *hint)
-    return found
+        raise MidiError(f"{folder}: this folder holds no MIDI file ({', '.join(MIDI_SUFFIXES)})", *hint)
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, in_order: bool) -> Iterator[Path]:
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_file():
-                yield folder / entry.name
-            elif recursive and entry.is_dir(follow_symlinks=False):
-                yield from _walk(folder / entry.name, recursive)
+        wanted = ((entry.name, entry.is_file()) for entry in entries if _is_wanted(entry, recursive))
+        for name, is_file in sorted(wanted, key=lambda found: os.path.normcase(found[0])) if in_order else wanted:
+            if is_file:
+                yield folder / name
+            else:
+                yield from _walk(folder / name, recursive, in_order)
+
+
+def _is_wanted(entry: os.DirEntry[str], recursive: bool) -> bool:
+    if entry.is_file():
+        return os.path.splitext(entry.name)[1].lower() in MIDI_SUFFIXES
+    return recursive and entry.is_dir(follow_symlinks=False)
 
 
 def is_pattern(item: Path) -> bool:
@@ -127,22 +151,41 @@ def read_list(name: str, *, null: bool) -> list[Path]:
     except (OSError, AttributeError, ValueError) as error:  # no standard input; a NUL character in the name
         detail = error.strerror if isinstance(error, OSError) else "it is closed"
         raise UsageError.of("files_from", name, f"cannot be read ({detail})") from None
-    if not null:
-        data = data.removeprefix(codecs.BOM_UTF8)  # Windows editors put it there
     names = list(_names(data.split(b"\0" if null else b"\n"), null))
     if not names:
         raise UsageError.of("files_from", name, "holds no names")
     for path in names:
-        if b"\0" in os.fsencode(path):
-            raise UsageError.of(
-                "files_from", name, "holds NUL characters; use ", Option("null"), " for lists of that kind"
-            )
+        check_name(path, name)
     return names
 
 
+def iterate_list(file: BinaryIO, name: str, *, null: bool) -> Iterator[Path]:
+    """As :func:`read_list`, but one after the other. ``name``: what messages call the list."""
+    for path in _names(_parts(file, b"\0") if null else file, null):
+        check_name(path, name)
+        yield path
+
+
+def _parts(file: BinaryIO, end: bytes) -> Iterator[bytes]:
+    rest = b""
+    while block := file.read(1 << 16):
+        *whole, rest = (rest + block).split(end)
+        yield from whole
+    yield rest
+
+
+def check_name(path: Path, name: str) -> None:
+    """Raises UsageError for a name out of a list of the other kind."""
+    if b"\0" in os.fsencode(path):
+        raise UsageError.of("files_from", name, "holds NUL characters; use ", Option("null"), " for lists of that kind")
+
+
 def _names(parts: Iterable[bytes], null: bool) -> Iterator[Path]:
-    for part in parts:
-        # os.fsdecode keeps bytes that are not UTF-8, as the names on the command line do
-        text = os.fsdecode(part if null else part.rstrip(b"\r"))
+    for number, part in enumerate(parts):
+        if not null:
+            if number == 0:
+                part = part.removeprefix(codecs.BOM_UTF8)  # Windows editors put it there
+            part = part.rstrip(b"\r\n")
+        text = os.fsdecode(part)  # keeps bytes that are not UTF-8, as the names on the command line do
         if text and (null or not text.isspace()):
             yield Path(text)

@@ -53,8 +53,8 @@ class Job:
         return [path for path in (self.mel_target, self.plot_target) if path is not None]
 
 
-def plan(sources: Sequence[Source], settled: "Settled") -> list[Job]:
-    """Pair every input with its output.
+def plan(sources: Sequence[Source], settled: "Settled", first: int = 1) -> list[Job]:
+    """Pair every input with its output; ``first``: the position of the first input among all, for ``{index}``.
 
     Raises:
         UsageError: two inputs would share an output, an output is an input, or several would go to one file.
@@ -84,7 +84,7 @@ def plan(sources: Sequence[Source], settled: "Settled") -> list[Job]:
             raise UsageError.of("output", folder, "is a file; several inputs need a folder")
         jobs = [
             Job(source.path, folder / source.subfolder / _name(source.path, index, settled), *companions, True)
-            for index, source in enumerate(sources, start=1)
+            for index, source in enumerate(sources, start=first)
         ]
     _check_distinct(jobs)
     if request.snapshots and len(jobs) > 1:
@@ -152,18 +152,18 @@ def check_template(template: str) -> None:
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
     """No output may be an input or another output, not even with --overwrite: one would destroy the other."""
-    sources = {_folded(job.source) for job in jobs}
+    sources = {folded(job.source) for job in jobs}
     taken: dict[str, Job] = {}
     for job in jobs:
         targets = [path for path in (job.target, *job.companions) if path is not None]
         for target in targets:
-            if _folded(target) in sources:
+            if folded(target) in sources:
                 raise UsageError(f"{target}: is an input, too; choose another name for the output")
-        if len({_folded(target) for target in targets}) < len(targets):
+        if len({folded(target) for target in targets}) < len(targets):
             names = ", ".join(map(str, targets))
             raise UsageError(f"{names}: the audio and what is written beside it need different names")
         if job.target is not None:
-            other = taken.setdefault(_folded(job.target), job)
+            other = taken.setdefault(folded(job.target), job)
             if other is not job:
                 names = f"{job.target}"
                 if other.target != job.target:
@@ -175,6 +175,6 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
                 )
 
 
-def _folded(path: Path) -> str:
+def folded(path: Path) -> str:
     """Equal for names that are one file on some system: macOS and Windows compare without case."""
     return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
