@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
+    from specdiff_cli.audio.player import Player
     from specdiff_cli.engine.synthesizer import FinishedWindow, Piece, Progress, Sampling, Song, StepState, Synthesizer
     from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.errors import SpecdiffError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "FinishedWindow": "specdiff_cli.engine.synthesizer",
     "Note": "specdiff_cli.midi.notes",
+    "Player": "specdiff_cli.audio.player",
     "Piece": "specdiff_cli.engine.synthesizer",
     "Progress": "specdiff_cli.engine.synthesizer",
     "Sampling": "specdiff_cli.engine.synthesizer",
@@ -30,6 +32,7 @@ __all__ = [
     "FinishedWindow",
     "Note",
     "Piece",
+    "Player",
     "Progress",
     "Sampling",
     "Song",
