@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.errors import MidiError, SpecdiffError
 from specdiff_cli.midi.programs import GM_NAMES
+from specdiff_cli.serving.compose_tab import compose_tab
+from specdiff_cli.serving.markup import line, problem, progress
 from specdiff_cli.serving.roll import colours_of, piano_roll
-from specdiff_cli.serving.studio import OpenSong, Rendered, Studio, Wishes
+from specdiff_cli.serving.studio import ONE_AT_A_TIME, OpenSong, Rendered, Studio, Wishes
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 MIDI_SUFFIXES = [".mid", ".midi", ".kar", ".rmi"]
 MAX_ROWS = 32  # instruments that can be changed one by one; a song of more plays the others as written
 AS_WRITTEN, MUTE = "as written", "mute"
-ONE_AT_A_TIME = "device"  # renders wait for each other under this name
 DOWNLOADS = ("WAV", "FLAC", "OGG")
 LOUDNESS = ["as it is", "-16 LUFS", "-23 LUFS", "-1 dBFS"]
 RATES = ["voice's own", "16000", "44100", "48000"]
@@ -45,8 +46,11 @@ def build_page(studio: Studio) -> "gr.Blocks":
     page: gr.Blocks
     with gr.Blocks(title="specdiff", analytics_enabled=False, delete_cache=(300, 3600)) as page:
         gr.Markdown(INTRODUCTION)
-        with gr.Tab("Render"):
-            _render_tab(studio)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Render", id="render"):
+                midi = _render_tab(studio)
+            with gr.Tab("Compose", id="compose"):
+                compose_tab(studio, midi, tabs)
         _add_api(studio)
     page.queue(default_concurrency_limit=4, max_size=64)
     return page
@@ -89,7 +93,8 @@ def _add_api(studio: Studio) -> None:
     )
 
 
-def _render_tab(studio: Studio) -> None:
+def _render_tab(studio: Studio) -> "gr.File":
+    """Returns where a song is dropped: another tab may put one there."""
     import gradio as gr
 
     opened = gr.State(None, time_to_live=3600)
@@ -155,7 +160,7 @@ def _render_tab(studio: Studio) -> None:
         show_progress_on=status,
     )
     stop.click(
-        lambda: [_line("Stopped."), "", gr.Button(interactive=True), gr.Button(interactive=False)],
+        lambda: [line("Stopped."), "", gr.Button(interactive=True), gr.Button(interactive=False)],
         None,
         [status, live, go, stop],
         cancels=[event],
@@ -170,7 +175,7 @@ def _render_tab(studio: Studio) -> None:
                 raise MidiError("drop a MIDI file first")
             path = studio.stems(song, wanted)
         except SpecdiffError as error:
-            return [_problem(str(error)), gr.skip()]
+            return [problem(str(error)), gr.skip()]
         return ["", gr.DownloadButton(value=str(path), visible=True)]
 
     stems.click(
@@ -180,6 +185,7 @@ def _render_tab(studio: Studio) -> None:
         concurrency_id=ONE_AT_A_TIME,
         api_visibility="private",
     )
+    return midi
 
 
 def _instrument_rows() -> "list[gr.Dropdown]":
@@ -246,7 +252,7 @@ def _show_song(studio: Studio, path: str | None, n_rows: int) -> list[Any]:
     try:
         song = studio.open(path)
     except SpecdiffError as error:
-        return [None, _problem(str(error)), *nothing[2:]]
+        return [None, problem(str(error)), *nothing[2:]]
     colours = colours_of(song.song.notes)
     rows = []
     for instrument in song.instruments[:n_rows]:
@@ -278,7 +284,7 @@ def _run(studio: Studio, song: OpenSong | None, last: Rendered | None, wanted: W
 
     idle = {"go": gr.Button(interactive=True), "stop": gr.Button(interactive=False)}
     if song is None:
-        yield {"status": _problem("Drop a MIDI file first.")}
+        yield {"status": problem("Drop a MIDI file first.")}
         return
     yield {"live": "", "go": gr.Button(interactive=False), "stop": gr.Button(interactive=True)}
     try:
@@ -286,11 +292,11 @@ def _run(studio: Studio, song: OpenSong | None, last: Rendered | None, wanted: W
             if isinstance(update, Rendered):
                 yield {**_finished(update, last), **idle}
             elif update.live_url is not None:
-                yield {"status": _progress(update.text, update.share), "live": _player(update.live_url)}
+                yield {"status": progress(update.text, update.share), "live": _player(update.live_url)}
             else:
-                yield {"status": _progress(update.text, update.share)}
+                yield {"status": progress(update.text, update.share)}
     except SpecdiffError as error:
-        yield {"status": _problem(str(error)), "live": "", **idle}
+        yield {"status": problem(str(error)), "live": "", **idle}
 
 
 def _finished(done: Rendered, last: Rendered | None) -> dict[str, Any]:
@@ -301,7 +307,7 @@ def _finished(done: Rendered, last: Rendered | None) -> dict[str, Any]:
         previous = gr.Audio(value=str(last.path), label=f"The one before: {last.label}", visible=True)
     files = {name: gr.DownloadButton(value=str(path)) for name, path in zip(DOWNLOADS, done.files, strict=True)}
     return {
-        "status": _line(done.text),  # the live sound plays on
+        "status": line(done.text),  # the live sound plays on
         "results": gr.Column(visible=True),
         "picture": str(done.picture) if done.picture else None,
         "now": gr.Audio(value=str(done.path), label=f"This render: {done.label}"),
@@ -315,19 +321,3 @@ def _finished(done: Rendered, last: Rendered | None) -> dict[str, Any]:
 
 def _player(url: str) -> str:
     return f'<audio controls autoplay src="{escape(url)}" aria-label="Sound while it is rendered"></audio>'
-
-
-def _progress(text: str, share: float) -> str:
-    percent = round(100 * share)
-    return (
-        f'<p class="facts">{escape(text)}</p><div class="progress" role="progressbar" aria-valuenow="{percent}" '
-        f'aria-valuemin="0" aria-valuemax="100"><div style="width:{percent}%"></div></div>'
-    )
-
-
-def _line(text: str) -> str:
-    return f'<p class="facts">{escape(text)}</p>'
-
-
-def _problem(text: str) -> str:
-    return f'<p class="problem" role="alert">{escape(text[:1].upper() + text[1:])}</p>'

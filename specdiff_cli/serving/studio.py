@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from specdiff_cli.choices import check_range, check_seed
 from specdiff_cli.errors import MidiError, SpecdiffError, UsageError
 from specdiff_cli.midi.edits import Edits, apply_edits
 from specdiff_cli.midi.notes import MidiSong, parse_midi, read_bytes
@@ -28,8 +29,11 @@ from specdiff_cli.serving.live import LiveSound, LiveSounds
 from specdiff_cli.wording import count, exact_clock
 
 if TYPE_CHECKING:
+    from specdiff_cli.composing.bundle import Composer
+    from specdiff_cli.composing.jobs import Order
     from specdiff_cli.engine.synthesizer import Synthesizer
 
+ONE_AT_A_TIME = "device"  # what computes waits for each other under this name
 MAX_RENDERS_KEPT = 24  # of all visitors together; each is at most Limits.max_duration_s long
 MAX_BAR_LINES = 400
 MAX_NAME_CHARS = 80
@@ -39,6 +43,8 @@ API_OPTIONS = (
     "model", "preset", "steps", "sampler", "schedule", "guidance", "seed", "vocoder", "tail", "sample_rate",
     "normalize", "stereo", "swap", "program", "only", "mute", "transpose", "tempo_scale", "start", "end",
 )  # fmt: skip
+COMPOSER = "lieder"
+MAX_PIECES, MAX_COMPOSED_NOTES = 4, 512  # at a time, on a page
 COPIES = {"FLAC": "render.flac", "OGG": "render.ogg"}
 
 
@@ -167,6 +173,50 @@ class Rendered:
     """WAV, FLAC, OGG."""
 
 
+@dataclass(frozen=True, slots=True)
+class ComposeWishes:
+    """What a visitor asks the composer for. ``task``: new, continue, fill, reharmonise or accompany; all but the first
+    need an upload, and fill a ``section`` of it."""
+
+    n: int = 2
+    n_notes: int = 128
+    program: int = 0
+    seed: int = 0
+    task: str = "new"
+    section: str = ""
+    upload: OpenSong | None = None
+
+    def order(self) -> "Order":
+        """As the composer takes it. Raises UsageError."""
+        from specdiff_cli.composing.jobs import Order, Songs
+        from specdiff_cli.composing.requests import parse_range
+
+        check_range("n", self.n, 1, MAX_PIECES)
+        check_range("notes", self.n_notes, 2, MAX_COMPOSED_NOTES)
+        check_seed(self.seed)
+        songs = Songs()
+        if self.task != "new":
+            if self.upload is None:
+                raise UsageError("drop the song first that is to be worked on")
+            path = self.upload.path
+            songs = Songs(
+                continued=path if self.task == "continue" else None,
+                filled=(parse_range(self.section), path) if self.task == "fill" else None,
+                reharmonised=path if self.task == "reharmonise" else None,
+                accompanied=path if self.task == "accompany" else None,
+            )
+        return Order(self.n_notes, self.seed, (self.program,) * 3, songs=songs)
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A piece that was composed."""
+
+    path: Path
+    label: str
+    song: MidiSong
+
+
 class Studio:
     """The renderer behind the page. Voices stay loaded; everything else is forgotten soon."""
 
@@ -185,6 +235,7 @@ class Studio:
         self._folder = folder
         self._kept: deque[Path] = deque()
         self._synthesizers: dict[str, Synthesizer] = {}
+        self._composer: Composer | None = None
         self._lock = Lock()
 
     def check_voices(self) -> None:
@@ -312,6 +363,35 @@ class Studio:
             raise SpecdiffError(self.public_line(str(error), opened)) from None
         self._keep(folder)
         return archive
+
+    def compose(self, asked: ComposeWishes) -> Iterator[Moment | tuple[Composed, ...]]:
+        """Pieces out of nothing, or from an upload; the last thing yielded is all of them. Raises SpecdiffError."""
+        from specdiff_cli.composing.jobs import make_pieces
+
+        yield Moment("Getting ready …", 0.0)
+        folder = self._new_folder()
+        pieces: list[Composed] = []
+        try:
+            order = asked.order()
+            song = order.songs.read()
+            with self._lock:
+                if self._composer is None:
+                    from specdiff_cli.composing.bundle import load_composer
+
+                    self._composer = load_composer(COMPOSER)
+            for index, made in make_pieces(self._composer, order, song, asked.n, asked.n, lambda share: None):
+                path = folder / f"piece-{index + 1}.mid"
+                path.write_bytes(made.data)
+                label = (
+                    f"{index + 1}: {count(made.n_notes, 'note')}, {exact_clock(made.duration_s)}, {made.description}"
+                )
+                pieces.append(Composed(path, label, parse_midi(made.data, label)))
+                yield Moment(f"{index + 1} of {count(asked.n, 'piece')}", (index + 1) / asked.n)
+        except SpecdiffError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SpecdiffError(self.public_line(str(error), asked.upload)) from None
+        self._keep(folder)
+        yield tuple(pieces)
 
     def public_line(self, line: str, opened: OpenSong | None = None) -> str:
         """An error's line without any path of this machine."""

@@ -184,3 +184,15 @@ def test_stop_and_the_keyboard(page: tuple[str, SlowStudio], browser: Any, song:
         tab.close()
     finally:
         studio.is_slow = False
+
+
+@pytest.mark.browser
+def test_a_composed_piece_can_be_heard(page: tuple[str, SlowStudio], browser: Any) -> None:
+    tab = _open(browser, page[0])
+    tab.click("button[role=tab]:has-text('Compose')")
+    tab.click("#compose-go")
+    tab.wait_for_selector("#compose-rolls .roll", timeout=2 * WAIT_MS)
+    tab.click("#compose-hear")
+    tab.wait_for_selector("#overview .roll", timeout=WAIT_MS)
+    assert "128 notes" in tab.inner_text("#overview") or "notes" in tab.inner_text("#overview .problem")
+    tab.close()

@@ -8,7 +8,7 @@ from specdiff_cli.errors import MidiError, SpecdiffError, UsageError
 from specdiff_cli.midi.notes import parse_midi
 from specdiff_cli.serving import studio as studio_module
 from specdiff_cli.serving.limits import Limits
-from specdiff_cli.serving.studio import Moment, Rendered, Studio, Wishes, shown_name
+from specdiff_cli.serving.studio import ComposeWishes, Moment, Rendered, Studio, Wishes, shown_name
 
 
 @pytest.fixture
@@ -139,3 +139,16 @@ def test_programs_may_ask_for_sound_and_for_nothing_else(studio: Studio, song: P
 )
 def test_names_lose_folders_control_characters_and_length(name: str, shown: str) -> None:
     assert shown_name(name) == shown
+
+
+def test_pieces_are_composed_and_songs_are_gone_on_with(studio: Studio, song: Path) -> None:
+    *_, pieces = studio.compose(ComposeWishes(n=2, n_notes=16, seed=1, program=73))
+    assert isinstance(pieces, tuple)
+    assert [len(piece.song.notes) for piece in pieces] == [16, 16]
+    assert {n.program for piece in pieces for n in piece.song.notes} == {73}
+    *_, more = studio.compose(ComposeWishes(n=1, n_notes=16, task="continue", upload=studio.open(song)))
+    assert isinstance(more, tuple)
+    assert [n.pitch for n in more[0].song.notes[:2]] == [60, 64]
+    for wrong in (ComposeWishes(n=0), ComposeWishes(n_notes=1000), ComposeWishes(task="fill")):
+        with pytest.raises(SpecdiffError):
+            list(studio.compose(wrong))
