@@ -45,6 +45,13 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 LAYOUTS = ("voice", "diffusers")
 SOURCES = ("huggingface", "gcs")
 
+#: How MIDI files are read: as players hear them, or as the published checkpoints' training did.
+READERS = ("music", "reference")
+#: How long the audio is: to the end of the notes, or at least to that of the file.
+LENGTHS = ("notes", "file")
+#: What a stem is.
+STEMS_BY = ("instruments", "tracks")
+
 MAX_STEPS = 10_000
 MAX_DISCRETE_STEPS = 1000  # the table of the discrete schedule is so long
 MAX_GUIDANCE = 100.0

@@ -44,6 +44,9 @@ def parse_normalise(text: str) -> Target:
     """The level that ``-1dBFS``, ``-16 LUFS`` or a unit alone stands for. Raises UsageError."""
     found = _PATTERN.fullmatch(text)
     if found is None:
+        if re.fullmatch(r"\s*[-+]?[0-9]+(?:\.[0-9]*)?\s*", text):
+            value = text.strip()
+            raise UsageError(f"--normalize {value}: of what? {value}LUFS is a loudness, {value}dBFS the highest peak")
         raise UsageError(f"--normalize {text}: is no level; give a peak such as -1dBFS or a loudness such as -16LUFS")
     unit = next(unit for unit in LEVELS if unit.lower() == found[2].lower())
     default, lowest, highest = LEVELS[unit]

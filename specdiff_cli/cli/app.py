@@ -13,13 +13,13 @@ from specdiff_cli.cli.download_weights import download_weights
 from specdiff_cli.cli.evaluate import evaluate
 from specdiff_cli.cli.evaluate_music import evaluate_music
 from specdiff_cli.cli.guard import guarded, report
+from specdiff_cli.cli.hints import RenderCommand, hint_for
 from specdiff_cli.cli.inspect_midi import inspect_midi
 from specdiff_cli.cli.inspect_wav import inspect_wav
 from specdiff_cli.cli.models import models_app
 from specdiff_cli.cli.play import play
 from specdiff_cli.cli.progress import fail
 from specdiff_cli.cli.render import render
-from specdiff_cli.cli.short_help import ShortHelpCommand
 from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.version import show_version
 from specdiff_cli.cli.vocode import vocode
@@ -70,7 +70,7 @@ def _main(
             context.obj = error  # raised by the command itself, so that its --help works all the same
 
 
-app.command("render", cls=ShortHelpCommand)(guarded(render))
+app.command("render", cls=RenderCommand)(guarded(render))
 app.command("play")(guarded(play))
 app.command("inspect-midi")(guarded(inspect_midi))
 app.command("inspect-wav")(guarded(inspect_wav))
@@ -112,5 +112,10 @@ def _usage_failure(error: Exception) -> int:
         error.show()  # type: ignore[attr-defined]
         return ExitCode.USAGE
     context = getattr(error, "ctx", None)
-    fail(f"{message().rstrip('.')}; see {context.command_path if context else 'specdiff'} --help")
+    hint = hint_for(error)
+    said = message().rstrip(".")
+    if hint is not None:  # the parser's own guess is farther off
+        said = said.partition(" (Possible")[0].partition(" Did you mean")[0].rstrip(".")
+    path = context.command_path if context else "specdiff"
+    fail(f"{said}; {hint or f'see {path} --help'}")
     return ExitCode.USAGE

@@ -8,7 +8,18 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
-from specdiff_cli.choices import DEVICES, DTYPES, SAMPLERS, SCHEDULES, VOCODERS, Format, Subtype
+from specdiff_cli.choices import (
+    DEVICES,
+    DTYPES,
+    LENGTHS,
+    READERS,
+    SAMPLERS,
+    SCHEDULES,
+    STEMS_BY,
+    VOCODERS,
+    Format,
+    Subtype,
+)
 
 Offer = Callable[[str], list[tuple[str, str]]]
 
@@ -76,6 +87,9 @@ devices = one_of(*DEVICES)
 dtypes = one_of(*DTYPES)
 formats = one_of(*Format)
 subtypes = one_of(*Subtype)
+readers = one_of(*READERS)
+lengths = one_of(*LENGTHS)
+stems_by = one_of(*STEMS_BY)
 sample_rates = one_of("16000", "44100", "48000")
 
 

@@ -1,12 +1,14 @@
 """``specdiff inspect-midi``: what a MIDI file holds and what the models will make of it. Never imports torch."""
 
 import traceback
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, READERS, check_choice
+from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.progress import fail, say
@@ -14,7 +16,7 @@ from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
 from specdiff_cli.rendering.inputs import expand, identity, named
 
 if TYPE_CHECKING:
-    from specdiff_cli.midi.notes import MidiSong
+    from specdiff_cli.midi.notes import MidiSong, Reader
 
 
 def inspect_midi(
@@ -26,6 +28,10 @@ def inspect_midi(
     track: Annotated[
         int | None, typer.Option("--track", metavar="N", min=1, help="Only this track, or sequence of a type 2 file.")
     ] = None,
+    reader: Annotated[
+        str,
+        typer.Option(help="music or reference, as in render.", autocompletion=complete.readers),
+    ] = "music",
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="OUT.png", help="Also draw a piano roll; of one file only.")
     ] = None,
@@ -55,6 +61,7 @@ def inspect_midi(
     """
     if not max_duration > 0:
         raise UsageError(f"--max-duration {max_duration:g}: must be above 0 seconds")
+    check_choice("reader", reader, READERS)
     sources = _sources(named(files))
     if plot is not None and len(sources) > 1:
         raise UsageError(f"--plot {plot}: draws one file, {len(sources)} are given; inspect them one by one")
@@ -64,7 +71,7 @@ def inspect_midi(
             raise source
         from specdiff_cli.midi.notes import read_midi
 
-        song = read_midi(source, track=track, max_duration_s=max_duration)
+        song = read_midi(source, track=track, max_duration_s=max_duration, reader=cast("Reader", reader))
         if plot is not None:
             from specdiff_cli.rendering.plots import piano_roll_page
 
@@ -141,6 +148,8 @@ def describe_song(name: str, song: "MidiSong", *, with_tokens: bool) -> dict[str
         "file": name,
         "format": song.format,
         "duration_s": song.end_s,
+        "file_duration_s": song.file_end_s,
+        "reader": song.reader,
         "ticks_per_beat": song.ticks_per_beat if has_beats else None,
         "ticks_per_second": None if has_beats else ticks_per_second(song.ticks_per_beat),
         "tempo_map": [{"start_s": start_s, "beats_per_minute": round(bpm, 4)} for start_s, bpm in song.tempo_changes],
@@ -174,6 +183,7 @@ def describe_song(name: str, song: "MidiSong", *, with_tokens: bool) -> dict[str
         "highest_pitch": max((item.highest_pitch for item in pitched), default=None),
         "polyphony": max_polyphony(song.notes),
         "ignored": song.ignored,
+        "remarks": [asdict(remark) for remark in song.remarks],
         "n_windows": len(windows),
         "n_dropped_events": sum(entry["n_dropped_events"] for entry in windows),
         "windows": windows,

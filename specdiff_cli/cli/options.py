@@ -61,6 +61,16 @@ Track = Annotated[
     ),
 ]
 
+Reader = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.readers,
+        help="music, as players hear the file, or reference, as the published models were trained.",
+        envvar="SPECDIFF_READER",
+        rich_help_panel=_INPUT,
+    ),
+]
+
 Swap = Annotated[
     list[str] | None,
     typer.Option(metavar="A=B", help="What plays A plays B, and the reverse: piano=cello.", rich_help_panel=_SCORE),
@@ -200,6 +210,14 @@ Stems = Annotated[
         help="Render each instrument on its own, into OUTPUT.stems/; the output is their sum.",
     ),
 ]
+StemsBy = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.stems_by,
+        help="What a stem is: instruments or tracks; --stems tracks is the same.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Stereo = Annotated[
     bool | None,
     typer.Option(
@@ -238,6 +256,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
+        "--voice",
         "-m",
         autocompletion=complete.models,
         envvar="SPECDIFF_MODEL",
@@ -334,6 +353,16 @@ Tail = Annotated[
     float,
     typer.Option(
         metavar="SECONDS", help="Release time after the last note.", envvar="SPECDIFF_TAIL", rich_help_panel=_SOUND
+    ),
+]
+
+Length = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.lengths,
+        help="notes, and the tail after the last; or file: silence is kept to the file's own end.",
+        envvar="SPECDIFF_LENGTH",
+        rich_help_panel=_SOUND,
     ),
 ]
 

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -37,6 +37,7 @@ from specdiff_cli.wording import count
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from specdiff_cli.midi.remarks import Remark
     from specdiff_cli.rendering.record import Settled
 
 MAX_ROWS = 40  # of a larger batch the table shows the failures, and counts the rest
@@ -66,6 +67,7 @@ class Outcome:
     reason: str | None = None
     n_windows: int | None = None
     stems: tuple[str, ...] = ()
+    remarks: "tuple[Remark, ...]" = ()
 
     @classmethod
     def of(cls, end: Done | Skipped | Failed) -> "Outcome":
@@ -83,11 +85,12 @@ class Outcome:
             reason=end.reason,
             n_windows=end.n_windows,
             stems=end.stems,
+            remarks=end.remarks,
         )
 
     def to_json(self) -> dict[str, Any]:
         """The line that ``--json`` prints."""
-        told = {
+        told: dict[str, Any] = {
             "status": self.status,
             "input": str(self.job.source),
             "output": None if self.job.target is None else str(self.job.target),
@@ -99,6 +102,8 @@ class Outcome:
             "error": None if self.error is None else shown(self.error),
             "exit_code": int(ExitCode.OK if self.error is None else self.error.exit_code),
         }
+        if self.status in ("done", "planned"):
+            told["remarks"] = [asdict(remark) for remark in self.remarks]
         return {**told, "stems": list(self.stems)} if self.stems else told
 
 
@@ -270,7 +275,14 @@ def _look(job: Job, settled: "Settled") -> Outcome:
     if prepared is None:
         return Outcome(job, "skipped", reason=COMPLETE)
     n_windows = prepared.n_windows * prepared.n_parts
-    return Outcome(job, "planned", duration_s=prepared.duration_s, n_windows=n_windows, reason=prepared.why)
+    return Outcome(
+        job,
+        "planned",
+        duration_s=prepared.duration_s,
+        n_windows=n_windows,
+        reason=prepared.why,
+        remarks=prepared.remarks,
+    )
 
 
 def _print_plan(outcomes: Sequence[Outcome], window_s: float) -> None:

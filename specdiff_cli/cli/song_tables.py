@@ -135,10 +135,8 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
         yield "voices that know loud from soft, as the bundled one, follow volume and expression at note starts"
     if "pan" in report["ignored"]:
         yield "render --stereo places each instrument where its pan says; pan changes nothing else"
-    if report["n_unclosed_notes"]:
-        yield f"{count(report['n_unclosed_notes'], 'note')} never closed: ended with their track"
-    if report["n_zero_length_notes"]:
-        yield f"{count(report['n_zero_length_notes'], 'note')} of no length: left out"
+    for remark in report["remarks"]:
+        yield remark["text"]
     for window in report["windows"]:
         if window["n_dropped_events"]:
             dropped = count(window["n_dropped_events"], "note event")

@@ -33,7 +33,9 @@ def vocode(
     ],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="The voice whose vocoder to use.", autocompletion=complete.models),
+        typer.Option(
+            "--model", "--voice", "-m", help="The voice whose vocoder to use.", autocompletion=complete.models
+        ),
     ] = "tiny",
     vocoder: shared.Vocoder = None,
     threads: shared.Threads = None,

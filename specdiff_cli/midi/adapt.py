@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from specdiff_cli.midi.notes import MidiSong, Note
+from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import GM_NAMES, MODEL_CLASSES, model_class
 from specdiff_cli.wording import count
 
-#: General MIDI's effects, world and percussive instruments: the model classes have none of them but take all into their
-#: last one, synth pad.
-FIRST_WITHOUT_CLASS = 96
+#: Programs that sound like something else in their model class: a harpsichord on an electric piano, plucked and tremolo
+#: strings on a bowed contrabass, a muted trumpet on a tuba, a piccolo on a clarinet; effects, world and percussive
+#: instruments, all of them on a synth pad.
+STAND_INS = frozenset((6, 7, 21, 22, 23, 44, 45, 59, 72, *range(96, 128)))
 
 
 def fit_to_voice(
@@ -37,7 +38,7 @@ def fit_to_voice(
     """
     kept: list[Note] = []
     moved: Counter[str] = Counter()
-    folded: Counter[str] = Counter()
+    folded: dict[int, Counter[str]] = {}
     n_drums = 0
     for written in notes:
         note = _levelled(written) if follows_velocity and not follows_gain else written
@@ -48,8 +49,8 @@ def fit_to_voice(
                 n_drums += 1
         elif programs is None or model_class(note.program) in programs:
             kept.append(note)
-            if programs is not None and note.program >= FIRST_WITHOUT_CLASS and note.program not in programs:
-                folded[GM_NAMES[note.program]] += 1
+            if note.program in STAND_INS and note.program not in (programs or ()):
+                folded.setdefault(model_class(note.program), Counter())[GM_NAMES[note.program]] += 1
         else:
             moved[MODEL_CLASSES[model_class(note.program)]] += 1
             kept.append(replace(note, program=programs[0]))
@@ -60,12 +61,9 @@ def fit_to_voice(
             f"{count(moved.total(), 'note')} played on {MODEL_CLASSES[programs[0]]}, "
             f"the voice was not trained on: {names}"
         )
-    if folded:
-        names = ", ".join(name for name, _ in folded.most_common())
-        messages.append(
-            f"{count(folded.total(), 'note')} played on {MODEL_CLASSES[max(MODEL_CLASSES)]}, "
-            f"the voice was not trained on: {names}"
-        )
+    for stand_in, found in folded.items():
+        names = ", ".join(name for name, _ in found.most_common())
+        messages.append(f"{count(found.total(), 'note')} played on {MODEL_CLASSES[stand_in]}, standing in for: {names}")
     if n_drums:
         messages.append(f"{count(n_drums, 'drum note')} left out, the voice was not trained on drums")
     return kept, messages
@@ -77,11 +75,3 @@ def _levelled(note: Note) -> Note:
     if velocity == note.velocity and start_s == note.start_s:
         return note
     return replace(note, velocity=velocity, start_s=start_s)
-
-
-def describe_oddities(song: MidiSong) -> list[str]:
-    """One sentence for each thing about the file that a listener may miss or wonder about."""
-    messages = []
-    if song.n_unclosed_notes:
-        messages.append(f"{count(song.n_unclosed_notes, 'note')} never closed, ended with the track")
-    return messages

@@ -356,19 +356,15 @@ class _Batch:
                 how=f"{self._synthesizer.describe()} · {self._settled.sound.how}",
                 reason=prepared.why,
                 stems=tuple(str(path) for path in output.stem_paths),
+                remarks=prepared.remarks,
             )
         )
 
     def _remarks(self, song: _OpenSong) -> Iterator[str]:
-        from specdiff_cli.midi.adapt import describe_oddities
-
         prepared, output = song.prepared, song.output
-        from specdiff_cli.midi.remarks import remaining
-
-        yield from describe_oddities(prepared.song)
+        for remark in prepared.remarks:
+            yield remark.text if remark.needs is None else f"{remark.text}: not followed"
         yield from prepared.messages
-        if left := [remark.text for remark in remaining(prepared.song.remarks, self._settled.follows)]:
-            yield f"not followed: {'; '.join(left)}"
         if song.n_dropped_events:
             yield f"{count(song.n_dropped_events, 'note event')} did not fit into their windows and were dropped"
         if output.message is not None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from specdiff_cli.midi.remarks import Remark
+
 
 @dataclass(frozen=True, slots=True)
 class Loading:
@@ -93,6 +95,8 @@ class Done:
     reason: str | None = None
     """Why it was rendered although there was a file."""
     stems: tuple[str, ...] = ()
+    remarks: "tuple[Remark, ...]" = ()
+    """What of the file is not heard as it asks."""
 
 
 @dataclass(frozen=True, slots=True)

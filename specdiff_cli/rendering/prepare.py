@@ -4,9 +4,9 @@ import io
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from specdiff_cli.errors import MidiError, OutputError
+from specdiff_cli.errors import MidiError, Option, OutputError
 from specdiff_cli.lengths import count_windows
 from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.rendering.record import Settled, differences, source_facts
@@ -16,7 +16,7 @@ LOOP_MARGIN_S = 0.1  # behind the loop, so that no rounding leaves it short
 
 if TYPE_CHECKING:
     from specdiff_cli.audio.looping import LoopPlan
-    from specdiff_cli.midi.notes import MidiSong, Note
+    from specdiff_cli.midi.notes import MidiSong, Note, Reader, Remark
     from specdiff_cli.midi.stems import Stem
 
 
@@ -32,6 +32,7 @@ class Prepared:
     duration_s: float
     n_windows: int
     overwrite: bool
+    remarks: "tuple[Remark, ...]" = ()  # about what of the file is not heard as it asks
     stems: "list[Stem] | None" = None  # None: rendered as a whole
     why: str | None = None
     loop: "LoopPlan | None" = None
@@ -68,6 +69,7 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     from specdiff_cli.midi.adapt import fit_to_voice
     from specdiff_cli.midi.edits import apply_edits
     from specdiff_cli.midi.loops import find_loop, play_twice
+    from specdiff_cli.midi.remarks import remaining
 
     sound, voice, request = settled.sound, settled.voice, settled.request
     data = midi.read_bytes(job.source)
@@ -79,7 +81,13 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
             return None
     overwrite = request.output.overwrite or why is not None
     _check_outputs(job, settled, overwrite)
-    song = midi.parse_midi(data, str(job.source), max_duration_s=request.score.max_duration_s, track=sound.track)
+    song = midi.parse_midi(
+        data,
+        str(job.source),
+        max_duration_s=request.score.max_duration_s,
+        track=sound.track,
+        reader=cast("Reader", sound.reader),
+    )
     midi_file = None
     if sound.loop and sound.edits.start is None and sound.edits.end is None:
         midi_file = mido.MidiFile(file=io.BytesIO(data), clip=True)
@@ -102,12 +110,14 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     )
     if not notes:
         raise MidiError(f"{job.source}: holds only drums, which the voice {voice.name} does not play; use --model base")
-    duration_s = song.end_s + (LOOP_MARGIN_S if loop is not None else sound.tail_s)
+    duration_s = song.end_s + LOOP_MARGIN_S if loop is not None else _duration_s(song, job, settled)
     stems = None
     if sound.by_stems:
         from specdiff_cli.midi.stems import split_stems
 
-        stems = split_stems(notes)
+        by_tracks = sound.stems_by == "tracks"
+        names = [track.name for track in song.tracks]
+        stems = split_stems(notes, by="tracks" if by_tracks else "instruments", track_names=names)
     prepared = Prepared(
         job=job,
         song=song,
@@ -117,6 +127,7 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
         duration_s=duration_s,
         n_windows=count_windows(duration_s, sound.overlap_frames),
         overwrite=overwrite,
+        remarks=tuple(remaining(song.remarks, settled.follows)),
         stems=stems,
         why=why,
         loop=loop,
@@ -124,6 +135,17 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     if sound.stems:
         _check_stems(prepared, request.output.format)
     return prepared
+
+
+def _duration_s(song: "MidiSong", job: Job, settled: Settled) -> float:
+    """Of the audio. Raises MidiError: the file's own silence is longer than songs may be."""
+    duration_s = song.end_s + settled.sound.tail_s
+    if settled.sound.length != "file":
+        return duration_s
+    if song.file_end_s > settled.request.score.max_duration_s:
+        what = f"{job.source}: lasts {song.file_end_s:.0f} s with the silence at its end; leave out "
+        raise MidiError(what, Option("length", "file"), " or use a higher ", Option("max_duration"))
+    return max(duration_s, song.file_end_s)
 
 
 def _check_outputs(job: Job, settled: Settled, overwrite: bool) -> None:

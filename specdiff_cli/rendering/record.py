@@ -51,6 +51,9 @@ class SoundOptions:
     stems: bool = False
     stereo: bool = False
     track: int | None = None
+    reader: str = "music"
+    length: str = "notes"
+    stems_by: str = "instruments"
     edits: Edits = field(default_factory=Edits)
     quality: float | None = None
     bit_rate_kbps: float | None = None
@@ -188,6 +191,9 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         stems=request.sound.stems,
         stereo=is_usually_stereo if request.sound.stereo is None else request.sound.stereo,
         track=request.score.track,
+        reader=request.score.reader,
+        length=request.sound.length,
+        stems_by=request.sound.stems_by,
         edits=request.score.edits,
         quality=request.sound.quality,
         bit_rate_kbps=request.sound.bit_rate_kbps,

@@ -15,10 +15,13 @@ from typing import Any, Self, get_args, get_origin
 
 from specdiff_cli.choices import (
     DEFAULT_MAX_DURATION_S,
+    LENGTHS,
     MAX_BATCH,
     MAX_TAIL_S,
+    READERS,
     SAMPLERS,
     SCHEDULES,
+    STEMS_BY,
     check_choice,
     check_guidance,
     check_max_duration,
@@ -60,10 +63,13 @@ class Score:
     """From 1; of a type 2 file the sequence."""
     max_duration_s: float = DEFAULT_MAX_DURATION_S
     """Longer songs are refused."""
+    reader: str = "music"
+    """``music``, as players hear the file, or ``reference``, as the published checkpoints' training read it."""
     edits: Edits = field(default_factory=Edits)
 
     def __post_init__(self) -> None:
         check_max_duration(self.max_duration_s)
+        check_choice("reader", self.reader, READERS)
         check_edits(self.edits)
 
 
@@ -102,11 +108,15 @@ class Sound:
     vocoder: str | None = None
     """None: the voice's."""
     tail_s: float = 1.0
+    length: str = "notes"
+    """``notes``: until the last note and the tail have sounded; ``file``: at least as long as the file says."""
     sample_rate_hz: int | None = None
     """None: the voice's, as for ``stereo``."""
     normalize: str | None = None
     """A peak, ``-1dBFS``, or a loudness, ``-16LUFS``."""
     stems: bool = False
+    stems_by: str = "instruments"
+    """What a stem is: ``instruments`` or ``tracks``."""
     stereo: bool | None = None
     quality: float | None = None
     """Of lossy formats, 0 to 10; None: 6."""
@@ -122,6 +132,10 @@ class Sound:
         check_range("tail", self.tail_s, 0, MAX_TAIL_S, " seconds")
         if self.sample_rate_hz is not None:
             check_rate(self.sample_rate_hz)
+        check_choice("length", self.length, LENGTHS)
+        check_choice("stems_by", self.stems_by, STEMS_BY)
+        if self.stems_by != "instruments" and not self.stems:
+            raise UsageError.of("stems_by", self.stems_by, "says what a stem is; give ", Option("stems"), ", too")
         if self.normalize is not None:
             object.__setattr__(self, "normalize", str(parse_normalise(self.normalize)))
 

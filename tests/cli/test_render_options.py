@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 import soundfile
@@ -164,3 +165,70 @@ def test_what_cannot_be_done_is_one_line(folder: Path, options: list[str], code:
     *_, last = result.stderr.splitlines()
     assert last.startswith("error: ") and message in last
     assert {path.name for path in Path().iterdir()} == {"a.mid"}
+
+
+def test_the_reference_reader_is_recorded_and_another_reader_renders_again(folder: Path) -> None:
+    assert run("--reader", "reference").exit_code == 0
+    assert recorded()["reader"] == "reference"
+    assert "skipped" in run("--reader", "reference", "--skip-existing").stderr
+    assert "rendered again: reader was reference, now music" in run("--skip-existing").stderr
+    assert run("--reader", "mine").exit_code == 2
+
+
+def test_the_files_own_length_is_kept_when_asked_for(folder: Path) -> None:
+    Path("a.mid").write_bytes(midi_bytes(note(0, 480, 0, 60), end_tick=480 * 8))
+    assert run("-o", "notes.wav").exit_code == 0
+    assert run("-o", "file.wav", "--length", "file").exit_code == 0
+    assert [soundfile.info(f"{name}.wav").duration for name in ("notes", "file")] == [0.6, 4.0]
+    refused = run("-o", "long.wav", "--length", "file", "--max-duration", "2")
+    assert refused.exit_code == 3
+    assert "lasts 4 s with the silence at its end; leave out --length file" in refused.stderr
+    assert run("-o", "short.wav", "--max-duration", "2").exit_code == 0  # silence costs nothing
+
+
+def test_what_is_not_followed_is_said_once_and_is_data(folder: Path) -> None:
+    bend = [(0, mido.Message("pitchwheel", pitch=4096))]
+    body = [*bend, program(0, 0, 45), *note(0, 960, 0, 60), *note(0, 0, 0, 64)]
+    Path("a.mid").write_bytes(midi_bytes(body))
+    result = run("--json")
+    assert result.exit_code == 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("a.mid: ")]
+    assert "a.mid: 1 note of no length left out" in lines
+    assert "a.mid: 1 note bent or tuned: not followed" in lines
+    told = json.loads(result.stdout)["remarks"]
+    assert [(item["kind"], item["count"], item["needs"]) for item in told] == [
+        ("zero_length", 1, None),
+        ("pitch", 1, "pitch_bend"),
+    ]
+    assert run("-f", "-q").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("render a.mid --gain 3", "--normalize sets the level"),
+        ("render a.mid --reverb 3", "adds no effects"),
+        ("render a.mid --instrument violin", "--program piano:trumpet"),
+        ("render a.mid --normalize -14", "-14LUFS is a loudness"),
+        ("models tiny", "specdiff models show tiny"),
+    ],
+)
+def test_what_other_programs_call_it_is_understood(
+    folder: Path, line: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from specdiff_cli.__main__ import main
+
+    monkeypatch.setattr("sys.argv", ["specdiff", *line.split()])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert hint in said
+    assert len(said.splitlines()) == 1
+
+
+def test_voice_means_model(folder: Path, voice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPECDIFF_MODEL")
+    assert run("--voice", voice).exit_code == 0
+    record = read_record(Path("a.wav"))
+    assert record is not None and record["model"]["name"] == "random"

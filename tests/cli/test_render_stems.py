@@ -167,3 +167,17 @@ def test_several_songs_each_have_their_stems(folder: Path) -> None:
     assert result.exit_code == 0
     assert sorted(os.listdir("out")) == ["duo.stems", "duo.wav", "solo.stems", "solo.wav"]
     assert os.listdir("out/solo.stems") == ["acoustic-grand-piano.wav"]
+
+
+@pytest.mark.parametrize("words", [("--stems", "tracks"), ("--stems=tracks",), ("--stems", "--stems-by", "tracks")])
+def test_stems_may_be_tracks(folder: Path, words: tuple[str, ...]) -> None:
+    hands = [midi_bytes(note(0, 480, 0, 72))[14:], midi_bytes(note(0, 480, 0, 48))[14:]]
+    header = midi_bytes([])[:8] + bytes([0, 1, 0, 2]) + midi_bytes([])[12:14]
+    Path("duo.mid").write_bytes(header + b"".join(hands))
+    result = CliRunner().invoke(app, ["render", "duo.mid", *TAIL, *words])
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in Path("duo.stems").iterdir()) == ["track-1.wav", "track-2.wav"]
+    record = read_record(Path("duo.wav"))
+    assert record is not None and record["options"]["stems_by"] == "tracks"
+    refused = CliRunner().invoke(app, ["render", "duo.mid", *TAIL, "--stems-by", "tracks"])
+    assert refused.exit_code == 2
