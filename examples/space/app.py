@@ -1,5 +1,6 @@
 """The page as a Hugging Face Space: copy this folder into one."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def main() -> None:
     be_quiet()
     with tempfile.TemporaryDirectory(prefix="specdiff-") as folder:
         studio = Studio(["tiny"], PUBLIC_LIMITS, Path(folder))
-        with serving(studio, Address("0.0.0.0", 7860)):  # noqa: S104 - a Space is reached through its proxy
+        with serving(studio, Address("0.0.0.0", int(os.environ.get("PORT", "7860")))):  # noqa: S104 - a Space is reached through its proxy
             wait_for_ever()
 
 

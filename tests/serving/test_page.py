@@ -187,6 +187,47 @@ def test_stop_and_the_keyboard(page: tuple[str, SlowStudio], browser: Any, song:
 
 
 @pytest.mark.browser
+def test_two_tabs_at_once_are_served_one_after_the_other(
+    page: tuple[str, SlowStudio], browser: Any, song: Path
+) -> None:
+    tabs = [_open(browser, page[0]) for _ in range(2)]
+    for tab in tabs:
+        _drop(tab, song)
+    for tab in tabs:
+        tab.click("#render")
+    for tab in tabs:
+        tab.wait_for_function("document.querySelector('#status').innerText.includes('realtime')", timeout=WAIT_MS)
+        tab.close()
+
+
+@pytest.mark.browser
+def test_the_space_starts(tmp_path: Path) -> None:
+    import os
+    import subprocess
+    import sys
+    import time
+    import urllib.request
+
+    port = _free_port()
+    app = Path(__file__).parents[2] / "examples" / "space" / "app.py"
+    environment = {**os.environ, "PORT": str(port), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, str(app)], env=environment) as process:
+        try:
+            for _ in range(120):
+                time.sleep(0.5)
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                        assert b"specdiff" in answer.read()
+                        break
+                except OSError:
+                    assert process.poll() is None, "it ended by itself"
+            else:
+                pytest.fail("it did not start within a minute")
+        finally:
+            process.terminate()
+
+
+@pytest.mark.browser
 def test_a_composed_piece_can_be_heard(page: tuple[str, SlowStudio], browser: Any) -> None:
     tab = _open(browser, page[0])
     tab.click("button[role=tab]:has-text('Compose')")
