@@ -72,5 +72,5 @@ def test_nothing_is_added_above_8_khz() -> None:
 
 def test_rates_that_are_not_offered() -> None:
     assert check_rate(44_100) == 44_100
-    with pytest.raises(UsageError, match="--sample-rate 22050: is not one of 16000, 44100, 48000"):
+    with pytest.raises(UsageError, match="sample_rate 22050: is not one of 16000, 44100, 48000"):
         check_rate(22_050)

@@ -63,7 +63,7 @@ class FakeSynthesizer:
         played = {"programs": programs, "plays_drums": False, "follows_velocity": True, "follows_gain": False}
         self.voice = SimpleNamespace(name="fake", **played)
         self.config = SimpleNamespace(denoises=True)
-        self.vocoder = vocoder or PerfectVocoder()
+        self.vocoder = self.mel_vocoder = vocoder or PerfectVocoder()
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.n_dropped_events = 0
         self._audio = audio
@@ -127,6 +127,8 @@ def test_judges_hear_every_recording_but_the_reference_is_not_judged_by_itself(f
             return OpinionScores(zimtohrli=5.0 - 4.0 * float(np.abs(reference - other).max() > 0), visqol=None)
 
     class Features:
+        n_features = 200
+
         def features(self, audio: np.ndarray) -> np.ndarray:
             return np.full((3, 200), float(np.abs(audio).max() > 0.1))
 
