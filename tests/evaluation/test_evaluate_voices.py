@@ -69,7 +69,13 @@ class FakeSynthesizer:
         self._audio = audio
 
     def stream(
-        self, notes: Any, duration_s: float, sampling: Sampling, *, on_mel: Callable[[Any], None] | None = None
+        self,
+        notes: Any,
+        duration_s: float,
+        sampling: Sampling,
+        *,
+        on_mel: Callable[[Any], None] | None = None,
+        expression: Any = None,
     ) -> Iterator[np.ndarray]:
         n_samples = round(duration_s * RATE_HZ)
         audio = np.pad(self._audio, (0, max(0, n_samples - len(self._audio))))[:n_samples]
