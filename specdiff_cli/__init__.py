@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.errors import SpecdiffError
     from specdiff_cli.midi.notes import Note, read_midi
+    from specdiff_cli.rendering.public import render_files, save_audio
+    from specdiff_cli.rendering.request import Request
     from specdiff_cli.weights.load import Voice, load_voice
+    from specdiff_cli.weights.voices import VoiceCard, find_voice
 
 _HOMES = {
     "FinishedWindow": "specdiff_cli.engine.synthesizer",
@@ -20,13 +23,18 @@ _HOMES = {
     "Progress": "specdiff_cli.engine.synthesizer",
     "Sampling": "specdiff_cli.engine.synthesizer",
     "Song": "specdiff_cli.engine.synthesizer",
+    "Request": "specdiff_cli.rendering.request",
     "SpecdiffError": "specdiff_cli.errors",
     "StepState": "specdiff_cli.engine.synthesizer",
     "Synthesizer": "specdiff_cli.engine.synthesizer",
     "Voice": "specdiff_cli.weights.load",
+    "VoiceCard": "specdiff_cli.weights.voices",
+    "find_voice": "specdiff_cli.weights.voices",
     "load_vocoder": "specdiff_cli.engine.vocoders",
     "load_voice": "specdiff_cli.weights.load",
     "read_midi": "specdiff_cli.midi.notes",
+    "render_files": "specdiff_cli.rendering.public",
+    "save_audio": "specdiff_cli.rendering.public",
 }
 __all__ = [
     "FinishedWindow",
@@ -34,16 +42,21 @@ __all__ = [
     "Piece",
     "Player",
     "Progress",
+    "Request",
     "Sampling",
     "Song",
     "SpecdiffError",
     "StepState",
     "Synthesizer",
     "Voice",
+    "VoiceCard",
     "__version__",
+    "find_voice",
     "load_vocoder",
     "load_voice",
     "read_midi",
+    "render_files",
+    "save_audio",
 ]
 
 
