@@ -14,6 +14,10 @@ from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN, N_MELS
 if TYPE_CHECKING:
     from specdiff_cli.audio.partials.score import PlayedNote
 
+# Silence that a song's first frame is given as its past. Without it a song that begins with a note begins with a click:
+# to a vocoder the end of what it sees is a sound cut in two.
+LEAD_FRAMES = 16
+
 BLOCK_FRAMES = 128  # 2.56 s: long enough that the context is a modest overhead, short enough to start playing early
 
 # Above what full-scale audio can give: a sine of amplitude 1 stays under 6.5. Beyond it a value is a fault, not sound.
@@ -92,17 +96,19 @@ class StreamingVocoder:
 
     The audio is computed in blocks at fixed places of the song, each with its context on both sides. So it does not
     depend on how the frames were cut into pushes, not even in the last bit, and it equals the inversion of the whole
-    song up to rounding.
+    song up to rounding, with ``lead_frames`` of silence before it that are not heard.
     """
 
-    def __init__(self, vocoder: Vocoder, block_frames: int = BLOCK_FRAMES) -> None:
+    def __init__(self, vocoder: Vocoder, block_frames: int = BLOCK_FRAMES, *, lead_frames: int = 0) -> None:
         if block_frames < 1:
             raise ValueError(f"block_frames must be at least 1, not {block_frames}")
         self._vocoder = vocoder
         self._block_frames = block_frames
-        self._buffer = torch.empty(0, N_MELS)
-        self._buffer_start = 0  # song index of the first frame in the buffer
-        self._next_frame = 0  # song index of the next output frame
+        self._lead_frames = min(lead_frames, vocoder.context_frames)  # what is farther off is not seen
+        # Indices count from the first frame of the silence before the song.
+        self._buffer = self._lead()
+        self._buffer_start = 0  # of the first frame in the buffer
+        self._next_frame = self._lead_frames  # of the next output frame
 
     @property
     def n_buffered_frames(self) -> int:
@@ -130,9 +136,12 @@ class StreamingVocoder:
         blocks = []
         while self._next_frame < self._buffer_end:
             blocks.append(self._emit(min(self._next_frame + self._block_frames, self._buffer_end)))
-        self._buffer = torch.empty(0, N_MELS)
-        self._buffer_start = self._next_frame = 0
+        self._buffer = self._lead()
+        self._buffer_start, self._next_frame = 0, self._lead_frames
         return _join(blocks)
+
+    def _lead(self) -> torch.Tensor:
+        return torch.full((self._lead_frames, N_MELS), LOG_MEL_MIN)
 
     @property
     def _buffer_end(self) -> int:

@@ -17,7 +17,7 @@ from torch import nn
 
 from specdiff_cli import lengths
 from specdiff_cli.audio.mel import FEATURE_RANGE
-from specdiff_cli.audio.vocoder import NoteVocoder, SoundStream, StreamingVocoder, Vocoder
+from specdiff_cli.audio.vocoder import LEAD_FRAMES, NoteVocoder, SoundStream, StreamingVocoder, Vocoder
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
@@ -244,7 +244,7 @@ class Synthesizer:
         Raises:
             ValueError: another shape.
         """
-        streaming = StreamingVocoder(self.mel_vocoder)
+        streaming = StreamingVocoder(self.mel_vocoder, lead_frames=LEAD_FRAMES)
         with torch.inference_mode():
             pushed = streaming.push(torch.from_numpy(np.asarray(mel, dtype=np.float32)))
             audio: Audio = torch.cat([pushed, streaming.flush()]).numpy()
@@ -411,7 +411,7 @@ class Synthesizer:
         """What turns the song's spectrogram into sound."""
         vocoder = self.vocoder
         if not isinstance(vocoder, NoteVocoder):
-            return _Mono(StreamingVocoder(vocoder))
+            return _Mono(StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES))
         played = () if score is None else score.played
         is_own = isinstance(self.network, NoteFrames)
         return vocoder.open(played, song.seed, None if score is None or is_own else score.log_mel)

@@ -237,9 +237,10 @@ def pass_through(
     Nothing here grows with the length: the frames that wait are those of the vocoder's context and one block.
     """
     from specdiff_cli.audio.mel_stream import MelDistance, StreamingLogMel
-    from specdiff_cli.audio.vocoder import StreamingVocoder
+    from specdiff_cli.audio.vocoder import LEAD_FRAMES, StreamingVocoder
 
-    streaming, heard, distance = StreamingVocoder(vocoder), StreamingLogMel(), MelDistance()
+    streaming = StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES)
+    heard, distance = StreamingLogMel(), MelDistance()
     n_written, n_samples = 0, 0
 
     def write(audio: "torch.Tensor") -> None:

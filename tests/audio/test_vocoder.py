@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specdiff_cli.audio.vocoder import StreamingVocoder, checked_mel
+from specdiff_cli.audio.mel import log_mel
+from specdiff_cli.audio.vocoder import LEAD_FRAMES, StreamingVocoder, checked_mel
+from specdiff_cli.constants import LOG_MEL_MIN
 
 
 class MovingSum:
@@ -109,3 +111,31 @@ def test_faulty_values_are_replaced_and_good_ones_kept() -> None:
     assert checked[0, :3].tolist() == pytest.approx([silence, 8.0, silence])
     assert checked[1, :2].tolist() == pytest.approx([8.0, silence])
     assert (checked[2:] == -3.0).all()
+
+
+@pytest.mark.parametrize("name", ["spectral", "griffin-lim"])
+def test_a_song_that_begins_with_a_note_begins_without_a_click(name: str) -> None:
+    """The first 15 ms are no louder than the note itself; without silence before them they were three times as loud."""
+    from specdiff_cli.engine.vocoders import load_vocoder
+    from specdiff_cli.weights.load import load_voice
+
+    vocoder = load_vocoder(load_voice("tiny"), name)
+    time_s = torch.arange(2 * 16_000) / 16_000
+    tone = sum(0.1 / k * torch.sin(2 * torch.pi * 220 * k * time_s) for k in range(1, 9))
+    assert isinstance(tone, torch.Tensor)
+    mel = log_mel(tone)
+    streaming = StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES)
+    audio = torch.cat([streaming.push(mel), streaming.flush()])
+    assert len(audio) == 320 * len(mel)
+    assert audio[:240].abs().max() < audio[1600:].abs().max()
+
+
+def test_silence_before_a_song_is_not_heard_and_depends_on_no_pushes() -> None:
+    mel = torch.randn(100, 128)
+    vocoder = MovingSum(3)
+    whole = vocoder.invert(torch.cat([torch.full((3, 128), LOG_MEL_MIN), checked_mel(mel)]), 0)[3 * 320 :]
+    for size in (1, 7, 100):
+        streaming = StreamingVocoder(vocoder, block_frames=16, lead_frames=3)
+        for _ in range(2):  # a second song, too, has silence before it
+            pieces = [streaming.push(piece) for piece in torch.split(mel, size)]
+            torch.testing.assert_close(torch.cat([*pieces, streaming.flush()]), whole)

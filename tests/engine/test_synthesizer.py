@@ -9,7 +9,8 @@ from random_voices import REFERENCE_LIKE, WITHOUT_CONTEXT, write_diffusers_folde
 from step_vocoder import StepVocoder
 
 from specdiff_cli.audio.griffin_lim import GriffinLim
-from specdiff_cli.constants import HOP_SAMPLES, WINDOW_FRAMES, WINDOW_S
+from specdiff_cli.audio.vocoder import LEAD_FRAMES
+from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN, WINDOW_FRAMES, WINDOW_S
 from specdiff_cli.engine.denoising import DiffusionSampler
 from specdiff_cli.engine.songs import ActiveSong, sample_all
 from specdiff_cli.engine.synthesizer import Progress, Sampling, Synthesizer
@@ -162,11 +163,13 @@ def test_windows_are_pulled_one_at_a_time(ours: Synthesizer) -> None:
 
 
 def test_griffin_lim_streams_without_a_seam(ours: Synthesizer) -> None:
-    """Streamed audio equals the inversion of the whole song."""
+    """Streamed audio equals the inversion of the whole song, which silence precedes."""
     synthesizer = Synthesizer(ours.voice, GriffinLim(n_iterations=4), CPU, torch.float32)
     mels: list[np.ndarray] = []
     streamed = np.concatenate(list(synthesizer.stream(scale(12.0), 12.0, TWO_STEPS, on_mel=mels.append)))
-    whole = GriffinLim(n_iterations=4).invert(torch.from_numpy(np.concatenate(mels)), 0).numpy()
+    silence = np.full((LEAD_FRAMES, 128), LOG_MEL_MIN, np.float32)
+    whole = GriffinLim(n_iterations=4).invert(torch.from_numpy(np.concatenate([silence, *mels])), 0).numpy()
+    whole = whole[LEAD_FRAMES * HOP_SAMPLES :]
     np.testing.assert_allclose(streamed, whole[: len(streamed)], atol=1e-4)
 
 
