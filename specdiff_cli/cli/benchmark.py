@@ -50,6 +50,9 @@ def benchmark(
     dtype: shared.Dtype = "auto",
     threads: shared.Threads = None,
     vocoder: shared.Vocoder = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Instead: where a start from nothing goes; needs --song.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
     debug: shared.Debug = False,
 ) -> None:
@@ -65,6 +68,7 @@ def benchmark(
       specdiff benchmark
       specdiff benchmark --model base --random-weights --dtype bfloat16
       specdiff benchmark --batch 8 --json | jq .times_realtime
+      specdiff benchmark --cold --song demo.mid
 
     \b
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 6 device or memory.
@@ -73,6 +77,9 @@ def benchmark(
     from specdiff_cli.engine.devices import check_device_name
 
     check_device_name(device)
+    if cold:
+        _measure_cold(model, song, as_json)
+        return
     read, duration_s = _piece(song, seconds)
 
     def load() -> "tuple[Synthesizer, Sampling]":
@@ -88,6 +95,26 @@ def benchmark(
         typer.echo(json.dumps(report.as_json()))
     else:
         _print(report)
+
+
+def _measure_cold(model: str, song: Path | None, as_json: bool) -> None:
+    from specdiff_cli.evaluation.cold import measure_cold_start
+    from specdiff_cli.evaluation.processor import describe_processor
+    from specdiff_cli.midi.notes import read_midi
+
+    if song is None:
+        raise UsageError("--cold renders a whole file: give one with --song")
+    read_midi(song)  # a wrong name is told at once
+    with working(f"starting {model} anew", quiet=as_json):
+        parts = measure_cold_start(model, song)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"processor": describe_processor(), "seconds": parts}))
+        return
+    typer.echo(describe_processor())
+    for name, seconds in [*parts.items(), ("all", sum(parts.values()))]:
+        typer.echo(f"{name:20s} {seconds:6.2f} s")
 
 
 def _check_numbers(seconds: float, steps: int | None, guidance: float | None, batch: int, threads: int | None) -> None:

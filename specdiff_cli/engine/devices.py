@@ -89,6 +89,13 @@ def _check_int8(device: "torch.device") -> None:
         raise DeviceError.of("dtype", "int8", "this processor has no fast 8-bit products; use float32")
 
 
+def remark_on_precision(name: str, device: "torch.device") -> str | None:
+    """What is worth telling about a precision that was asked for: it is obeyed, but another would be faster here."""
+    if name == "bfloat16" and device.type == "cpu" and not _computes_in_bfloat16(device):
+        return "this processor only emulates bfloat16, which takes several times as long as float32"
+    return None
+
+
 def _computes_in_bfloat16(device: "torch.device") -> bool:
     import torch
 

@@ -142,6 +142,7 @@ class _Batch:
     def _load(self) -> "Generator[Event, None, Synthesizer]":
         if self._synthesizer is None:
             yield Loading(self._request.model)
+            from specdiff_cli.engine.devices import remark_on_precision
             from specdiff_cli.engine.loading import load_synthesizer
 
             machine = self._request.machine
@@ -156,6 +157,9 @@ class _Batch:
             )
             for line in self._synthesizer.voice.messages:
                 yield Told(line)
+            remark = remark_on_precision(machine.dtype, self._synthesizer.device)
+            if remark is not None:
+                yield Told(remark)
         else:
             sound = self._settled.sound
             self._synthesizer = self._synthesizer.giving(sound.vocoder, sound.made_rate_hz, sound.made_channels)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from specdiff_cli.engine import devices
-from specdiff_cli.engine.devices import check_device_name, resolve_device, resolve_dtype
+from specdiff_cli.engine.devices import check_device_name, remark_on_precision, resolve_device, resolve_dtype
 from specdiff_cli.errors import DeviceError, UsageError
 
 CPU = torch.device("cpu")
@@ -86,3 +86,14 @@ def test_threads_are_as_asked_else_as_the_environment_says(monkeypatch: pytest.M
     monkeypatch.delenv("OMP_NUM_THREADS")
     devices.set_threads()
     assert wanted == [3, 4]
+
+
+def test_emulated_bfloat16_is_obeyed_and_remarked_upon(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("specdiff_cli.engine.devices._computes_in_bfloat16", lambda _: False)
+    assert resolve_dtype("bfloat16", cpu, prefers_bfloat16=True) == torch.bfloat16
+    remark = remark_on_precision("bfloat16", cpu)
+    assert remark is not None and "float32" in remark and "\n" not in remark
+    assert remark_on_precision("auto", cpu) is remark_on_precision("float32", cpu) is None
+    monkeypatch.setattr("specdiff_cli.engine.devices._computes_in_bfloat16", lambda _: True)
+    assert remark_on_precision("bfloat16", cpu) is None
