@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -115,6 +116,8 @@ class PendingFile:
         """Give the settled file its name; FileExistsError if that is taken and must not be replaced."""
         self.settle()
         if self._overwrite:
+            with contextlib.suppress(OSError):  # whoever may read the old file, and nobody else, may read the new one
+                shutil.copymode(self._target, self._temporary)
             os.replace(self._temporary, self._target)
         else:
             _move_without_clobbering(self._temporary, self._target)

@@ -90,6 +90,8 @@ def run() -> None:
     """Entry point of the console script; leaves through SystemExit with a documented exit code."""
     if sys.stderr is None:  # closed by the caller; messages must not end up anywhere else, least of all in the audio
         sys.stderr = open(os.devnull, "w")
+    if os.environ.get("COLUMNS", "").strip() == "0":  # some terminals say so before they know; nothing would be shown
+        del os.environ["COLUMNS"]
     try:
         code = app(standalone_mode=False)
         if sys.stdout is not None:

@@ -242,6 +242,8 @@ class _Batch:
                 continue
             try:
                 song = self._open_song(prepared, synthesizer)
+            except BrokenPipeError:  # before the first sample: of the header
+                raise
             except Exception as error:
                 self._fail(prepared.job, error)
                 yield None

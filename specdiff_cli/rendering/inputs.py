@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -57,10 +58,15 @@ def find_sources(asked: "Inputs", listed: Iterable[Path], *, in_order: bool = Tr
     Raises:
         UsageError, MidiError: as :func:`gather`, when it comes to it.
     """
-    for item in named(asked.inputs):
-        yield from _sources(item, asked.recursive, is_named=True, in_order=in_order)
-    for item in listed:
-        yield from _sources(item, asked.recursive, is_named=False, in_order=in_order)
+    items = [(item, True) for item in named(asked.inputs)]
+    is_alone = len(items) == 1 and asked.files_from is None
+    for item, is_named in chain(items, ((item, False) for item in listed)):
+        try:
+            yield from _sources(item, asked.recursive, is_named=is_named, in_order=in_order)
+        except MidiError:
+            if is_alone:
+                raise
+            yield Source(item)  # fails like a file that is not there; the others are rendered
 
 
 def identity(path: Path) -> Path:
@@ -76,11 +82,11 @@ def named(items: Sequence[str]) -> list[Path]:
 
 
 def _sources(item: Path, recursive: bool, *, is_named: bool, in_order: bool) -> Iterator[Source]:
-    if not item.is_dir() and not is_pattern(item):
+    if not os.path.isdir(item) and not is_pattern(item):
         yield Source(item, is_named=is_named)
         return
-    for part in [item] if item.is_dir() else match(item):
-        if part.is_dir():
+    for part in [item] if os.path.isdir(item) else match(item):
+        if os.path.isdir(part):
             found = _midi_files(part, recursive, in_order)
             yield from (Source(path, path.parent.relative_to(part)) for path in found)
         else:
@@ -95,7 +101,7 @@ def expand(item: Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         MidiError: a folder cannot be listed or holds no MIDI file. Whether a file exists is left to its reader.
     """
-    return list(_midi_files(item, recursive)) if item.is_dir() else [item]
+    return list(_midi_files(item, recursive)) if os.path.isdir(item) else [item]
 
 
 def _midi_files(folder: Path, recursive: bool, in_order: bool = True) -> Iterator[Path]:
@@ -129,7 +135,7 @@ def _is_wanted(entry: os.DirEntry[str], recursive: bool) -> bool:
 
 def is_pattern(item: Path) -> bool:
     """Is it a pattern that the shell left alone (quoted, or on Windows), rather than a file of such a name?"""
-    return glob.has_magic(str(item)) and not item.exists()
+    return glob.has_magic(str(item)) and not os.path.exists(item)
 
 
 def match(item: Path) -> list[Path]:

@@ -97,3 +97,17 @@ def test_samples_are_saved_completely_or_not_at_all(folder: Path, shape: tuple[i
     with pytest.raises(ValueError, match="shape"):
         save_audio("b.wav", np.zeros((2, 2, 2)))
     assert not Path("b.wav").exists()
+
+
+def test_one_bad_name_among_several_stops_nothing(folder: Path, voice: str) -> None:
+    names = ["in/a.mid", "nothing*.mid", "x" * 300 + ".mid", "in/c.mid"]
+    ends = [event for event in render_files(names, voice, output="out") if isinstance(event, Done | Failed)]
+    assert [type(end) for end in ends] == [Done, Failed, Failed, Done]
+    assert all("internal error" not in str(end.error) for end in ends if isinstance(end, Failed))
+
+
+def test_who_may_read_a_file_stays_when_it_is_replaced(folder: Path) -> None:
+    save_audio("a.wav", np.zeros(10))
+    Path("a.wav").chmod(0o600)
+    save_audio("a.wav", np.ones(10), overwrite=True)
+    assert Path("a.wav").stat().st_mode & 0o777 == 0o600
