@@ -33,6 +33,8 @@ KEYS: dict[str, tuple[type, ...]] = {
     "sample-rate": (int,),
     "normalize": (str,),
     "max-duration": (int, float),
+    "reader": (str,),
+    "length": (str,),
     "output-template": (str,),
 }
 #: Keys whose parameter of the ``render`` function has another name.

@@ -77,7 +77,7 @@ def test_names_that_end_with_nul(tmp_path: Path) -> None:
         ({"inputs": ()}, "Missing argument"),
         ({"inputs": ("in", "")}, "empty name"),
         ({"files_from": "no-such-list"}, "cannot be read"),
-        ({"inputs": ("in", "empty")}, "holds no MIDI file"),
+        ({"inputs": ("empty",)}, "holds no MIDI file"),
         ({"inputs": ("in",), "output": "in/a/no.txt"}, "is a file; several inputs need a folder"),
     ],
 )
