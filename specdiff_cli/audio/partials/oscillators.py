@@ -3,7 +3,7 @@
 Between two knots, 2.5 ms apart, a partial's frequency stands still and its amplitude changes linearly. So the samples
 around a knot are a product of its partials' amplitudes and phases with a table of windowed cosines and sines, and that
 table is the same for every note of a pitch: the sums over partials become one matrix product per note, which needs
-no scatter, is the same on every device, and costs a tenth of writing main lobes into spectra. A pitch that moves takes
+no scatter and is the same on every device. A pitch that moves takes
 tables 10 cents apart; the phases at the knots are those of the exact frequency.
 """
 
