@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from specdiff_cli.choices import check_range, check_seed, check_threads
-from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console, working
+from specdiff_cli.cli.progress import can_draw, clock, plain_bar, say, working
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.wording import count
 
@@ -290,12 +290,7 @@ def _progress(n: int, quiet: bool) -> Iterator[Callable[[float], None]]:
     if quiet or not can_draw():
         yield lambda share: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn())
-    with Progress(
-        *columns, TextColumn("left"), TimeRemainingColumn(), console=stderr_console(), transient=True
-    ) as progress:
+    with plain_bar() as progress:
         task = progress.add_task(f"composing {count(n, 'piece')}", total=n)
         yield lambda share: progress.advance(task, share)
 

@@ -13,7 +13,7 @@ from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.progress import ProgressColumn, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 
 def stderr_console() -> "Console":
@@ -232,17 +232,21 @@ def songs_display(n_songs: int, batch: int, quiet: bool) -> Iterator[SongsDispla
             yield bar
 
 
+def plain_bar() -> "Progress":
+    """Description, bar, time that has passed and that is left; for whoever counts by themselves."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=stderr_console(), transient=True)
+
+
 @contextmanager
 def counted_display(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, nothing elsewhere; it is told how much is done, of how much."""
     if quiet or not can_draw():
         yield lambda n_done, n_all: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn())
-    times = TextColumn("left"), TimeRemainingColumn()
-    progress = Progress(*columns, *times, console=stderr_console(), transient=True)
+    progress = plain_bar()
     task = progress.add_task(one_line(label), total=None)
 
     def show(n_done: int, n_all: int) -> None:

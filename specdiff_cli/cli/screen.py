@@ -113,6 +113,7 @@ class RenderScreen:
     def __init__(self, jobs: Sequence[Job], settled: "Settled", showing: Showing) -> None:
         self.outcomes: list[Outcome] = []
         self._jobs = jobs
+        self._places = {job: place for place, job in enumerate(jobs, 1)}
         self._settled = settled
         self._showing = showing
         self._start_s = time.perf_counter()
@@ -157,7 +158,7 @@ class RenderScreen:
         self._kept_s[event.job] = event.n_kept * event.duration_s / max(event.n_windows, 1)
         if self._songs is not None:
             return
-        place = f"{self._jobs.index(event.job) + 1} of {len(self._jobs)}: " if len(self._jobs) > 1 else ""
+        place = f"{self._places[event.job]} of {len(self._jobs)}: " if len(self._jobs) > 1 else ""
         by_stems = f", {count(event.n_parts, 'instrument')}" if self._settled.sound.by_stems else ""
         display = render_display(
             f"{place}{event.job.source.name}{by_stems}",
@@ -199,8 +200,7 @@ class RenderScreen:
         """The table of several songs in the order of the inputs, and the line that counts them; the exit code."""
         n_jobs = len(self._jobs)
         if n_jobs > 1:
-            order = {job: index for index, job in enumerate(self._jobs)}
-            outcomes = sorted(self.outcomes, key=lambda outcome: order[outcome.job])
+            outcomes = sorted(self.outcomes, key=lambda outcome: self._places[outcome.job])
             self._print_table([item for item in outcomes if item.error is not None] if n_jobs > MAX_ROWS else outcomes)
             self._print_counts(outcomes, n_jobs)
         return exit_code(self.outcomes, n_jobs)

@@ -9,7 +9,7 @@ import typer
 
 from specdiff_cli.choices import check_range, check_threads
 from specdiff_cli.cli.guard import StopSignals
-from specdiff_cli.cli.progress import can_draw, clock, say, stderr_console
+from specdiff_cli.cli.progress import can_draw, clock, plain_bar, say
 from specdiff_cli.wording import count
 
 MAX_STEPS = 100_000_000
@@ -96,11 +96,7 @@ def _display(quiet: bool) -> Iterator["_Lines"]:
     if quiet or not can_draw():
         yield _Lines(quiet)
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=stderr_console(), transient=True) as progress:
+    with plain_bar() as progress:
         yield _Bar(progress)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from specdiff_cli.composing.dataset import Rng
 from specdiff_cli.composing.network import MASKABLE, Notes, Past, TokensNetwork
 from specdiff_cli.composing.sampling import Taste, choose, forbid
-from specdiff_cli.composing.score import MELODY, Ints
+from specdiff_cli.composing.score import Ints
 from specdiff_cli.composing.vocabulary import (
     DURATION,
     MOST_BARS_AHEAD,
@@ -238,8 +238,3 @@ def settle(
     """Length, pitch and loudness of all free notes whose onsets and parts are known."""
     for field in (DURATION, PITCH, VELOCITY):
         unmask(network, draft, field, manner, rngs, on_step)
-
-
-def has_melody(fields: Ints) -> bool:
-    """Whether any note belongs to the melody."""
-    return bool((fields[:, PART] == MELODY).any())

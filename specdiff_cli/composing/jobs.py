@@ -130,7 +130,7 @@ def in_batches(
     n: int, batch: int, make: Callable[[list[int]], list[Made]], shrink: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, Made]]:
     """Pieces in batches, which become half as large whenever memory does not suffice. Raises DeviceError for one."""
-    from specdiff_cli.errors import DeviceError
+    from specdiff_cli.errors import DeviceError, is_out_of_memory
 
     first = 0
     while first < n:
@@ -138,7 +138,7 @@ def in_batches(
         try:
             made = make(indices)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if batch == 1:
                 raise DeviceError("out of memory; lower --notes") from None
@@ -147,11 +147,6 @@ def in_batches(
             continue
         yield from zip(indices, made, strict=True)
         first += len(indices)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error)
-    return isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text
 
 
 def _out_of_nothing(composer: Any, order: Order, n: int, batch: int, advance: Advance) -> Iterator[tuple[int, Made]]:

@@ -5,12 +5,11 @@ A beat is a quarter note and has :data:`STEPS_PER_BEAT` steps, enough for sixtee
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from specdiff_cli.midi.notes import MidiSong, Note, read_midi
+from specdiff_cli.midi.notes import MidiSong, Note
 
 Ints = NDArray[np.int64]
 
@@ -68,11 +67,6 @@ class Score:
             self.tempo_bpm,
             self.origin_steps,
         )
-
-
-def read_score(path: Path, *, aligns_bars: bool = False) -> Score:
-    """Read a MIDI file. Raises MidiError. See :func:`score_of`."""
-    return score_of(read_midi(path), aligns_bars=aligns_bars)
 
 
 def score_of(song: MidiSong, *, aligns_bars: bool = False) -> Score:

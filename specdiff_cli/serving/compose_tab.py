@@ -8,7 +8,15 @@ from specdiff_cli.errors import SpecdiffError
 from specdiff_cli.midi.programs import GM_NAMES
 from specdiff_cli.serving.markup import problem, progress
 from specdiff_cli.serving.roll import piano_roll
-from specdiff_cli.serving.studio import MAX_COMPOSED_NOTES, MAX_PIECES, ONE_AT_A_TIME, Composed, ComposeWishes, Studio
+from specdiff_cli.serving.studio import (
+    MAX_COMPOSED_NOTES,
+    MAX_PIECES,
+    MIDI_SUFFIXES,
+    ONE_AT_A_TIME,
+    Composed,
+    ComposeWishes,
+    Studio,
+)
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -20,7 +28,6 @@ TASKS = {
     "other harmonies for a song": "reharmonise",
     "an accompaniment for a tune": "accompany",
 }
-MIDI_SUFFIXES = [".mid", ".midi", ".kar", ".rmi"]
 
 
 def compose_tab(studio: Studio, render_input: "gr.File", tabs: "gr.Tabs") -> None:

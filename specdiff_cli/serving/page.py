@@ -9,12 +9,11 @@ from specdiff_cli.midi.programs import GM_NAMES
 from specdiff_cli.serving.compose_tab import compose_tab
 from specdiff_cli.serving.markup import line, problem, progress
 from specdiff_cli.serving.roll import colours_of, piano_roll
-from specdiff_cli.serving.studio import ONE_AT_A_TIME, OpenSong, Rendered, Studio, Wishes
+from specdiff_cli.serving.studio import MIDI_SUFFIXES, ONE_AT_A_TIME, OpenSong, Rendered, Studio, Wishes
 
 if TYPE_CHECKING:
     import gradio as gr
 
-MIDI_SUFFIXES = [".mid", ".midi", ".kar", ".rmi"]
 MAX_ROWS = 32  # instruments that can be changed one by one; a song of more plays the others as written
 AS_WRITTEN, MUTE = "as written", "mute"
 DOWNLOADS = ("WAV", "FLAC", "OGG")

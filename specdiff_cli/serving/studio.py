@@ -8,7 +8,7 @@ import traceback
 import zipfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ONE_AT_A_TIME = "device"  # what computes waits for each other under this name
 MAX_RENDERS_KEPT = 24  # of all visitors together; each is at most Limits.max_duration_s long
+MIDI_SUFFIXES = [".mid", ".midi", ".kar", ".rmi"]  # what the page takes
 MAX_BAR_LINES = 400
 MAX_NAME_CHARS = 80
 AUDIO_NAME, PICTURE_NAME, MIDI_NAME, STEMS_NAME = "render.wav", "render.png", "render.mid", "stems.zip"
@@ -273,23 +274,16 @@ class Studio:
         Raises:
             SpecdiffError: with a line fit for a stranger.
         """
-        folder = self._new_folder()
-        is_done = False
-        try:
-            yield from self._rendered(opened, wishes, folder)
-            is_done = True
-        except SpecdiffError as error:
-            raise SpecdiffError(self.public_line(str(error), opened)) from None
-        except Exception as error:
-            traceback.print_exc(file=sys.stderr)
-            raise SpecdiffError(
-                "something went wrong here; whoever runs this page finds the reason in its log"
-            ) from error
-        finally:
-            if is_done:
-                self._keep(folder)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
+        with self._result_folder(opened) as folder:
+            try:
+                yield from self._rendered(opened, wishes, folder)
+            except SpecdiffError:
+                raise
+            except Exception as error:
+                traceback.print_exc(file=sys.stderr)
+                raise SpecdiffError(
+                    "something went wrong here; whoever runs this page finds the reason in its log"
+                ) from error
 
     def _rendered(self, opened: OpenSong, wishes: Wishes, folder: Path) -> Iterator[Moment | Rendered]:
         yield Moment("Getting ready …", 0.0)
@@ -331,47 +325,37 @@ class Studio:
         if unknown:
             raise UsageError(f"unknown option {shown_name(unknown[0])}; known are {', '.join(API_OPTIONS)}")
         opened = self.open(path)
-        folder = self._new_folder()
-        try:
+        with self._result_folder(opened) as folder:
             request = Request.of({**options, "max_duration": self.limits.max_duration_s})
-            target = folder / AUDIO_NAME
-            with closing(self._events(Job(opened.path, target), request)) as events:
-                for event in events:
-                    if isinstance(event, Failed):
-                        raise event.error
-        except SpecdiffError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise SpecdiffError(self.public_line(str(error), opened)) from None
-        self._keep(folder)
-        return target
+            return self._made(opened, request, folder)
 
     def stems(self, opened: OpenSong, wishes: Wishes) -> Path:
         """Every instrument on its own, and their sum, as a zip. Raises SpecdiffError."""
-        folder = self._new_folder()
-        try:
+        with self._result_folder(opened) as folder:
             request = replace(wishes, stereo=False).request(stems=True, max_duration=self.limits.max_duration_s)
-            with closing(self._events(Job(opened.path, folder / AUDIO_NAME), request)) as events:
-                for event in events:
-                    if isinstance(event, Failed):
-                        raise event.error
+            self._made(opened, request, folder)
             archive = folder / STEMS_NAME
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
                 for path in sorted(folder.rglob("*.wav")):
                     file.write(path, path.name)
-        except SpecdiffError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise SpecdiffError(self.public_line(str(error), opened)) from None
-        self._keep(folder)
         return archive
+
+    def _made(self, opened: OpenSong, request: Request, folder: Path) -> Path:
+        """The audio, in the folder, once it is complete."""
+        target = folder / AUDIO_NAME
+        with closing(self._events(Job(opened.path, target), request)) as events:
+            for event in events:
+                if isinstance(event, Failed):
+                    raise event.error
+        return target
 
     def compose(self, asked: ComposeWishes) -> Iterator[Moment | tuple[Composed, ...]]:
         """Pieces out of nothing, or from an upload; the last thing yielded is all of them. Raises SpecdiffError."""
         from specdiff_cli.composing.jobs import make_pieces
 
         yield Moment("Getting ready …", 0.0)
-        folder = self._new_folder()
         pieces: list[Composed] = []
-        try:
+        with self._result_folder(asked.upload) as folder:
             order = asked.order()
             song = order.songs.read()
             with self._lock:
@@ -387,10 +371,6 @@ class Studio:
                 )
                 pieces.append(Composed(path, label, parse_midi(made.data, label)))
                 yield Moment(f"{index + 1} of {count(asked.n, 'piece')}", (index + 1) / asked.n)
-        except SpecdiffError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise SpecdiffError(self.public_line(str(error), asked.upload)) from None
-        self._keep(folder)
         yield tuple(pieces)
 
     def public_line(self, line: str, opened: OpenSong | None = None) -> str:
@@ -412,15 +392,24 @@ class Studio:
             if model not in self._synthesizers:
                 if model not in self.models:
                     raise SpecdiffError(f"{shown_name(model)}: is not one of the voices of this page")
-                from specdiff_cli import Synthesizer, load_voice
+                from specdiff_cli.engine.loading import load_synthesizer
 
-                self._synthesizers[model] = Synthesizer(load_voice(model))
+                self._synthesizers[model] = load_synthesizer(model)
             return self._synthesizers[model]
 
-    def _new_folder(self) -> Path:
+    @contextmanager
+    def _result_folder(self, opened: OpenSong | None) -> Iterator[Path]:
+        """A folder for what is made in the block; gone unless it is completed. Errors leave with a public line."""
         folder = self._folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
-        return folder
+        try:
+            yield folder
+        except BaseException as error:  # also of visitors who leave
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, SpecdiffError):
+                raise SpecdiffError(self.public_line(str(error), opened)) from None
+            raise
+        self._keep(folder)
 
     def _keep(self, folder: Path) -> None:
         with self._lock:
