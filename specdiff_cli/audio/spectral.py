@@ -1,7 +1,5 @@
 """Our own vocoder: a network reads magnitudes and phase advances off the mel, then a little Griffin-Lim.
 
-The other head, which writes spectra for a single inverse STFT, is in ``istft.py``; both grow on the trunk below.
-
 A convolutional network that writes the waveform from the mel alone does the same at every frame, so on a steady
 tone, whose frames are all alike, it can only repeat itself every hop: it sings in multiples of 50 Hz until it has
 learned to read phases off tiny irregularities, which a sampled spectrogram does not have. Here the network says
@@ -12,11 +10,12 @@ a discriminator (``specdiff_cli.train.vocoder``), which a small computer does in
 ConvNeXt blocks at frame rate are an idea of Vocos (Siuzdak, 2023); everything else follows from the framing.
 """
 
+import json
 import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,32 +31,33 @@ from specdiff_cli.audio.griffin_lim import (
     spread_mel,
 )
 from specdiff_cli.audio.mel import N_BINS
-from specdiff_cli.audio.vocoder import Vocoder, checked_mel
+from specdiff_cli.audio.vocoder import checked_mel
 from specdiff_cli.constants import FFT_SAMPLES, HOP_SAMPLES, N_MELS
 from specdiff_cli.errors import WeightsError
 
 LOG_MAGNITUDE_MIN = math.log(1e-4)  # 513-bin magnitudes below this are silence to the network
 LOG_MAGNITUDE_MAX = 9.0  # beyond full scale; keeps damaged weights from overflowing
-HEADS = ("advance", "istft")
+HEADS = ("advance",)
 N_MEETING_UPDATES = 10  # bring the network's magnitudes back to the mel they came from
 
 
 @dataclass(frozen=True)
-class MelGanConfig:
-    """Sizes of the network and what it ends in (they stand in ``voice.toml``)."""
+class SpectralConfig:
+    """Sizes of the network and what it ends in (they stand in ``voice.toml``). Raises WeightsError."""
 
-    head: Literal["advance", "istft"] = "advance"
-    """``advance``: magnitudes and phase advances, then Griffin-Lim; ``istft``: spectra for one inverse STFT."""
+    head: str = "advance"
+    """``advance``: magnitudes and phase advances, then Griffin-Lim."""
     dim: int = 256
     n_blocks: int = 6
     kernel: int = 5
     expansion: int = 3
     n_iterations: int = 16
-    """Griffin-Lim iterations after the network; the head ``istft`` has none."""
+    """Griffin-Lim iterations after the network."""
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
-            raise WeightsError(f"the vocoder's head {self.head!r} is not one of {', '.join(HEADS)}")
+            fault = "is no longer made" if self.head == "istft" else f"is not one of {', '.join(HEADS)}"
+            raise WeightsError(f'head = {json.dumps(self.head)}: {fault}; train one with head = "advance"')
         small = [name for name, value in asdict(self).items() if name != "head" and value < 1]
         if small or self.kernel % 2 == 0:
             fault = f"{small[0]} must be at least 1" if small else "kernel must be odd"
@@ -71,15 +71,13 @@ class MelGanConfig:
     @property
     def context_frames(self) -> int:
         """The same for the audio: the phases go back to an anchor, each iteration and the overlap-add add a frame."""
-        if self.head == "istft":  # the phases look on to the next anchor, too
-            return self.reach_frames + ANCHOR_FRAMES + 1
         return self.reach_frames + (ANCHOR_FRAMES - 1) + self.n_iterations + 1
 
 
 class Block(nn.Module):
     """ConvNeXt block: depthwise convolution over time, then a perceptron over channels, added to the input."""
 
-    def __init__(self, config: MelGanConfig) -> None:
+    def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         dim, hidden = config.dim, config.dim * config.expansion
         self.mix = nn.Conv1d(dim, dim, config.kernel, padding=config.kernel // 2, groups=dim)
@@ -95,35 +93,15 @@ class Block(nn.Module):
         return x + self.scale * change
 
 
-class Trunk(nn.Module):
-    """What both heads grow on: log-mel to features, at frame rate."""
+class SpectralNetwork(nn.Module):
+    """The network. An untrained one changes nothing: then the vocoder is Griffin-Lim with followed peaks."""
 
-    def __init__(self, config: MelGanConfig) -> None:
+    def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         self.read = nn.Conv1d(N_MELS, config.dim, config.kernel, padding=config.kernel // 2)
         self.read_norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_blocks)])
         self.norm = nn.LayerNorm(config.dim)
-
-    def enter(self, mel: torch.Tensor) -> torch.Tensor:
-        """(B, n_frames, 128) log-mel to (B, n_frames, dim)."""
-        x = 0.25 * mel + 1.0  # about within +-2
-        entered: torch.Tensor = self.read_norm(self.read(x.transpose(1, 2)).transpose(1, 2))
-        return entered
-
-    def refine(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, n_frames, dim) to the same."""
-        for block in self.blocks:
-            x = block(x)
-        refined: torch.Tensor = self.norm(x)
-        return refined
-
-
-class MelGan(Trunk):
-    """The network. An untrained one changes nothing: then the vocoder is Griffin-Lim with followed peaks."""
-
-    def __init__(self, config: MelGanConfig) -> None:
-        super().__init__(config)
         self.magnitude = nn.Linear(config.dim, N_BINS)
         self.rotation = nn.Linear(config.dim, 2 * N_BINS)
         for head in (self.magnitude, self.rotation):
@@ -141,7 +119,11 @@ class MelGan(Trunk):
             Three times (B, n_frames, 513): log-magnitudes, and cosine and sine (up to a common factor) of what is to
             be added to the turns of the peaks.
         """
-        x = self.refine(self.enter(mel))
+        x = 0.25 * mel + 1.0  # about within +-2
+        x = self.read_norm(self.read(x.transpose(1, 2)).transpose(1, 2))
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
         cosine, sine = self.rotation(x).float().chunk(2, dim=-1)
         return spread + self.magnitude(x).float(), 1.0 + cosine, sine
 
@@ -153,11 +135,14 @@ def network_inputs(mel: torch.Tensor) -> tuple[torch.Tensor, Peaks]:
 
 
 class SpectralVocoder:
-    """A network of ours compiled, and what all heads do with its answers. See ``audio.vocoder.Vocoder``."""
+    """The compiled network; its phases are added up by rule, and Griffin-Lim finishes. See ``audio.vocoder.Vocoder``.
+
+    The parameters of the network are frozen.
+    """
 
     name = "spectral"
 
-    def __init__(self, network: Trunk, config: MelGanConfig) -> None:
+    def __init__(self, network: SpectralNetwork, config: SpectralConfig) -> None:
         self.config = config
         self.context_frames = config.context_frames
         self._network = compiled(network)
@@ -169,25 +154,11 @@ class SpectralVocoder:
         if mel.shape[0] == 0:
             return torch.empty(0)
         spread, peaks = network_inputs(mel)
-        log_magnitude, cosine, sine, *more = (output[0] for output in self._network(mel[None], spread[None]))
+        log_magnitude, cosine, sine = (output[0] for output in self._network(mel[None], spread[None]))
         magnitude = log_magnitude.clamp(2 * LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX).exp()
         magnitude = meet_bands(magnitude, mel.exp(), N_MEETING_UPDATES)
-        return self._sound(magnitude, peaks, peaks.turns + torch.atan2(sine, cosine), more, first_frame)
-
-    def _sound(
-        self, magnitude: torch.Tensor, peaks: Peaks, turns: torch.Tensor, more: list[torch.Tensor], first_frame: int
-    ) -> torch.Tensor:
-        """Audio from (n_frames, 513) magnitudes and phase advances, and from what else the head says."""
-        raise NotImplementedError
-
-
-class MelGanVocoder(SpectralVocoder):
-    """Phases are added up by rule, and Griffin-Lim finishes."""
-
-    def _sound(
-        self, magnitude: torch.Tensor, peaks: Peaks, turns: torch.Tensor, more: list[torch.Tensor], first_frame: int
-    ) -> torch.Tensor:
-        return fast_griffin_lim(magnitude, follow_turns(peaks, turns, first_frame), self.config.n_iterations)
+        phases = follow_turns(peaks, peaks.turns + torch.atan2(sine, cosine), first_frame)
+        return fast_griffin_lim(magnitude, phases, self.config.n_iterations)
 
 
 def bin_turns() -> torch.Tensor:
@@ -195,32 +166,14 @@ def bin_turns() -> torch.Tensor:
     return torch.arange(N_BINS) * (2 * math.pi * HOP_SAMPLES / FFT_SAMPLES)
 
 
-def make_network(config: MelGanConfig) -> Trunk:
-    """The untrained network with the head that the sizes name."""
-    if config.head == "istft":
-        from specdiff_cli.audio.istft import IstftMelGan  # which is built on this module
-
-        return IstftMelGan(config)
-    return MelGan(config)
-
-
-def make_vocoder(network: Trunk, config: MelGanConfig) -> Vocoder:
-    """The rules of its head around a network of ``make_network``, whose parameters are frozen."""
-    if config.head == "istft":
-        from specdiff_cli.audio.istft import IstftVocoder
-
-        return IstftVocoder(network, config)
-    return MelGanVocoder(network, config)
-
-
-def load_melgan(state_dict: Mapping[str, torch.Tensor], config: MelGanConfig) -> Vocoder:
+def load_spectral(state_dict: Mapping[str, torch.Tensor], config: SpectralConfig) -> SpectralVocoder:
     """A vocoder with these weights (any float dtype). Raises WeightsError with one sorted line when they do not fit."""
-    network = make_network(config)
+    network = SpectralNetwork(config)
     load_weights(network, state_dict)
-    return make_vocoder(network, config)
+    return SpectralVocoder(network, config)
 
 
-def load_weights(network: Trunk, state_dict: Mapping[str, torch.Tensor]) -> None:
+def load_weights(network: SpectralNetwork, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Copy weights (any float dtype) into a network. Raises WeightsError with one sorted line when they do not fit."""
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     faults = [f"{name} is missing" for name in expected if name not in state_dict]
@@ -240,7 +193,7 @@ def load_weights(network: Trunk, state_dict: Mapping[str, torch.Tensor]) -> None
     network.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()})
 
 
-def compiled(network: Trunk) -> Any:
+def compiled(network: SpectralNetwork) -> Any:
     """The network scripted and frozen, for inference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation notice is not for users to act on

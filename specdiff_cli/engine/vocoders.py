@@ -8,7 +8,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError, WeightsError
 from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice, load_voice, read_tensors
-from specdiff_cli.weights.voice_file import ONNX_VOCODER, VOCODER_FILE, current_vocoder_name
+from specdiff_cli.weights.voice_file import ONNX_VOCODER, VOCODER_FILE, VOICE_FILE, current_vocoder_name
 
 PLAIN = Option("vocoder", "griffin-lim")  # which every voice can have
 #: The bundled voice, whose note templates serve voices that have none.
@@ -41,13 +41,15 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
         path = voice.folder / VOCODER_FILE
         if not voice.vocoder.sizes or not path.is_file():
             raise WeightsError(f"{voice.folder}: the voice {voice.name} has no spectral vocoder; use ", PLAIN)
-        from specdiff_cli.audio.spectral import MelGanConfig, load_melgan
+        from specdiff_cli.audio.spectral import SpectralConfig, load_spectral
 
         try:
-            config = MelGanConfig(**voice.vocoder.sizes)
+            config = SpectralConfig(**voice.vocoder.sizes)
         except TypeError as error:
-            raise WeightsError(f"{voice.folder / 'voice.toml'}: the sizes in [vocoder] do not fit ({error})") from None
-        return load_melgan(read_tensors(path), config)
+            raise WeightsError(f"{voice.folder / VOICE_FILE}: the sizes in [vocoder] do not fit ({error})") from None
+        except WeightsError as error:
+            raise WeightsError(f"{voice.folder / VOICE_FILE}: [vocoder] {error}, or use ", PLAIN) from None
+        return load_spectral(read_tensors(path), config)
     if name == "partials":
         raise UsageError.of("vocoder", name, "needs notes, and here is the spectrogram alone; use ", PLAIN)
     raise ValueError(f"{name} has no loader")

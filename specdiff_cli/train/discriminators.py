@@ -1,8 +1,7 @@
-"""Networks that tell recordings from a vocoder's work, and the losses they give.
+"""The network that tells recordings from a vocoder's work, and the losses it gives.
 
-Each returns, for each of its stacks, the activations of the layers; the last ones are scores (1: recording, 0: made).
-Sources: HiFi-GAN (Kong et al., 2020) for periods, UnivNet (Jang et al., 2021) for resolutions, least squares of
-LSGAN (Mao et al., 2017), feature matching of MelGAN (Kumar et al., 2019).
+It returns, for each of its stacks, the activations of the layers; the last ones are scores (1: recording, 0: made).
+Sources: least squares of LSGAN (Mao et al., 2017), feature matching of MelGAN (Kumar et al., 2019).
 """
 
 import torch
@@ -11,10 +10,7 @@ from torch.nn import functional
 
 from specdiff_cli.audio.spectral import LOG_MAGNITUDE_MIN
 
-PERIODS_SAMPLES = (2, 3, 5, 7, 11)
-RESOLUTIONS_SAMPLES = (256, 512, 1024)
 _SLOPE = 0.1
-_QUIETEST = 1e-3  # magnitudes below this look alike to the resolution discriminators
 
 Activations = list[list[Tensor]]
 
@@ -46,37 +42,6 @@ class SpectrumDiscriminator(nn.Module):
         return results
 
 
-class WaveDiscriminator(nn.Module):
-    """Judges waveforms: folded at five periods, and as magnitudes at three resolutions."""
-
-    def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        self.periods = nn.ModuleList(_period_stack(width) for _ in PERIODS_SAMPLES)
-        self.resolutions = nn.ModuleList(_resolution_stack(width) for _ in RESOLUTIONS_SAMPLES)
-
-    def forward(self, audio: Tensor) -> Activations:
-        """(B, n_samples) float32."""
-        folded = [fold(audio, period) for period in PERIODS_SAMPLES]
-        images = [log_image(audio, n_fft) for n_fft in RESOLUTIONS_SAMPLES]
-        return [
-            _activations(stack, image)
-            for stack, image in zip([*self.periods, *self.resolutions], [*folded, *images], strict=True)
-        ]
-
-
-def fold(audio: Tensor, period_samples: int) -> Tensor:
-    """(B, n_samples) to (B, 1, ceil(n_samples / period), period), zeros at the end: columns are one phase each."""
-    audio = functional.pad(audio, (0, -audio.shape[-1] % period_samples))
-    return audio.view(len(audio), 1, -1, period_samples)
-
-
-def log_image(audio: Tensor, n_fft: int) -> Tensor:
-    """(B, n_samples) to (B, 1, n_frames, n_fft / 2 + 1): log-magnitudes, about within +-1."""
-    window = torch.hann_window(n_fft, device=audio.device)
-    spectrum = torch.stft(audio, n_fft, n_fft // 4, window=window, return_complex=True)
-    return spectrum.abs().clamp_min(_QUIETEST).log().transpose(1, 2)[:, None] / 6
-
-
 def discriminator_loss(real: Activations, made: Activations) -> Tensor:
     """Least squares: recordings should score 1, what was made 0."""
     losses = [
@@ -91,22 +56,6 @@ def generator_losses(real: Activations, made: Activations) -> tuple[Tensor, Tens
     pairs = [(a, b) for r, m in zip(real, made, strict=True) for a, b in zip(r[:-1], m[:-1], strict=True)]
     matching = torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in pairs]).mean()
     return adversarial, matching
-
-
-def _period_stack(width: int) -> nn.Sequential:
-    widths = [1, width, 2 * width, 4 * width, 4 * width]
-    layers = [nn.Conv2d(a, b, (5, 1), (3, 1), padding=(2, 0)) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
-
-
-def _resolution_stack(width: int) -> nn.Sequential:
-    widths = [1, width, width, 2 * width, 2 * width]
-    strides = [(1, 2), (1, 2), (2, 2), (1, 1)]
-    layers = [
-        nn.Conv2d(a, b, (3, 9), stride, padding=(1, 4))
-        for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
-    ]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
 
 def _activations(stack: nn.Module, x: Tensor) -> list[Tensor]:

@@ -7,12 +7,15 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from specdiff_cli.errors import UsageError
 
 
-def read_settings(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, Any]:
+def read_settings(
+    path: Path, sections: Mapping[str, type[Any]], retired: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """Read a settings file.
 
     Args:
@@ -21,6 +24,7 @@ def read_settings(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, An
             Literal, tuples of those and None beside any of them (TOML has no null: the key is left out). A missing
             key takes the dataclass's default. A ValueError of ``__post_init__``, worded "key …: what is wrong", is
             reported as the file's.
+        retired: keys of earlier versions -> what is said of them.
 
     Returns:
         Name of each table -> an instance of its dataclass; tables that are not in the file give default instances.
@@ -41,7 +45,7 @@ def read_settings(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, An
         table = data.get(name, {})
         if not isinstance(table, dict):
             raise UsageError(f"{path}: [{name}]: must be a table; write its keys below a line [{name}]")
-        built[name] = _build(f"{path}: [{name}]", table, kind)
+        built[name] = _build(f"{path}: [{name}]", table, kind, retired)
     return built
 
 
@@ -57,11 +61,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: is not valid TOML ({detail}); correct it there") from None
 
 
-def _build(where: str, table: Mapping[str, Any], kind: type[Any]) -> Any:
+def _build(where: str, table: Mapping[str, Any], kind: type[Any], retired: Mapping[str, str]) -> Any:
     known = {field.name: field for field in fields(kind)}
     types_ = get_type_hints(kind)
     values = {}
     for key, value in table.items():
+        if key in retired:
+            raise UsageError(f"{where} {key}: {retired[key]}")
         if key not in known:
             guess = _nearest(key, known)
             hint = f"did you mean {guess}?" if guess else f"known keys are {', '.join(known)}"

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from specdiff_cli.audio.griffin_lim import GriffinLim
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.spectral import MelGanConfig, load_weights, make_network, make_vocoder
-from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, SpectralVocoder, load_weights
 from specdiff_cli.constants import N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.engine.devices import resolve_dtype
 from specdiff_cli.errors import SpecdiffError, UsageError, WeightsError
@@ -35,14 +34,13 @@ from specdiff_cli.train.settings import read_settings
 from specdiff_cli.train.vocoder_data import AudioCorpus, Example, excerpt_samples, noised_mel
 from specdiff_cli.train.vocoder_losses import Quality, mean_quality, quality
 from specdiff_cli.train.vocoder_routes import Attempt, route_of
-from specdiff_cli.train.vocoder_settings import TrainConfig, lr_factor
+from specdiff_cli.train.vocoder_settings import RETIRED_KEYS, TrainConfig, lr_factor
 from specdiff_cli.weights.load import read_tensors
 
 STATE_VERSION = 1
 N_VALIDATION_PIECES = 6
 VALIDATION_SAMPLES = 6 * SAMPLE_RATE_HZ
 N_HEARD_PIECES = 2
-FIRST_FRAMES = 10_000  # excerpts are taken to begin somewhere in the first of so many frames of a song
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,13 @@ class Report:
     """Of the averaged weights on the validation pieces, where they were just measured."""
 
 
-def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[TrainConfig, MelGanConfig]:
+def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[TrainConfig, SpectralConfig]:
     """The settings of a run; ``n_steps`` replaces the file's.
 
     Raises UsageError with one line that names the file and the key.
     """
     try:
-        settings = read_settings(path, {"vocoder": MelGanConfig, "train": TrainConfig})
+        settings = read_settings(path, {"vocoder": SpectralConfig, "train": TrainConfig}, RETIRED_KEYS)
     except UsageError:
         raise
     except SpecdiffError as error:  # sizes that cannot be
@@ -108,7 +106,7 @@ class Trainer:
         corpus: Path,
         out: Path,
         config: TrainConfig,
-        sizes: MelGanConfig,
+        sizes: SpectralConfig,
         device: torch.device | None = None,
         start_from: Path | None = None,
     ) -> None:
@@ -121,7 +119,7 @@ class Trainer:
         self.validation = AudioCorpus(corpus / "validation", excerpt_samples(config.n_frames))
         state = self._saved_state()
         self.route = route_of(sizes)
-        self.network = make_network(sizes).to(self.device)
+        self.network = SpectralNetwork(sizes).to(self.device)
         self.discriminator = self.route.discriminator(config.discriminator_width).to(self.device)
         self.starts_from_weights = start_from is not None and state is None
         if start_from is not None and state is None:
@@ -166,16 +164,15 @@ class Trainer:
         return {name: loss.item() for name, loss in losses.items()} | {"rate": rate}
 
     def next_example(self) -> Example:
-        """A batch of random excerpts at random levels, places in a song, and strengths of noise."""
+        """A batch of random excerpts at random levels and strengths of noise."""
         config = self.config
         n_excerpts, draw = config.batch_size, self.generator
         audio = self.corpus.sample(n_excerpts, excerpt_samples(config.n_frames), draw)
         level_db = torch.from_numpy(draw.uniform(*config.level_range_db, (n_excerpts, 1))).float()
         strength = torch.from_numpy(draw.uniform(0, config.largest_noise, (n_excerpts, 1, 1))).float()
         noise = strength * torch.randn(n_excerpts, config.n_frames, N_MELS, generator=self.noise)
-        first_frame = int(draw.integers(FIRST_FRAMES))
         audio = (audio * 10 ** (level_db / 20)).to(self.device)
-        return Example(audio, noised_mel(audio, noise.to(self.device)), first_frame)
+        return Example(audio, noised_mel(audio, noise.to(self.device)))
 
     def _judge(self, spectra_or_audio: tuple[Tensor, ...]) -> list[list[Tensor]]:
         with torch.autocast(self.device.type, self.half, enabled=self.half != torch.float32):
@@ -252,9 +249,9 @@ class Trainer:
                     return False
         return True
 
-    def vocoder(self) -> Vocoder:
+    def vocoder(self) -> SpectralVocoder:
         """A vocoder with the averaged weights as they are now."""
-        return make_vocoder(copy.deepcopy(self.averaged).cpu(), self.sizes)
+        return SpectralVocoder(copy.deepcopy(self.averaged).cpu(), self.sizes)
 
     @property
     def _heard(self) -> list[Tensor]:

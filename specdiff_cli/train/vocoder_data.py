@@ -24,8 +24,6 @@ class Example:
     """(B, (n_frames + 2) * 320) float32, whose first hop only serves as "the frame before"."""
     mel: Tensor
     """(B, n_frames, 128) log-mel with noise; frame 0 begins with the second hop of the audio."""
-    first_frame: int
-    """Song frame that the mel's frame 0 is taken to be: where the vocoder's phases are anchored."""
 
 
 class AudioCorpus:

@@ -6,6 +6,10 @@ from typing import Literal
 from specdiff_cli.checks import check_value
 from specdiff_cli.train.hyperparameters import Schedule, scheduled_share
 
+_GONE = 'served the head "istft", which is no longer made; leave it out'
+#: Keys of earlier versions and what is said of them.
+RETIRED_KEYS = {"stft_weight": _GONE, "mel_weight": _GONE}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -24,7 +28,6 @@ class TrainConfig:
         largest_noise: upper end of the standard deviation of the noise on the mel (log-mel units): what the
             spectrogram network gets wrong.
         magnitude_weight, advance_weight: of the errors against known magnitudes and phase advances.
-        stft_weight, mel_weight: of the waveform's distances; the head "istft" alone has them.
         adversarial_share: share of the run, at its end, in which the discriminator takes part.
         adversarial_weight, matching_weight: of its verdict, and of feature matching.
         discriminator_width: channels of its first layers.
@@ -46,8 +49,6 @@ class TrainConfig:
     largest_noise: float = 0.2
     magnitude_weight: float = 1.0
     advance_weight: float = 1.0
-    stft_weight: float = 1.0
-    mel_weight: float = 1.0
     adversarial_share: float = 0.3
     adversarial_weight: float = 0.03
     matching_weight: float = 0.3

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from specdiff_cli.audio.griffin_lim import GriffinLim, find_peaks, follow_turns, spread_mel
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.spectral import MelGan, MelGanConfig, MelGanVocoder, load_melgan, network_inputs
+from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, SpectralVocoder, load_spectral, network_inputs
 from specdiff_cli.audio.vocoder import StreamingVocoder
 from specdiff_cli.errors import WeightsError
 
-SMALL = MelGanConfig(dim=16, n_blocks=2, kernel=5, expansion=2, n_iterations=3)
+SMALL = SpectralConfig(dim=16, n_blocks=2, kernel=5, expansion=2, n_iterations=3)
 
 
 def chord(duration_s: float = 2.0) -> torch.Tensor:
@@ -28,9 +28,9 @@ def chord(duration_s: float = 2.0) -> torch.Tensor:
     return audio
 
 
-def random_network(config: MelGanConfig = SMALL, strength: float = 0.1) -> MelGan:
+def random_network(config: SpectralConfig = SMALL, strength: float = 0.1) -> SpectralNetwork:
     torch.manual_seed(0)
-    network = MelGan(config)
+    network = SpectralNetwork(config)
     for head in (network.magnitude, network.rotation):
         torch.nn.init.normal_(head.weight, std=strength)
     return network
@@ -40,7 +40,7 @@ def test_scripted_equals_eager() -> None:
     network = random_network().eval()
     mel = log_mel(chord())
     spread, _ = network_inputs(mel)
-    vocoder = MelGanVocoder(network, SMALL)
+    vocoder = SpectralVocoder(network, SMALL)
     with torch.no_grad():
         eager = network(mel[None], spread[None])
         for _ in range(3):  # the compiler specialises after the first calls
@@ -54,16 +54,16 @@ def test_untrained_network_changes_nothing() -> None:
     mel = log_mel(chord())
     spread, _ = network_inputs(mel)
     with torch.no_grad():
-        log_magnitude, cosine, sine = MelGan(SMALL)(mel[None], spread[None])
+        log_magnitude, cosine, sine = SpectralNetwork(SMALL)(mel[None], spread[None])
     assert torch.equal(log_magnitude[0], spread)
     assert (cosine == 1).all()
     assert (sine == 0).all()
 
 
 def test_untrained_vocoder_is_as_good_as_griffin_lim() -> None:
-    config = MelGanConfig(dim=8, n_blocks=1)
+    config = SpectralConfig(dim=8, n_blocks=1)
     mel = log_mel(chord())
-    ours = MelGanVocoder(MelGan(config), config).invert(mel, 0)
+    ours = SpectralVocoder(SpectralNetwork(config), config).invert(mel, 0)
     plain = GriffinLim(config.n_iterations).invert(mel, 0)
     errors = [(log_mel(audio) - mel).abs().mean().item() for audio in (ours, plain)]
     assert errors[0] < 1.3 * errors[1]
@@ -96,7 +96,7 @@ def test_network_reach_is_exactly_the_declared_one() -> None:
 
 
 def test_audio_reach_is_within_the_context() -> None:
-    vocoder = MelGanVocoder(random_network(), SMALL)
+    vocoder = SpectralVocoder(random_network(), SMALL)
     mel = log_mel(chord(4.0))
     changed = 100
     other = mel.clone()
@@ -112,7 +112,7 @@ def test_audio_reach_is_within_the_context() -> None:
 @given(cuts=st.lists(st.integers(0, 250), max_size=8), block=st.integers(30, 150))
 def test_streamed_equals_whole(cuts: list[int], block: int) -> None:
     mel = log_mel(chord(5.0))
-    vocoder = MelGanVocoder(random_network(), SMALL)
+    vocoder = SpectralVocoder(random_network(), SMALL)
     whole = vocoder.invert(mel, 0)
     streaming = StreamingVocoder(vocoder, block)
     edges = [0, *sorted(min(c, len(mel)) for c in cuts), len(mel)]
@@ -125,7 +125,7 @@ def test_streamed_equals_whole(cuts: list[int], block: int) -> None:
 def test_always_finite() -> None:
     mel = log_mel(chord())
     for network in (random_network(), random_network(strength=1e3)):
-        vocoder = MelGanVocoder(network, SMALL)
+        vocoder = SpectralVocoder(network, SMALL)
         for bad in (float("nan"), float("inf"), -float("inf"), 1e30):
             faulty = mel.clone()
             faulty[20:25, 5:50] = bad
@@ -137,13 +137,13 @@ def test_always_finite() -> None:
 def test_weights_of_any_precision_load() -> None:
     network = random_network()
     mel = log_mel(chord())
-    plain = MelGanVocoder(random_network(), SMALL).invert(mel, 0)
+    plain = SpectralVocoder(random_network(), SMALL).invert(mel, 0)
     half = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    loaded = load_melgan(half, SMALL)
+    loaded = load_spectral(half, SMALL)
     assert loaded.name == "spectral"
     assert loaded.context_frames == SMALL.context_frames
     assert (log_mel(loaded.invert(mel, 0)) - log_mel(plain)).abs().mean() < 0.05
-    exact = load_melgan(network.state_dict(), SMALL)
+    exact = load_spectral(network.state_dict(), SMALL)
     assert torch.equal(exact.invert(mel, 0), plain)
 
 
@@ -159,13 +159,13 @@ def test_weights_that_do_not_fit_are_told_in_one_line() -> None:
     }
     for words, weights in cases.items():
         with pytest.raises(WeightsError, match=words) as caught:
-            load_melgan(weights, SMALL)
+            load_spectral(weights, SMALL)
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: MelGanConfig(dim=0), lambda: MelGanConfig(kernel=4), lambda: MelGanConfig(n_iterations=-1)]
+    "make", [lambda: SpectralConfig(dim=0), lambda: SpectralConfig(kernel=4), lambda: SpectralConfig(n_iterations=-1)]
 )
-def test_impossible_sizes(make: Callable[[], MelGanConfig]) -> None:
+def test_impossible_sizes(make: Callable[[], SpectralConfig]) -> None:
     with pytest.raises(WeightsError, match="cannot be"):
         make()

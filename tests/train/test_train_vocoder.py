@@ -12,13 +12,13 @@ from file_limits import largest_file
 from safetensors.torch import load_file, save_file
 
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.spectral import MelGanConfig, load_melgan, make_network
+from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, load_spectral
 from specdiff_cli.errors import OutputError, SpecdiffError, UsageError, WeightsError
 from specdiff_cli.train.vocoder import Report, Trainer, read_vocoder_settings
 from specdiff_cli.train.vocoder_settings import TrainConfig, lr_factor
 
-ADVANCE = MelGanConfig(dim=16, n_blocks=1, kernel=3, expansion=2, n_iterations=2)
-ISTFT = replace(ADVANCE, head="istft")
+ADVANCE = SpectralConfig(dim=16, n_blocks=1, kernel=3, expansion=2, n_iterations=2)
+WIDER = replace(ADVANCE, dim=24)
 CONFIG = TrainConfig(
     n_steps=4,
     batch_size=2,
@@ -49,17 +49,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.mark.parametrize("sizes", [ADVANCE, ISTFT], ids=["advance", "istft"])
 @pytest.mark.parametrize("adversarial_share", [0.0, 1.0], ids=["supervised", "adversarial"])
-def test_steps_lower_the_losses_on_a_fixed_batch(
-    corpus: Path, tmp_path: Path, sizes: MelGanConfig, adversarial_share: float
-) -> None:
+def test_steps_lower_the_losses_on_a_fixed_batch(corpus: Path, tmp_path: Path, adversarial_share: float) -> None:
     config = replace(CONFIG, adversarial_share=adversarial_share, n_steps=100)
-    trainer = Trainer(corpus, tmp_path, config, sizes)
+    trainer = Trainer(corpus, tmp_path, config, ADVANCE)
     example = trainer.next_example()
     before = [parameter.clone() for parameter in trainer.discriminator.parameters()]
     losses = [trainer.train_step(example) for _ in range(12)]
-    learned = {"magnitude", "advance"} | ({"stft", "mel"} if sizes.head == "istft" else set())
+    learned = {"magnitude", "advance"}
     judged = {"judge", "adversarial", "matching"} if adversarial_share else set()
     assert set(losses[0]) == learned | judged | {"rate"}
     early, late = (sum(step[name] for name in learned) for step in (losses[0], losses[-1]))
@@ -68,14 +65,13 @@ def test_steps_lower_the_losses_on_a_fixed_batch(
     assert any(moved) == bool(adversarial_share)
 
 
-@pytest.mark.parametrize("sizes", [ADVANCE, ISTFT], ids=["advance", "istft"])
-def test_a_resumed_run_equals_an_uninterrupted_one(corpus: Path, tmp_path: Path, sizes: MelGanConfig) -> None:
-    whole = Trainer(corpus, tmp_path / "whole", CONFIG, sizes)
+def test_a_resumed_run_equals_an_uninterrupted_one(corpus: Path, tmp_path: Path) -> None:
+    whole = Trainer(corpus, tmp_path / "whole", CONFIG, ADVANCE)
     assert whole.run()
-    first = Trainer(corpus, tmp_path / "parts", CONFIG, sizes)
+    first = Trainer(corpus, tmp_path / "parts", CONFIG, ADVANCE)
     assert not first.run(should_stop=lambda: first.step == 3)
     assert json.loads((tmp_path / "parts" / "quality.json").read_text())["step"] == 3
-    second = Trainer(corpus, tmp_path / "parts", CONFIG, sizes)
+    second = Trainer(corpus, tmp_path / "parts", CONFIG, ADVANCE)
     assert second.step == 3
     assert second.run()
     for name in ("network", "averaged", "discriminator"):
@@ -98,8 +94,8 @@ def test_what_a_finished_run_leaves(corpus: Path, tmp_path: Path) -> None:
     weights = load_file(tmp_path / "run" / "vocoder.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     about = json.loads((tmp_path / "run" / "vocoder.json").read_text())
-    sizes = MelGanConfig(**about["sizes"])
-    assert torch.isfinite(load_melgan(weights, sizes).invert(torch.zeros(5, 128), 0)).all()
+    sizes = SpectralConfig(**about["sizes"])
+    assert torch.isfinite(load_spectral(weights, sizes).invert(torch.zeros(5, 128), 0)).all()
     assert set(json.loads((tmp_path / "run" / "quality.json").read_text())) == {"step", "spectral", "griffin-lim"}
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [2, 4, 4]
@@ -115,8 +111,8 @@ def test_a_finished_run_is_not_trained_over(corpus: Path, tmp_path: Path) -> Non
         Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
     with pytest.raises(UsageError, match=r"begun with \[train\] batch_size = 2, not 3"):
         Trainer(corpus, tmp_path / "run", replace(CONFIG, batch_size=3), ADVANCE)
-    with pytest.raises(UsageError, match=r'begun with \[vocoder\] head = "advance", not "istft"'):
-        Trainer(corpus, tmp_path / "run", CONFIG, ISTFT)
+    with pytest.raises(UsageError, match=r"begun with \[vocoder\] dim = 16, not 24"):
+        Trainer(corpus, tmp_path / "run", CONFIG, WIDER)
     other = make_corpus(tmp_path / "other")
     (other / "train" / "piece-1.npz").unlink()
     with pytest.raises(UsageError, match="another corpus"):
@@ -138,7 +134,7 @@ def test_damaged_states_are_told(corpus: Path, tmp_path: Path) -> None:
 
 def test_start_from_takes_the_weights_and_nothing_else(corpus: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    weights = {name: torch.randn_like(tensor).half() for name, tensor in make_network(ADVANCE).state_dict().items()}
+    weights = {name: torch.randn_like(tensor).half() for name, tensor in SpectralNetwork(ADVANCE).state_dict().items()}
     save_file(weights, tmp_path / "weights.safetensors")
     trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE, start_from=tmp_path / "weights.safetensors")
     for network in (trainer.network, trainer.averaged):
@@ -149,7 +145,7 @@ def test_start_from_takes_the_weights_and_nothing_else(corpus: Path, tmp_path: P
     assert going_on.step == 1
     assert not torch.equal(going_on.network.state_dict()["read.weight"], weights["read.weight"].float())
     with pytest.raises(WeightsError, match="do not fit"):
-        Trainer(corpus, tmp_path / "other", CONFIG, ISTFT, start_from=tmp_path / "weights.safetensors")
+        Trainer(corpus, tmp_path / "other", CONFIG, WIDER, start_from=tmp_path / "weights.safetensors")
     with pytest.raises(WeightsError, match="is missing"):
         Trainer(corpus, tmp_path / "other", CONFIG, ADVANCE, start_from=tmp_path / "nothing.safetensors")
 
@@ -222,9 +218,9 @@ def test_the_rate_is_a_function_of_the_step() -> None:
 
 def test_settings_files(tmp_path: Path) -> None:
     path = tmp_path / "vocoder.toml"
-    path.write_text('[vocoder]\nhead = "istft"\n[train]\nn_steps = 7\nlevel_range_db = [-3, 3]\n')
+    path.write_text('[vocoder]\nhead = "advance"\ndim = 64\n[train]\nn_steps = 7\nlevel_range_db = [-3, 3]\n')
     config, sizes = read_vocoder_settings(path)
-    assert (config, sizes) == (TrainConfig(n_steps=7, level_range_db=(-3.0, 3.0)), MelGanConfig(head="istft"))
+    assert (config, sizes) == (TrainConfig(n_steps=7, level_range_db=(-3.0, 3.0)), SpectralConfig(dim=64))
     assert read_vocoder_settings(path, 9)[0].n_steps == 9
     with pytest.raises(UsageError, match="--steps: n_steps = 0: must be at least 1"):
         read_vocoder_settings(path, 0)
@@ -233,7 +229,9 @@ def test_settings_files(tmp_path: Path) -> None:
         "[vocoder]\nkernel = 4\n": "vocoder.toml: .vocoder. .*kernel must be odd",
         "[train]\nlearning_rate = 0.0\n": "learning_rate = 0.0: must be above 0",
         "[train]\nlevel_range_db = [3.0, 1.0]\n": "level_range_db",
-        '[vocoder]\nhead = "wave"\n': "head",
+        '[vocoder]\nhead = "wave"\n': 'vocoder.toml: .vocoder. head = "wave": is not one of advance',
+        '[vocoder]\nhead = "istft"\n': 'head = "istft": is no longer made; train one with head = "advance"',
+        "[train]\nstft_weight = 1.0\n": 'stft_weight: served the head "istft", which is no longer made; leave it out',
     }.items():
         path.write_text(text)
         with pytest.raises(UsageError, match=words) as caught:
@@ -243,7 +241,7 @@ def test_settings_files(tmp_path: Path) -> None:
 
 def test_the_example_configuration_holds_every_key_with_its_default() -> None:
     path = Path(__file__).parents[2] / "examples" / "train" / "vocoder.toml"
-    assert read_vocoder_settings(path) == (TrainConfig(), MelGanConfig())
+    assert read_vocoder_settings(path) == (TrainConfig(), SpectralConfig())
     text = path.read_text(encoding="utf-8")
-    for key in [*TrainConfig.__dataclass_fields__, *MelGanConfig.__dataclass_fields__]:
+    for key in [*TrainConfig.__dataclass_fields__, *SpectralConfig.__dataclass_fields__]:
         assert f"\n{key} = " in text, key

@@ -29,7 +29,7 @@ FULL = VoiceFile(
     license="CC-BY-4.0",
     model=OURS,
     sampling=Sampling(3, "ddim", "magenta", 1.25, guidance_interval=(0.1, 0.8)),
-    vocoder=VocoderSpec("spectral", {"dim": 256, "head": "istft"}),
+    vocoder=VocoderSpec("spectral", {"dim": 256, "head": "advance"}),
     programs=(0, 40),
     plays_drums=False,
     prefers_bfloat16=True,
