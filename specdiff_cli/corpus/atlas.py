@@ -9,7 +9,8 @@ to note. Layout of the folder:
   ``NOTE_DTYPE``; ``age_s`` and ``since_end_s`` (F,) float32: where a frame begins relative to its note's onset and end;
   ``log_power`` (F, 144) float16: squared mel values of the reference's 128 bands, then the power in 16 bands of 750 Hz
   from 8 to 20 kHz (squared magnitudes added up), natural logarithm; ``facts`` (128, 7) float32: what was measured of
-  each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`.
+  each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`; ``chokes`` (n, 2) int64: of a kit, keys
+  and the key that silences each.
 
 Every preset depends on the settings alone, so a call that was interrupted goes on where it stopped, whatever the number
 of workers.
@@ -40,6 +41,7 @@ from specdiff_cli.constants import (
     N_MELS,
     SAMPLE_RATE_HZ,
 )
+from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
 from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
@@ -47,7 +49,8 @@ from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.weights.lock import file_sha256
 
-ATLAS_VERSION = 1
+ATLAS_VERSION = 2
+PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "chokes")
 OVERSAMPLING = 3
 RATE_HZ = SAMPLE_RATE_HZ * OVERSAMPLING
 N_BANDS = N_MELS + N_HIGH_BANDS
@@ -209,8 +212,10 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
         sizes = (n_frames, len(times_s))
         notes[row] = (stroke.pitch, stroke.velocity, hold_s, *sizes, peak, left @ left, right @ right, left @ right)
         n_frames += len(times_s)
-    facts = np.zeros((N_KEYS, N_FACTS), dtype=np.float32)
-    if not preset.is_drum:
+    facts, chokes = np.zeros((N_KEYS, N_FACTS), dtype=np.float32), []
+    if preset.is_drum:
+        chokes = kit_chokes(preset.played_by, synth, RATE_HZ)
+    else:
         facts = program_facts(preset.played_by, synth, RATE_HZ)
     path = preset.path(folder)
     unfinished = path.with_suffix(".npz.partial")
@@ -223,6 +228,7 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
                 since_end_s=np.concatenate(rests).astype(np.float32),
                 log_power=np.concatenate(powers),
                 facts=facts,
+                chokes=np.array(chokes, dtype=np.int64).reshape(-1, 2),
             )
         unfinished.replace(path)
     except OSError as error:
@@ -270,7 +276,7 @@ def read_preset(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of one preset, by name. Raises UsageError for a file that is none."""
     try:
         with np.load(path) as file:
-            return {name: file[name] for name in ("notes", "age_s", "since_end_s", "log_power", "facts")}
+            return {name: file[name] for name in PRESET_ARRAYS}
     except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         raise UsageError(f"{path} is no preset of an atlas: make it again with `specdiff train atlas`") from None
 

@@ -38,7 +38,7 @@ LIGHT_REVERB = {
 REVERB_SEND_CONTROL, REVERB_SEND = 91, 60
 N_CHANNELS = 16
 BEND_CENTRE = 8192  # mido counts bends from the centre, FluidSynth from the lowest
-DRUM_CHANNEL = 9
+DRUM_CHANNEL, DRUM_VELOCITY = 9, 100
 
 
 # An isolated note is followed until a stretch of this many samples stays below this peak (-100 dB).
@@ -154,6 +154,23 @@ class FluidSynth:
             self._library.fluid_synth_program_change(self._synth, channel, program)
             for stroke in strokes:
                 yield self._stroke(channel, stroke)
+
+    def strike_drums(self, kit: int, keys: Iterable[int | None], gap_samples: int) -> NDArray[np.float32]:
+        """Drums of a kit struck one after the other, ``gap_samples`` apart (None: nothing), each let go at the next.
+
+        Returns (n, 2) float32 stereo, dry, at the full rate, beginning with the first stroke.
+        """
+        self._library.fluid_settings_setint(self._settings, b"synth.reverb.active", 0)
+        chunks = []
+        with self._fresh_synth():
+            self._library.fluid_synth_program_change(self._synth, DRUM_CHANNEL, kit)
+            for key in keys:
+                if key is not None:
+                    self._library.fluid_synth_noteon(self._synth, DRUM_CHANNEL, key, DRUM_VELOCITY)
+                chunks.append(self._write_stereo(gap_samples))
+                if key is not None:
+                    self._library.fluid_synth_noteoff(self._synth, DRUM_CHANNEL, key)
+        return np.concatenate(chunks)
 
     def _stroke(self, channel: int, stroke: Stroke) -> NDArray[np.float32]:
         chunks = [self._write_stereo(stroke.lead_samples)]

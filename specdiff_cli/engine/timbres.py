@@ -94,7 +94,7 @@ class SongNotes:
         cls, notes: Sequence[Note], frames: NoteFrames, expression: Mapping[Part, ChannelExpression] | None = None
     ) -> "SongNotes":
         """``expression``: what channels ask for over time; without it, each note's own level and pan hold."""
-        rows = note_rows(notes, frames.kits)
+        rows = note_rows(notes, frames.kits, frames.chokes)
         if expression is not None:
             softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
             rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))

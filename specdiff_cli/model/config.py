@@ -22,7 +22,8 @@ class ModelConfig:
     :func:`specdiff_cli.diffusion.samplers.implied_x0`. ``kind``: a decoder that denoises a whole window, or one that
     predicts it frame by frame (:mod:`specdiff_cli.model.autoregressive`), which has neither context nor our own paths;
     or "templates": the notes' own spectra added up (:mod:`specdiff_cli.model.note_function`), with nothing to be
-    sampled, whose sizes are the note function's and which has ``kits``, the drum programs that it plays.
+    sampled, whose sizes are the note function's and which has ``kits``, the drum programs that it plays, and
+    ``chokes``: (kit, key, the key that silences it).
     ``dialect``: "lightning" for models of music-spectrogram-diffusion-pytorch, which have layer norms and biases, other
     tokens, and silence as the context of the first window. ``feature_range``: the log-mel values that -1 and +1 stand
     for, where they are not the reference's.
@@ -47,6 +48,7 @@ class ModelConfig:
     dialect: Dialect = "magenta"
     feature_range: tuple[float, float] | None = None
     kits: tuple[int, ...] = ()
+    chokes: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -60,6 +62,8 @@ class ModelConfig:
             raise ValueError("kind = 'templates': has no note layout, no other note templates and no dialect")
         if self.is_templates != bool(self.kits) or not all(0 <= kit < N_PROGRAMS for kit in self.kits):
             raise ValueError(f"kits = {list(self.kits)}: must be drum programs, of kind = 'templates' alone")
+        if any(len(it) != 3 or it[0] not in self.kits or not all(0 <= key < 128 for key in it) for it in self.chokes):
+            raise ValueError("chokes: must be triples of a kit that is among kits, a key, and the key that silences it")
         if self.dialect not in get_args(Dialect):
             raise ValueError(f"dialect = {self.dialect!r}: must be one of {', '.join(get_args(Dialect))}")
         if self.is_lightning and (self.is_autoregressive or self.note_layout or self.note_templates):

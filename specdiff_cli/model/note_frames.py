@@ -5,7 +5,7 @@ played again, at another time or for another length, costs a few additions.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,14 @@ from specdiff_cli.model.note_function import FACTS, FRAME_S, NoteFunction
 
 # Grids: every 5 ms around an event, then every 20 ms (held) or in equal ratios (released).
 FINE_S, COARSE_S = 0.005, 0.02
-HELD_FINE_UNTIL_S, ENDED_FINE_UNTIL_S, ENDED_UNTIL_S = 0.2, 0.1, 3.0
+HELD_FINE_UNTIL_S, ENDED_FINE_UNTIL_S, ENDED_UNTIL_S = 0.2, 0.1, 6.0
 N_HELD_FINE = round((HELD_FINE_UNTIL_S + FRAME_S) / FINE_S)
-N_ENDED_FINE, N_ENDED_COARSE = round((ENDED_FINE_UNTIL_S + FRAME_S) / FINE_S), 32
+N_ENDED_FINE, N_ENDED_COARSE = round((ENDED_FINE_UNTIL_S + FRAME_S) / FINE_S), 39
 HELD_CHUNK = 50  # points of the coarse grid that are asked for at a time
 # What was learned reaches so far; from there on the last second is heard again, fading as it did.
 LEARNED_UNTIL_S, LOOP_S = 4.4, 1.0
+# So far releases were learned; what rings longer (cymbals) goes on falling as in the last second of that.
+LEARNED_REST_S = 3.0
 N_LEARNED = N_HELD_FINE + 1 + round((LEARNED_UNTIL_S - HELD_FINE_UNTIL_S) / COARSE_S)
 NOTES_AT_ONCE = 64
 MAX_KEPT = 1024  # curves of notes; some 100 kB each
@@ -37,8 +39,6 @@ CHOKED_LOG_POWER_PER_S = 100 / 0.89 * math.log(10) / 10
 RESTRIKE_S = 0.002  # a note that is struck again ends this long before
 #: Kits whose seven next programs are variations: standard, room, power, jazz, brush.
 VARIED_KITS = (0, 8, 16, 32, 40)
-#: Keys of drum kits that silence each other (General MIDI's hi-hats, whistles, guiros, cuicas and triangles).
-CHOKES: tuple[tuple[int, ...], ...] = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81), (29, 30))
 
 NoteKey = tuple[int, int, int]  # instrument, key, and a velocity of near_velocity
 EndKey = tuple[NoteKey, int, bool]  # and its length as a power of HOLD_RATIO, and whether it is choked
@@ -72,10 +72,13 @@ def _kit_row(program: int, kits: Sequence[int]) -> int:
     return kits.index(kit) if kit in kits else 0
 
 
-def note_rows(notes: Sequence[Note], kits: Sequence[int]) -> NoteRows:
+def note_rows(
+    notes: Sequence[Note], kits: Sequence[int], chokes: Collection[tuple[int, int, int]] = frozenset()
+) -> NoteRows:
     """Notes as :class:`NoteRows`: a key that is struck again, or choked by another of its kit, ends there.
 
-    ``kits``: the voice's drum programs, see :func:`_kit_row` for those that it lacks.
+    ``kits``: the voice's drum programs, see :func:`_kit_row` for those that it lacks. ``chokes``: see
+    :class:`specdiff_cli.model.config.ModelConfig`.
     """
     instrument = np.array(
         [N_PROGRAMS + _kit_row(n.program, kits) if n.is_drum else n.program for n in notes],
@@ -84,24 +87,29 @@ def note_rows(notes: Sequence[Note], kits: Sequence[int]) -> NoteRows:
     key = np.array([note.pitch for note in notes], dtype=np.int64)
     onset_s = np.array([note.start_s for note in notes], dtype=np.float64)
     end_s = np.array([max(note.end_s, note.start_s) for note in notes], dtype=np.float64)
-    groups = {member: group[0] for group in CHOKES for member in group}
+    # Who silences a drum; one that others silence silences itself, too, being of the same class.
+    chokers: dict[tuple[int, int], set[int]] = {}
+    for kit, choked, other in chokes:
+        chokers.setdefault((N_PROGRAMS + kits.index(kit), choked), {choked}).add(other)
     is_choked = np.zeros(len(notes), dtype=np.bool_)
     # Per place the latest two onsets so far, going backwards: what is struck together does not end each other.
-    following: dict[tuple[int, int, int, bool], tuple[float, float]] = {}
+    following: dict[tuple[int, int, bool, int], tuple[float, float]] = {}
     for row in np.argsort(-onset_s, kind="stable").tolist():
         note = notes[row]
         # Chokes matter on the kit's own channel; so do keys that are struck again.
-        is_in_group = note.is_drum and note.pitch in groups
-        pitch = groups.get(note.pitch, note.pitch) if note.is_drum else note.pitch
-        place = (note.port, note.channel, pitch, note.is_drum)
-        soon_s, later_s = following.get(place, (math.inf, math.inf))
-        next_s = soon_s if soon_s > onset_s[row] else later_s
-        # Drums ring on after their ends: those of a group until another of it is struck.
-        if next_s < end_s[row] + ENDED_UNTIL_S * is_in_group:
+        place = (note.port, note.channel, note.is_drum)
+        enders = chokers.get((int(instrument[row]), note.pitch))
+        next_s = min(
+            soon_s if soon_s > onset_s[row] else later_s
+            for soon_s, later_s in (following.get((*place, k), (math.inf, math.inf)) for k in enders or (note.pitch,))
+        )
+        # Drums ring on after their ends: those that can be choked until they are.
+        if next_s < end_s[row] + (ENDED_UNTIL_S if enders else 0.0):
             end_s[row] = max(onset_s[row], next_s - RESTRIKE_S)
-            is_choked[row] = is_in_group
+            is_choked[row] = enders is not None
+        soon_s, _ = following.get((*place, note.pitch), (math.inf, math.inf))
         if soon_s > onset_s[row]:
-            following[place] = float(onset_s[row]), soon_s
+            following[(*place, note.pitch)] = float(onset_s[row]), soon_s
     log_gain = np.array([4 * math.log(max(note.level, 1e-4)) for note in notes], dtype=np.float32)
     velocity = np.array([note.velocity for note in notes], dtype=np.int64)
     return NoteRows(instrument, key, velocity, onset_s, end_s, log_gain, is_choked)
@@ -151,7 +159,7 @@ class NoteFrames:
 
     def __init__(self, function: NoteFunction) -> None:
         self._function = function.eval().requires_grad_(False)
-        self.kits = list(function.config.kits)
+        self.kits, self.chokes = list(function.config.kits), function.config.chokes
         self.device, self.dtype = function.facts.device, torch.float32
         self._held: dict[NoteKey, _Held] = {}
         self._ended: dict[EndKey, tuple[Tensor, float]] = {}
@@ -275,11 +283,16 @@ class NoteFrames:
             wanted[end[0]] = max(wanted.get(end[0], 0.0), length_s)
         self._extend(wanted)
         times_s = self._release_times()
+        learned_s = torch.cat(
+            [times_s[0].clamp(max=LEARNED_REST_S), times_s.new_tensor([LEARNED_REST_S - 1, LEARNED_REST_S])]
+        )
+        later_s = (times_s[0] - LEARNED_REST_S).clamp(min=0.0)[:, None]
         choked = -CHOKED_LOG_POWER_PER_S * (times_s[0] + FRAME_S / 2).clamp(min=0.0)[:, None]
         for some in (new[at : at + NOTES_AT_ONCE] for at in range(0, len(new), NOTES_AT_ONCE)):
             hold_s = torch.tensor([lengths[end] for end in some], device=self.device)
             codes = torch.cat([self._held[key].code for key, _, _ in some])
-            curves = self._function.released(codes, times_s.expand(len(some), -1), hold_s)
+            curves = self._function.released(codes, learned_s.expand(len(some), -1), hold_s)
+            curves = curves[:, :-2] + (curves[:, -1:] - curves[:, -2:-1]).clamp(max=0.0) * later_s
             for end, curve, length_s in zip(some, curves, hold_s, strict=True):
                 change = torch.minimum(curve, choked) if end[2] else curve
                 at_end = self._read(self._held[end[0]].curve, length_s[None])

@@ -76,11 +76,11 @@ def n_time_features(n_log: int, n_waves: int) -> int:
     return 2 + FADES[0] + N_HATS + 2 * n_log + 2 * n_waves
 
 
-def note_function_config(kits: tuple[int, ...]) -> ModelConfig:
-    """The configuration of a voice of this kind: the trunk's sizes, and drum programs."""
+def note_function_config(kits: tuple[int, ...], chokes: tuple[tuple[int, int, int], ...] = ()) -> ModelConfig:
+    """The configuration of a voice of this kind: the trunk's sizes, drum programs, and which drums silence which."""
     vocabulary = Vocabulary(MAX_VELOCITY)
     sizes = (WIDTH, 0, 0, HIDDEN, N_BLOCKS, 0, HELD[2])
-    return ModelConfig(*sizes, vocabulary.n_ids, MAX_VELOCITY, kind="templates", kits=kits)
+    return ModelConfig(*sizes, vocabulary.n_ids, MAX_VELOCITY, kind="templates", kits=kits, chokes=chokes)
 
 
 class FrameDecoder(nn.Module):
@@ -124,7 +124,7 @@ class NoteFunction(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        if config != note_function_config(config.kits):
+        if config != note_function_config(config.kits, config.chokes):
             raise ValueError("kind = 'templates': of other sizes than this version of specdiff knows")
         self.config = config
         n_kits = len(config.kits)

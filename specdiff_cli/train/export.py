@@ -25,6 +25,7 @@ from specdiff_cli.weights.voice_file import (
     WEIGHTS_FILE,
     VocoderSpec,
     VoiceFile,
+    as_tuples,
     vocabulary_table,
     write_voice_file,
 )
@@ -152,7 +153,11 @@ def update_lock(lock: Path, voice: Path, description: str) -> None:
             "",
         ]
     text = read_lock_text(lock, voice)
-    write_text_atomically(lock, _section(name).sub(lambda _: "\n".join(lines), text))
+
+    def section(found: re.Match[str]) -> str:
+        return "\n".join([*lines, ""] if found.end() < len(text) else lines)  # a blank line before the next section
+
+    write_text_atomically(lock, _section(name).sub(section, text))
 
 
 def read_lock_text(lock: Path, voice: Path) -> str:
@@ -187,8 +192,7 @@ def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 def _model_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
     try:
-        own: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return ModelConfig(**own)
+        return ModelConfig(**{key: as_tuples(value) for key, value in values.items()})
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: [model] is not of this specdiff ({error}); train on to write it again") from None
 

@@ -84,6 +84,7 @@ class AtlasNotes:
         columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("instrument", "first", "count", "peak")}
         columns |= {name: [] for name in ("pitch", "velocity", "hold_s")}
         self.facts = np.zeros((N_PROGRAMS + len(self.kits), *presets[0]["facts"].shape), dtype=np.float32)
+        chokes: list[tuple[int, int, int]] = []
         at = 0
         for path, preset in zip(paths, presets, strict=True):
             notes, powers = preset["notes"], preset.pop("log_power")
@@ -91,6 +92,7 @@ class AtlasNotes:
             number = int(path.stem.split("-")[1])
             instrument = N_PROGRAMS + self.kits.index(number) if path.stem.startswith("kit") else number
             self.facts[instrument] = preset["facts"]
+            chokes += [(number, key, other) for key, other in preset["chokes"].tolist()]
             columns["instrument"].append(np.full(len(notes), instrument))
             columns["first"].append(notes["first_frame"] + at)
             columns["count"].append(notes["n_frames"])
@@ -106,6 +108,7 @@ class AtlasNotes:
                 )
             )
             at += len(powers)
+        self.chokes = tuple(chokes)
         self.columns = {name: np.concatenate(parts) for name, parts in columns.items()}
         heard = self.columns["count"] > 0
         index = np.arange(len(heard))
@@ -217,7 +220,7 @@ class NoteTrainer:
 
     def __init__(self, atlas: AtlasNotes, folder: Path, config: NoteTrainConfig) -> None:
         self.atlas, self.folder, self.config = atlas, folder, config
-        sizes = note_function_config(tuple(atlas.kits))
+        sizes = note_function_config(tuple(atlas.kits), atlas.chokes)
         self.model = NoteFunction(sizes)
         self.model.initialise(torch.Generator().manual_seed(config.seed))
         self.averaged = NoteFunction(sizes)

@@ -306,7 +306,7 @@ def _switch(path: Path, data: Mapping[str, Any], name: str, default: bool) -> bo
 def _build(path: Path, name: str, table: Mapping[str, Any], known: Mapping[str, Any], make: Callable[..., T]) -> T:
     """What ``make`` makes of a table, whose keys and types are ``known``."""
     _only(path, f"{name}.", table, set(known))
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    values: dict[str, Any] = {key: as_tuples(value) for key, value in table.items()}
     for key, value in values.items():
         if not _fits(value, known[key]):
             raise WeightsError(f"{path}: {name}.{key} is {table[key]!r}: expected {_described(known[key])}")
@@ -318,6 +318,11 @@ def _build(path: Path, name: str, table: Mapping[str, Any], known: Mapping[str, 
         raise WeightsError(f"{path}: [{name}] is incomplete ({error})") from None
     except (ValueError, UsageError) as error:
         raise WeightsError(f"{path}: [{name}]: {error}") from None
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists of TOML and JSON as the tuples that records have, at every depth."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
 def _fits(value: object, kind: Any) -> bool:

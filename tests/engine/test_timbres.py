@@ -22,7 +22,7 @@ class Peaks(NoteFrames):
     """Every note is one steady peak, of the band that its key says, on a slope; loudness follows the velocity."""
 
     def __init__(self) -> None:
-        self.kits, self.device = [0], torch.device("cpu")
+        self.kits, self.chokes, self.device = [0], (), torch.device("cpu")
 
     def frames(self, notes, first_frame, n_frames):  # type: ignore[no-untyped-def]
         from specdiff_cli.model.note_frames import FrameRows

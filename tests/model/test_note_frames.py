@@ -66,19 +66,31 @@ def test_a_key_struck_again_and_a_choked_hat_end_early() -> None:
         Note(0.5, 0.6, 42, 100, 0, True, channel=9),
         Note(0.25, 0.6, 38, 100, 0, True, channel=9),
     ]
-    rows = note_rows(notes, [0])
+    rows = note_rows(notes, [0], [(0, 46, 42)])
     np.testing.assert_allclose(rows.end_s, [0.998, 2.0, 0.498, 0.6, 0.6])
     assert rows.is_choked.tolist() == [False, False, True, False, False]
+    ringing = note_rows(notes, [0, 25], [(25, 46, 42)])  # another kit's hats are not this one's
+    np.testing.assert_allclose(ringing.end_s, [0.998, 2.0, 3.0, 0.6, 0.6])
 
 
 def test_hats_struck_together_both_ring_until_the_next_which_cuts_them_off(function: NoteFunction) -> None:
     together = [Note(0.0, 0.1, pitch, 100, 0, True, channel=9) for pitch in (42, 46)]
     frames = NoteFrames(function)
-    rows = note_rows([*together, Note(0.5, 0.6, 44, 100, 0, True, channel=9)], frames.kits)
+    chokes = [(frames.kits[0], 42, 44), (frames.kits[0], 46, 44)]
+    rows = note_rows([*together, Note(0.5, 0.6, 44, 100, 0, True, channel=9)], frames.kits, chokes)
     np.testing.assert_allclose(rows.end_s, [0.498, 0.498, 0.6])
     assert rows.is_choked.tolist() == [True, True, False]
     open_hat = frames.release_curve(128, 46, 100, 0.498, True)[1]
     assert float(open_hat[-1].max()) < -20  # 100 dB in 0.89 s
+
+
+def test_a_long_ringing_drum_goes_on_falling_where_nothing_was_learned(function: NoteFunction) -> None:
+    times_s, curve, _ = NoteFrames(function).release_curve(128, 49, 100, 0.1)
+    late = times_s > 3.0
+    assert late.sum() > 3 and float(times_s[-1]) > 5.9
+    slope = curve[late].diff(dim=0) / times_s[late].diff().float()[:, None]
+    torch.testing.assert_close(slope, slope[:1].expand_as(slope), atol=2e-3, rtol=1e-3)  # a straight line
+    assert float(slope.max()) <= 1e-3
 
 
 def test_a_kit_that_the_voice_lacks_is_played_by_the_one_it_varies_or_the_first() -> None:
