@@ -69,6 +69,15 @@ def fit_to_voice(
     return kept, messages
 
 
+def sounding_name(program: int, programs: tuple[int, ...] | None) -> str:
+    """What a voice lets a program sound as; ``programs`` as for :func:`fit_to_voice`."""
+    if programs is None:
+        return MODEL_CLASSES[model_class(program)]
+    played = program if model_class(program) in programs else programs[0]
+    knows_each = any(known not in MODEL_CLASSES for known in programs)
+    return GM_NAMES[played] if knows_each and played in programs else MODEL_CLASSES[model_class(played)]
+
+
 def _levelled(note: Note) -> Note:
     velocity = min(max(round(note.velocity * note.level), 1), 127)
     start_s = note.start_s if note.audible_s is None else note.audible_s

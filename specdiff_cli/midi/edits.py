@@ -205,13 +205,14 @@ def _check_swaps(swaps: Sequence[_Pair]) -> None:
 # --- what the file makes of it ---------------------------------------------------------------------------------------
 
 
-def _part(note: Note, track_names: Sequence[str]) -> Part:
+def part_of(note: Note, track_names: Sequence[str]) -> Part:
+    """What names of instruments, channels and tracks know a note by."""
     name = track_names[note.track] if note.track < len(track_names) else ""
     return Part(note.program, note.channel, note.is_drum, note.port, note.track, name)
 
 
 def _count_parts(notes: Sequence[Note], track_names: Sequence[str]) -> Counter[Part]:
-    return Counter(_part(note, track_names) for note in notes)
+    return Counter(part_of(note, track_names) for note in notes)
 
 
 def _choose(counts: Counter[Part], plan: _Plan, name: str, messages: list[str]) -> set[Part]:
@@ -306,7 +307,7 @@ def _orchestrate(
 ) -> list[Note]:
     result = []
     for note in notes:
-        part = _part(note, track_names)
+        part = part_of(note, track_names)
         if part not in kept:
             continue
         program = programs.get(part)

@@ -53,6 +53,11 @@ class Remark:
     needs: str | None = None
     is_heard: bool = True
 
+    @property
+    def unfollowed(self) -> str:
+        """The text, for a voice that the remark is left for."""
+        return self.text if self.needs is None else f"{self.text}: not followed"
+
 
 # Controller -> what it is called, and the smallest value that asks for something.
 _COUNTED_CONTROLLERS = {

@@ -368,8 +368,7 @@ class _Batch:
 
     def _remarks(self, song: _OpenSong) -> Iterator[str]:
         prepared, output = song.prepared, song.output
-        for remark in prepared.remarks:
-            yield remark.text if remark.needs is None else f"{remark.text}: not followed"
+        yield from (remark.unfollowed for remark in prepared.remarks)
         yield from prepared.messages
         if song.n_dropped_events:
             yield f"{count(song.n_dropped_events, 'note event')} did not fit into their windows and were dropped"

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Any
 from specdiff_cli.errors import SpecdiffError
 from specdiff_cli.midi.programs import GM_NAMES
 from specdiff_cli.serving.markup import problem, progress
+from specdiff_cli.serving.results import Composed
 from specdiff_cli.serving.roll import piano_roll
-from specdiff_cli.serving.studio import (
-    MAX_COMPOSED_NOTES,
-    MAX_PIECES,
-    MIDI_SUFFIXES,
-    ONE_AT_A_TIME,
-    Composed,
-    ComposeWishes,
-    Studio,
-)
+from specdiff_cli.serving.studio import Studio
+from specdiff_cli.serving.uploads import MIDI_SUFFIXES, bar_starts_s
+from specdiff_cli.serving.wishes import MAX_COMPOSED_NOTES, MAX_PIECES, ComposeWishes
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -74,10 +69,9 @@ def compose_tab(studio: Studio, render_input: "gr.File", tabs: "gr.Tabs") -> Non
         run,
         [task, program, n, n_notes, seed, section, song],
         [status, composed, rolls, chosen_row, chosen, download],
-        concurrency_id=ONE_AT_A_TIME,
-        concurrency_limit=studio.n_at_once,
+        concurrency_limit=None,
         api_visibility="private",
-        show_progress_on=status,
+        show_progress="hidden",
     )
 
     def pick(label: str, pieces: tuple[Composed, ...]) -> str | None:
@@ -107,7 +101,5 @@ def _compose(
 
 def _picture(piece: Composed) -> str:
     song = piece.song
-    starts_s: list[float] = []
-    if song.bars is not None:
-        starts_s = [song.bars.start_s(bar) for bar in range(1, song.bars.count(song.end_s) + 1)]
-    return f'<p class="facts">{escape(piece.label)}</p>{piano_roll(song.notes, song.end_s, starts_s)}'
+    roll = piano_roll(song.notes, song.end_s, bar_starts_s(song))
+    return f'<p class="facts">{escape(piece.label)}</p>{roll}'

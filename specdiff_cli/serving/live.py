@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from specdiff_cli.rendering.events import Heard
+
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
@@ -108,3 +110,36 @@ async def read_growing(sound: LiveSound) -> AsyncIterator[bytes]:
             else:
                 await asyncio.sleep(POLL_S)
                 waited_s += POLL_S
+
+
+class Listening:
+    """Sends what is heard to whoever listens; the sound is there as long as the render, and a while after it."""
+
+    def __init__(self, live: LiveSounds, folder: Path) -> None:
+        self._live = live
+        self._folder = folder
+        self._sound: LiveSound | None = None
+        self._is_finished = False
+
+    def hear(self, event: Heard) -> str | None:
+        """Take the next samples; the sound's address when it begins."""
+        if not len(event.audio):
+            return None
+        is_first = self._sound is None
+        if self._sound is None:
+            n_channels = 1 if event.audio.ndim == 1 else event.audio.shape[1]
+            self._sound = LiveSound(self._folder, event.sample_rate_hz, n_channels)
+            self._live.add(self._sound)
+        self._sound.write(event.audio)
+        return self._sound.url if is_first else None
+
+    def finish(self) -> None:
+        """The song is complete: listeners may hear it to its end."""
+        self._is_finished = True
+
+    def close(self) -> None:
+        """Readers end; after a failure the sound is gone."""
+        if self._sound is not None:
+            self._sound.close()
+            if not self._is_finished:
+                self._live.remove(self._sound)

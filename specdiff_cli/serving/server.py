@@ -120,7 +120,8 @@ def serving(
 ) -> Iterator[str]:
     """The page is up inside the block; yields its address. Raises UsageError where it cannot be."""
     address.check_free()
-    from specdiff_cli.serving.page import STYLE, build_page, theme
+    from specdiff_cli.serving.page import build_page
+    from specdiff_cli.serving.style import STYLE, theme
 
     page = build_page(studio)
     try:

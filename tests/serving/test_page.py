@@ -11,9 +11,13 @@ import pytest
 import soundfile
 from midi_files import midi_bytes, note
 
+from specdiff_cli.midi.notes import parse_midi
 from specdiff_cli.serving.limits import Limits
+from specdiff_cli.serving.results import Moment, Rendered
 from specdiff_cli.serving.server import Address, be_quiet, serving, temporary_folder
-from specdiff_cli.serving.studio import Moment, OpenSong, Rendered, Studio, Wishes
+from specdiff_cli.serving.studio import Studio
+from specdiff_cli.serving.uploads import OpenSong
+from specdiff_cli.serving.wishes import Wishes
 
 pytest.importorskip("gradio")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -52,7 +56,7 @@ class SlowStudio(Studio):
 def page(voice: str) -> Iterator[tuple[str, SlowStudio]]:
     be_quiet()
     with temporary_folder() as folder:
-        studio = SlowStudio([voice], Limits(max_duration_s=30.0, max_bytes=10_000), folder)
+        studio = SlowStudio([voice, "tiny"], Limits(max_duration_s=30.0, max_bytes=10_000), folder)
         with serving(studio, Address(port=_free_port())) as url:
             yield url, studio
 
@@ -64,11 +68,11 @@ def song(tmp_path: Path) -> Path:
     return path
 
 
-def test_programs_render_through_http(page: tuple[str, SlowStudio], song: Path, voice: str) -> None:
+def test_programs_render_through_http(page: tuple[str, SlowStudio], song: Path) -> None:
     from gradio_client import Client, handle_file
 
     client = Client(page[0], verbose=False)
-    path = client.predict(handle_file(song), {"model": voice, "transpose": 3}, api_name="/render")
+    path = client.predict(handle_file(song), {"model": "random", "transpose": 3}, api_name="/render")
     assert soundfile.info(path).duration == pytest.approx(11.0, abs=0.2)
     with pytest.raises(Exception, match="unknown option output"):
         client.predict(handle_file(song), {"output": "/etc/passwd"}, api_name="/render")
@@ -109,20 +113,25 @@ def _drop(tab: Any, path: Path) -> None:
     tab.wait_for_selector("#overview .roll, #overview .problem", timeout=WAIT_MS)
 
 
+def _wait_for_status(tab: Any, text: str) -> None:
+    tab.wait_for_function(f"document.querySelector('#status').innerText.includes('{text}')", timeout=WAIT_MS)
+
+
 @pytest.mark.browser
 def test_a_song_is_seen_heard_and_downloaded(page: tuple[str, SlowStudio], browser: Any, song: Path) -> None:
     tab = _open(browser, page[0])
     _drop(tab, song)
     assert "40 notes" in tab.inner_text("#overview")
+    assert "Acoustic Grand Piano" in tab.inner_text("#instruments tbody")
     tab.click("#render")
     tab.wait_for_function("(document.querySelector('#live audio') || {}).currentTime > 0.2", timeout=WAIT_MS)
-    tab.wait_for_function("document.querySelector('#status').innerText.includes('realtime')", timeout=WAIT_MS)
+    _wait_for_status(tab, "realtime")
     tab.wait_for_selector("#wav", timeout=WAIT_MS)
     with tab.expect_download(timeout=WAIT_MS) as download:
         tab.click("#wav")
     ours = soundfile.read(download.value.path())[0]
     (_, studio) = page
-    done = list(Studio.render(studio, studio.open(song), Wishes(model=studio.models[0], stereo=True)))[-1]
+    done = list(Studio.render(studio, studio.open(song), Wishes(model=studio.voices.names[0])))[-1]
     assert isinstance(done, Rendered)
     expected = soundfile.read(done.path)[0]
     assert ours.shape == expected.shape
@@ -158,7 +167,7 @@ def test_a_visitor_who_leaves_stops_their_render(page: tuple[str, SlowStudio], b
         tab = _open(browser, url)
         _drop(tab, song)
         tab.click("#render")
-        tab.wait_for_function("document.querySelector('#status').innerText.includes('step')", timeout=WAIT_MS)
+        _wait_for_status(tab, "step")
         tab.close()
         assert studio.was_closed.wait(30), "the render went on with nobody there"
     finally:
@@ -175,10 +184,10 @@ def test_stop_and_the_keyboard(page: tuple[str, SlowStudio], browser: Any, song:
         _drop(tab, song)
         tab.focus("#render")
         tab.keyboard.press("Enter")
-        tab.wait_for_function("document.querySelector('#status').innerText.includes('step')", timeout=WAIT_MS)
+        _wait_for_status(tab, "step")
         tab.focus("#stop")
         tab.keyboard.press("Enter")
-        tab.wait_for_function("document.querySelector('#status').innerText.includes('Stopped')", timeout=WAIT_MS)
+        _wait_for_status(tab, "Stopped")
         assert studio.was_closed.wait(30)
         assert tab.is_enabled("#render")
         tab.close()
@@ -193,11 +202,58 @@ def test_two_tabs_at_once_are_served_one_after_the_other(
     tabs = [_open(browser, page[0]) for _ in range(2)]
     for tab in tabs:
         _drop(tab, song)
+    with page[1]._line.join():  # somebody who takes as long as this test wants
+        for place, tab in enumerate(tabs, start=1):
+            tab.click("#render")
+            _wait_for_status(tab, f"Number {place} in line")
+            assert tab.is_enabled("#stop"), "whoever waits can leave the line"
     for tab in tabs:
-        tab.click("#render")
-    for tab in tabs:
-        tab.wait_for_function("document.querySelector('#status').innerText.includes('realtime')", timeout=WAIT_MS)
+        _wait_for_status(tab, "realtime")
         tab.close()
+
+
+@pytest.mark.browser
+def test_instruments_are_swapped_and_muted_beside_their_names(
+    page: tuple[str, SlowStudio], browser: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.mid"
+    path.write_bytes(midi_bytes(note(0, 480, 0, 60), [*note(0, 480, 1, 64), *note(480, 960, 9, 36)]))
+    tab = _open(browser, page[0])
+    _drop(tab, path)
+    tab.wait_for_selector("#instruments tbody tr", timeout=WAIT_MS)
+    choices = tab.query_selector_all("#instruments select")
+    assert len(choices) == 3
+    choices[0].select_option("73")
+    choices[2].select_option("mute")
+    sounds = tab.eval_on_selector_all("#instruments .sounds", "cells => cells.map(cell => cell.innerText)")
+    assert sounds == ["Acoustic piano", "Acoustic piano", "silent"], "all that this voice was trained on"
+    assert tab.query_selector("#instruments tr.swapped") is not None
+    tab.click("#render")
+    _wait_for_status(tab, "realtime")
+    with tab.expect_download(timeout=WAIT_MS) as download:
+        tab.click("#midi-as-rendered")
+    notes = parse_midi(Path(download.value.path()).read_bytes(), "download").notes
+    assert [(found.program, found.is_drum, found.pitch) for found in notes] == [(73, False, 60), (0, False, 64)]
+    # Another song begins with nothing chosen.
+    path.write_bytes(midi_bytes(note(0, 480, 0, 62), note(0, 480, 1, 67)))
+    tab.click("#midi button[aria-label*=lear], #midi button[aria-label*=emove]")
+    _drop(tab, path)
+    tab.wait_for_function("document.querySelectorAll('#instruments select').length == 2", timeout=WAIT_MS)
+    assert tab.eval_on_selector_all("#instruments select", "all => all.map(one => one.value)") == ["keep", "keep"]
+    tab.close()
+
+
+@pytest.mark.browser
+def test_presets_are_offered_where_the_voice_has_any(page: tuple[str, SlowStudio], browser: Any, song: Path) -> None:
+    tab = _open(browser, page[0])
+    _drop(tab, song)
+    tab.click("#sound button")
+    tab.wait_for_selector("#preset input", timeout=WAIT_MS)
+    for voice, is_offered in (("tiny", False), ("random", True)):
+        tab.click("#voice input")
+        tab.click(f"[role=option]:has-text('{voice}')")
+        tab.wait_for_selector("#preset input", state="visible" if is_offered else "hidden", timeout=WAIT_MS)
+    tab.close()
 
 
 @pytest.mark.browser
