@@ -52,6 +52,9 @@ LENGTHS = ("notes", "file")
 #: What a stem is.
 STEMS_BY = ("instruments", "tracks")
 
+#: What --normalize gets in examples and remedies: what podcasts and music services have, and hardly a peak is limited.
+RECOMMENDED_LOUDNESS = "-16LUFS"
+
 MAX_STEPS = 10_000
 MAX_DISCRETE_STEPS = 1000  # the table of the discrete schedule is so long
 MAX_GUIDANCE = 100.0

@@ -197,7 +197,7 @@ Normalize = Annotated[
     str | None,
     typer.Option(
         metavar="LEVEL",
-        help="Loudness of the result: -1dBFS (peak) or -16LUFS.",
+        help="Loudness of the result: -16LUFS (for folders: all equally loud), or a peak, -1dBFS.",
         envvar="SPECDIFF_NORMALIZE",
         rich_help_panel=_OUTPUT,
     ),

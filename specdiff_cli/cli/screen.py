@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from specdiff_cli.choices import RECOMMENDED_LOUDNESS
 from specdiff_cli.cli.guard import DEBUG_VARIABLE, shown
 from specdiff_cli.cli.progress import (
     RenderDisplay,
@@ -68,6 +69,7 @@ class Outcome:
     n_windows: int | None = None
     stems: tuple[str, ...] = ()
     remarks: "tuple[Remark, ...]" = ()
+    n_clipped: int = 0
 
     @classmethod
     def of(cls, end: Done | Skipped | Failed) -> "Outcome":
@@ -86,6 +88,7 @@ class Outcome:
             n_windows=end.n_windows,
             stems=end.stems,
             remarks=end.remarks,
+            n_clipped=end.n_clipped,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +107,8 @@ class Outcome:
         }
         if self.status in ("done", "planned"):
             told["remarks"] = [asdict(remark) for remark in self.remarks]
+        if self.status == "done":
+            told["clipped_samples"] = self.n_clipped
         return {**told, "stems": list(self.stems)} if self.stems else told
 
 
@@ -225,6 +230,10 @@ class RenderScreen:
         if duration_s:
             speed = f"; {clock(duration_s)} of audio in {elapsed_s:.1f} s, {duration_s / elapsed_s:.1f} × realtime"
         say(f"{count(n_jobs, 'input')}: {', '.join(parts)}{speed}")
+        n_loud = sum(item.n_clipped > 0 for item in outcomes)
+        if n_loud and not self._showing.quiet:
+            remedy = f"--normalize {RECOMMENDED_LOUDNESS} leaves room, and makes all songs equally loud"
+            self.tell(f"{count(n_loud, 'file')} clipped: {remedy}")
 
 
 def wants_tracebacks(debug: bool) -> bool:

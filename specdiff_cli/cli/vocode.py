@@ -99,7 +99,7 @@ def vocode(
     if quiet:
         return
     if done.n_clipped:
-        say(f"{source.name}: {count(done.n_clipped, 'sample')} clipped; --subtype float keeps them")
+        say(f"{source.name}: {count(done.n_clipped, 'sample')} clipped: --subtype float keeps them")
     say(
         f"{output if request.target else 'stdout'}: {clock(done.duration_s)} of audio in {done.elapsed_s:.1f} s, "
         f"{done.duration_s / done.elapsed_s:.1f} × realtime · {done.voice} + {done.vocoder} · "

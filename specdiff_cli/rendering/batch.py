@@ -1,5 +1,6 @@
 """Songs to files: one after the other or several at once. What goes wrong with one of them stops no other."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sized
@@ -10,6 +11,7 @@ from itertools import chain, islice
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any
 
+from specdiff_cli.choices import RECOMMENDED_LOUDNESS
 from specdiff_cli.errors import explain
 from specdiff_cli.lengths import hop_s
 from specdiff_cli.rendering.beside import Beside
@@ -363,6 +365,7 @@ class _Batch:
                 reason=prepared.why,
                 stems=tuple(str(path) for path in output.stem_paths),
                 remarks=prepared.remarks,
+                n_clipped=output.n_clipped,
             )
         )
 
@@ -375,7 +378,11 @@ class _Batch:
         if output.message is not None:
             yield output.message
         if output.n_clipped:
-            yield f"{count(output.n_clipped, 'sample')} clipped; --subtype float or --normalize keeps them"
+            beyond = f"peaks reach {20 * math.log10(output.peak):.1f} dB above full scale"
+            yield (
+                f"{count(output.n_clipped, 'sample')} clipped, {beyond}: use --normalize {RECOMMENDED_LOUDNESS}, or "
+                "--subtype float, which keeps them"
+            )
         if output.stem_paths:
             yield f"{count(len(output.stem_paths), 'stem')} in {output.stem_paths[0].parent}"
 

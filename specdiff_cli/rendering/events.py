@@ -97,6 +97,8 @@ class Done:
     stems: tuple[str, ...] = ()
     remarks: "tuple[Remark, ...]" = ()
     """What of the file is not heard as it asks."""
+    n_clipped: int = 0
+    """Samples beyond full scale that the file's format had to cut, those of stems included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ class SongOutput:
         self.prepared = prepared
         self.sidecar: Sidecar | None = None
         self.start_s = time.perf_counter()
-        self.n_clipped = 0
+        self.n_clipped = 0  # samples beyond full scale that were cut, those of stems included
+        self.peak = 0.0
         self.message: str | None = None  # about the loudness
         self.stem_paths: list[Path] = []
         self.snapshots: SnapshotWriter | None = None
@@ -132,7 +133,9 @@ class SongOutput:
             with self._stack:
                 for channel in (*self._stems, self._song):
                     channel.settle()
-                self.n_clipped = self._song.writer.levels.n_clipped
+                levels = [channel.writer.levels for channel in (*self._stems, self._song)]
+                self.n_clipped = sum(level.n_clipped for level in levels)
+                self.peak = max(level.peak for level in levels)
                 self.message = getattr(self._song.writer, "message", None)
                 self._draw()
                 self._write_snapshots()
@@ -193,7 +196,7 @@ class SongOutput:
             )
         if normalize is not None:
             folder = Path(tempfile.gettempdir()) if target is None else target.parent
-            writer = NormalisingWriter(writer, parse_normalise(normalize), folder)
+            writer = NormalisingWriter(writer, parse_normalise(normalize), folder, limits=loop is None)
         if plan is not None:
             writer = LoopingWriter(writer, plan)
         return _Channel(writer, resampler)

@@ -116,14 +116,65 @@ def test_a_loudness_is_reached(tmp_path: Path, rate_hz: int, n_channels: int) ->
     assert writer.message.startswith("normalised to -20 LUFS (+")
 
 
-def test_peaks_limit_a_loudness_and_that_is_told(tmp_path: Path) -> None:
-    audio = tune(0.02)
+def drum(rate_hz: int, n_channels: int) -> np.ndarray:
+    """Four seconds of a soft tone with two blows a second that reach 18 dB above it."""
+    time_s = np.arange(4 * rate_hz) / rate_hz
+    blows = 0.4 * np.exp(-(time_s % 0.5) / 0.02) * np.sin(2 * np.pi * 180 * time_s)
+    audio = 0.05 * np.sin(2 * np.pi * 440 * time_s) + blows
+    return (np.stack([audio, 0.5 * audio], axis=1) if n_channels == 2 else audio).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [-14, -16, -23])
+@pytest.mark.parametrize(("rate_hz", "n_channels"), [(16_000, 1), (44_100, 2)])
+def test_a_loudness_is_reached_by_limiting_peaks(tmp_path: Path, level: int, rate_hz: int, n_channels: int) -> None:
+    audio = drum(rate_hz, n_channels)
+    options = {"sample_rate_hz": rate_hz, "n_channels": n_channels, "subtype": "float"}
+    writer = write(tmp_path / "a.wav", f"{level}LUFS", *np.array_split(audio, 9), **options)
+    read = soundfile.read(tmp_path / "a.wav")[0]
+    assert loudness_of(tmp_path / "a.wav") == pytest.approx(level, abs=0.06)
+    assert np.abs(read).max() <= 10 ** (-1 / 20) * (1 + 1e-6)
+    assert len(read) == len(audio)
+    assert writer.message is not None
+    told = re.fullmatch(
+        rf"normalised to {level} LUFS \(([+-][0-9.]+) dB(, its peaks limited by up to ([0-9.]+) dB in [0-9.]+ % of the "
+        r"time)?\)",
+        writer.message,
+    )
+    assert told is not None
+    gain_db = 20 * math.log10(np.abs(read[-100:]).max() / np.abs(audio[-100:]).max())  # nothing is limited there
+    assert gain_db == pytest.approx(float(told[1]), abs=0.06)
+    if told[3]:
+        most_db = 20 * math.log10(np.abs(audio).max()) + gain_db + 1
+        assert most_db == pytest.approx(float(told[3]), abs=0.3)
+    assert bool(told[3]) == (level > -20)
+
+
+def test_a_click_does_not_decide_and_that_is_told(tmp_path: Path) -> None:
+    audio = tune(0.002)
     audio[5_000] = 0.5
     writer = write(tmp_path / "a.wav", "-14LUFS", audio, subtype="float")
     assert np.abs(soundfile.read(tmp_path / "a.wav")[0]).max() == pytest.approx(10 ** (-1 / 20), abs=1e-4)
     reached = loudness_of(tmp_path / "a.wav")
-    assert reached < -20
-    assert writer.message == (f"normalised to {reached:.1f} LUFS (+5.0 dB): at -14 LUFS its peaks would exceed -1 dBFS")
+    assert writer.message is not None
+    assert writer.message.startswith(
+        f"normalised to {reached:.1f} LUFS (+29.0 dB, its peaks limited by up to 24.0 dB in "
+    )
+    assert writer.message.endswith("% of the time): for -14 LUFS they would have to be limited by more than 24 dB")
+
+
+def test_loops_are_not_limited_and_that_is_told(tmp_path: Path) -> None:
+    audio = tune(0.02)
+    audio[5_000] = 0.5
+    inner = AtomicWriter(tmp_path / "a.wav", subtype="float")
+    with NormalisingWriter(inner, parse_normalise("-14LUFS"), tmp_path, limits=False) as writer:
+        writer.write(audio)
+    read = soundfile.read(tmp_path / "a.wav")[0]
+    np.testing.assert_allclose(read, audio * 10 ** (-1 / 20) / 0.5, atol=1e-6)
+    reached = loudness_of(tmp_path / "a.wav")
+    assert writer.message == (
+        f"normalised to {reached:.1f} LUFS (+5.0 dB): at -14 LUFS its peaks would exceed -1 dBFS, and loops are not "
+        "limited"
+    )
 
 
 @pytest.mark.parametrize("text", ["-1dBFS", "-16LUFS"])

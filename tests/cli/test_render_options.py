@@ -91,6 +91,21 @@ def test_a_peak_that_was_asked_for(folder: Path) -> None:
     assert recorded()["normalize"] == "-6dBFS"
 
 
+def test_what_clips_is_told_with_the_remedies_which_help(folder: Path) -> None:
+    """Random weights are loud."""
+    result = run("--json")
+    told = json.loads(result.stdout)["clipped_samples"]
+    assert run("-o", "loud.wav", "--subtype", "float").exit_code == 0
+    loud = np.abs(soundfile.read("loud.wav")[0])
+    assert told == np.count_nonzero(loud > 1) > 0
+    above = f"{told} samples clipped, peaks reach {20 * np.log10(loud.max()):.1f} dB above full scale: use --normalize"
+    assert f"a.mid: {above} -16LUFS, or --subtype float, which keeps them" in result.stderr
+    result = run("--json", "-f", "--normalize", "-16LUFS")
+    assert json.loads(result.stdout)["clipped_samples"] == 0
+    assert "clipped" not in result.stderr and "normalised to -16 LUFS (" in result.stderr
+    assert run("-f", "--quiet").stderr == ""
+
+
 def test_a_normalised_stream_goes_to_standard_output(folder: Path) -> None:
     result = run("-o", "-", "--normalize", "-6dBFS")
     assert result.exit_code == 0
