@@ -24,7 +24,9 @@ from specdiff_cli.cli.app import app, run
 GOLDEN = Path(__file__).parent / "golden"
 SCREEN = {"COLUMNS": "100", "TERM": "dumb"}
 #: Values that depend on the machine, the clock, the weights or the release; of numbers with a fraction all but a few.
-VOLATILE = re.compile(r"clipped_samples|.*(sha256|bytes|version|torch|machine|processor|threads|made_at|specdiff|meets|_flops|n_keys)")
+VOLATILE = re.compile(
+    r"clipped_samples|.*(sha256|bytes|version|torch|machine|processor|threads|made_at|specdiff|meets|_flops|n_keys)"
+)
 DETERMINED = {"duration_s", "start_s", "end_s", "guidance", "guidance_interval", "value", "gain", "max_seconds"}
 
 JSON_CALLS = (
