@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from specdiff_cli.engine.vocoders import load_vocoder
     from specdiff_cli.errors import SpecdiffError
     from specdiff_cli.midi.notes import Note, read_midi
+    from specdiff_cli.rendering.progress import show_progress
     from specdiff_cli.rendering.public import render_files, save_audio
     from specdiff_cli.rendering.request import Request
     from specdiff_cli.weights.load import Voice, load_voice
@@ -35,6 +36,7 @@ _HOMES = {
     "read_midi": "specdiff_cli.midi.notes",
     "render_files": "specdiff_cli.rendering.public",
     "save_audio": "specdiff_cli.rendering.public",
+    "show_progress": "specdiff_cli.rendering.progress",
 }
 __all__ = [
     "FinishedWindow",
@@ -57,6 +59,7 @@ __all__ = [
     "read_midi",
     "render_files",
     "save_audio",
+    "show_progress",
 ]
 
 

@@ -3,13 +3,18 @@
 import base64
 import html
 import io
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from specdiff_cli.audio.wav import StreamWriter
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import OutputError
+from specdiff_cli.files import shown_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,17 @@ class Player:
     samples: npt.NDArray[np.float32]
     sample_rate_hz: int = SAMPLE_RATE_HZ
     title: str = ""
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike[str]) -> Self:
+        """What ``render_files`` wrote, under its name. Raises OutputError where it cannot be read."""
+        import soundfile
+
+        try:
+            samples, sample_rate_hz = soundfile.read(path, dtype="float32")
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise OutputError(f"cannot read {shown_path(Path(path))}: {error}") from None
+        return cls(samples, sample_rate_hz, Path(path).name)
 
     def _repr_html_(self) -> str:
         """The player, with the audio inside it as Ogg Vorbis: some 0.5 MB a minute at most."""

@@ -21,8 +21,10 @@ def line(text: str) -> str:
 
 
 def problem(text: str) -> str:
-    """What went wrong, so that it is seen and read aloud."""
-    return f'<p class="problem" role="alert">{escape(text[:1].upper() + text[1:])}</p>'
+    """What went wrong, so that it is seen and read aloud. A file's name, which ends with a colon, stays as it is."""
+    begins_with_name = text.partition(" ")[0].endswith(":")
+    shown = text if begins_with_name else text[:1].upper() + text[1:]
+    return f'<p class="problem" role="alert">{escape(shown)}</p>'
 
 
 def listed(texts: Iterable[str]) -> str:

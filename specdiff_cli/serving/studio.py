@@ -55,6 +55,7 @@ _ON_THE_PAGE = {
     "start": "From",
     "end": "To",
     "program": "Instrument",
+    "max-duration": "specdiff web --max-duration",
     **{name: name.capitalize() for name in ("preset", "seed", "stereo", "transpose", "mute")},
 }
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import soundfile
 
 import specdiff_cli
 from specdiff_cli import Player
+from specdiff_cli.errors import OutputError
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
@@ -22,6 +24,16 @@ def test_a_notebook_shows_a_player_that_holds_the_audio(n_channels: int) -> None
     decoded, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(content)))
     assert rate_hz == 16_000
     assert np.corrcoef(decoded.reshape(len(tone), -1)[:, 0], tone)[0, 1] > 0.99
+
+
+def test_a_file_is_a_player_under_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "song.flac"
+    soundfile.write(path, np.zeros((100, 2)), 44_100)
+    player = Player.of_file(path)
+    assert (player.samples.shape, player.sample_rate_hz, player.title) == ((100, 2), 44_100, "song.flac")
+    path.write_bytes(b"no sound")
+    with pytest.raises(OutputError, match=r"cannot read .*song\.flac"):
+        Player.of_file(path)
 
 
 def test_the_public_names_are_listed() -> None:
