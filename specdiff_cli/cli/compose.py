@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from specdiff_cli.choices import check_range, check_seed, check_threads
+from specdiff_cli.choices import check_choice, check_range, check_seed, check_threads
 from specdiff_cli.cli.progress import can_draw, clock, plain_bar, say, working
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.wording import count
@@ -126,14 +126,22 @@ def compose(
     ] = "lieder",
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Passes of the network.", show_default="96", rich_help_panel=_MACHINE),
+        typer.Option(metavar="N", help="Passes of the network.", show_default="48", rich_help_panel=_MACHINE),
     ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Pieces at once.", show_default="all, less when memory is short", rich_help_panel=_MACHINE
+            metavar="N", help="Pieces at once.", show_default="8, less when memory is short", rich_help_panel=_MACHINE
         ),
     ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="float32, or bfloat16, which is three times as fast where processors know it.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = "auto",
     threads: Annotated[
         int | None,
         typer.Option(metavar="N", help="CPU threads.", show_default="one per physical core", rich_help_panel=_MACHINE),
@@ -161,7 +169,7 @@ def compose(
     """
     _check_numbers(n, notes, seed, tempo, temperature, steps, batch)
     check_threads(threads)
-    from specdiff_cli.composing.jobs import Order, Songs
+    from specdiff_cli.composing.jobs import DTYPES, Order, Songs
     from specdiff_cli.composing.requests import (
         Conditions,
         check_density,
@@ -171,6 +179,7 @@ def compose(
         parse_range,
     )
 
+    check_choice("dtype", dtype, DTYPES)
     check_density(density)
     songs = Songs(continue_, None if fill is None else (parse_range(fill[0]), fill[1]), reharmonise, accompany)
     songs.check(has_notes=notes is not None, has_metre=metre is not None, has_tempo=tempo is not None)
@@ -185,13 +194,14 @@ def compose(
         ),
         temperature=temperature,
         n_steps=steps,
+        dtype=dtype,
         songs=songs,
     )
     targets = _targets(out_dir, n, output_template, {"seed": seed, "model": Path(model).name, "stem": songs.stem})
     _make_ready(out_dir, targets, overwrite)
     song = songs.read()
     composer = _load(model, threads, quiet)
-    written = _write_all(composer, order, song, targets, batch or n, Manners(overwrite, as_json, quiet))
+    written = _write_all(composer, order, song, targets, batch, Manners(overwrite, as_json, quiet))
     if render:
         _render(context, out_dir, written, overwrite, quiet)
 
@@ -262,7 +272,7 @@ def _load(model: str, threads: int | None, quiet: bool) -> "Composer":
 
 
 def _write_all(
-    composer: "Composer", order: "Order", song: Any, targets: list[Path], batch: int, manners: Manners
+    composer: "Composer", order: "Order", song: Any, targets: list[Path], batch: int | None, manners: Manners
 ) -> list[Path]:
     """Compose and write everything; pieces that are complete stay, whatever happens then."""
     from specdiff_cli.composing.jobs import make_pieces

@@ -11,7 +11,8 @@ from specdiff_cli.composing.requests import KEY_NAMES, Conditions
 from specdiff_cli.errors import MidiError, UsageError
 from specdiff_cli.midi.sections import Moment
 
-LARGEST_BATCH = 64  # so that an interruption costs no more
+LARGEST_BATCH = 8  # pieces of a batch are ready together: an interruption costs no more; larger ones gain nothing
+DTYPES = ("auto", "float32", "bfloat16")
 Advance = Callable[[float], None]
 
 
@@ -69,7 +70,10 @@ class Songs:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be composed. ``programs``: of melody, upper and lower part."""
+    """What is to be composed. ``programs``: of melody, upper and lower part.
+
+    ``dtype``: of :data:`DTYPES`; "auto" is bfloat16 for the token model where the processor multiplies it itself.
+    """
 
     n_notes: int = 128
     seed: int = 0
@@ -77,6 +81,7 @@ class Order:
     conditions: Conditions = Conditions()
     temperature: float = 1.0
     n_steps: int | None = None
+    dtype: str = "auto"
     songs: Songs = field(default_factory=Songs)
 
 
@@ -96,15 +101,19 @@ class Made:
 
 
 def make_pieces(
-    composer: Any, order: Order, song: Any, n: int, batch: int, advance: Advance
+    composer: Any, order: Order, song: Any, n: int, batch: int | None, advance: Advance
 ) -> Iterator[tuple[int, Made]]:
-    """(index, piece) of ``n`` pieces, as soon as each is there. Raises MidiError, UsageError."""
+    """(index, piece) of ``n`` pieces, as soon as each is there; ``batch`` of them at once.
+
+    Raises MidiError, UsageError.
+    """
+    batch = min(n, LARGEST_BATCH if batch is None else batch)
     if composer.kind == "unet":
         from specdiff_cli.composing.unet_jobs import make_unet_pieces
 
-        yield from make_unet_pieces(composer, order, n, min(batch, LARGEST_BATCH), advance)
+        yield from make_unet_pieces(composer, order, n, batch, advance)
     elif song is None:
-        yield from _out_of_nothing(composer, order, n, min(batch, LARGEST_BATCH), advance)
+        yield from _out_of_nothing(composer, order, n, batch, advance)
     else:
         for index in range(n):
             yield index, _of_song(composer, order, song, index)
@@ -121,8 +130,12 @@ def manner_of(order: Order) -> Any:
     from dataclasses import replace
 
     from specdiff_cli.composing.generation import Manner
+    from specdiff_cli.model.precision import has_bfloat16_instructions
 
-    manner = Manner().warmed(order.temperature)
+    dtype = order.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if has_bfloat16_instructions() else "float32"
+    manner = replace(Manner().warmed(order.temperature), dtype=dtype)
     return manner if order.n_steps is None else replace(manner, n_steps=order.n_steps)
 
 

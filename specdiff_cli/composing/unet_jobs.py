@@ -53,6 +53,8 @@ def _check(composer: Composer, order: Order) -> None:
         raise UsageError(f"--key, --metre and --density: {composer.name} is a U-Net, which knows none of them")
     if order.n_notes > trained:
         raise UsageError(f"--notes {order.n_notes}: {composer.name} learnt pieces of {trained} notes; ask for no more")
+    if order.dtype == "bfloat16":
+        raise UsageError(f"--dtype bfloat16: {composer.name} is a U-Net, which computes in float32; leave it out")
     if order.n_steps is not None and order.n_steps > N_DIFFUSION_STEPS:
         raise UsageError(f"--steps {order.n_steps}: {composer.name} has {N_DIFFUSION_STEPS} steps")
 

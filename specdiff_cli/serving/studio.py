@@ -198,7 +198,7 @@ class Studio:
                     from specdiff_cli.composing.bundle import load_composer
 
                     self._composer = load_composer(COMPOSER)
-            for index, made in make_pieces(self._composer, order, song, asked.n, asked.n, lambda share: None):
+            for index, made in make_pieces(self._composer, order, song, asked.n, None, lambda share: None):
                 path = folder / f"piece-{index + 1}.mid"
                 path.write_bytes(made.data)
                 label = (

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from specdiff_cli.composing.dataset import Songs
 from specdiff_cli.composing.network import TokensConfig
 from specdiff_cli.composing.unet import UnetConfig
 from specdiff_cli.errors import SpecdiffError, UsageError
+from specdiff_cli.train.composer_judge import MusicJudge
 from specdiff_cli.train.composer_settings import ComposerSettings
 from specdiff_cli.train.journal import Journal
 from specdiff_cli.train.optimisers import Rates
@@ -157,7 +159,7 @@ class ComposerTrainer:
             "validation_loss": self.best_loss,
             "n_songs": len(self.songs.training),
             "n_notes_in_songs": self.songs.n_notes,
-            **self.task.about(),
+            **self._about,
         }
         write_atomically(self.out / WEIGHTS_NAME, lambda file: file.write(safetensors_bytes(weights)))
         write_text_atomically(self.out / ABOUT_NAME, json.dumps(about) + "\n")
@@ -242,4 +244,15 @@ class ComposerTrainer:
             self.save_weights()
         else:
             self.n_worse += 1
-        return measured
+        return measured | self._judge(self.averaged)
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return self.task.about()
+
+    @cached_property
+    def _judge(self) -> MusicJudge:
+        train = self.settings.train
+        return MusicJudge(
+            self.settings.kind, self._about, self.songs.validation, train.n_notes, train.n_judged_pieces
+        )

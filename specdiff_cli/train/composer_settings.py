@@ -38,6 +38,7 @@ class TrainConfig:
         ema_decay: of the averaged weights, which are the ones that are kept.
         most_transposed: excerpts are moved by up to so many semitones, up or down.
         patience: the run ends after so many validations in a row without a better one; 0 never.
+        n_judged_pieces: at every validation so many pieces are composed and measured (log and TensorBoard); 0 none.
         precision: of the network's arithmetic; weights and optimisers stay float32.
         seed: of the first weights, the excerpts and the masks.
         log_every_steps, validate_every_steps, save_every_steps: how often; the last step does all of it.
@@ -55,6 +56,7 @@ class TrainConfig:
     ema_decay: float = 0.998
     most_transposed: int = 6
     patience: int = 8
+    n_judged_pieces: int = 8
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     seed: int = 0
     log_every_steps: int = 50
@@ -65,7 +67,7 @@ class TrainConfig:
         for key in ("n_steps", "batch_size", "log_every_steps", "validate_every_steps", "save_every_steps"):
             check_value(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
         check_value("n_notes", self.n_notes, 8 <= self.n_notes <= 1024, "must be between 8 and 1024")
-        for key in ("warmup_steps", "most_transposed", "patience", "seed"):
+        for key in ("warmup_steps", "most_transposed", "patience", "n_judged_pieces", "seed"):
             check_value(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
         for key in ("matrix_lr", "other_lr", "clip_norm"):
             check_value(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")

@@ -34,6 +34,7 @@ warmup_steps = 0
 log_every_steps = 2
 validate_every_steps = 3
 save_every_steps = 2
+n_judged_pieces = 2
 """
 
 
@@ -60,6 +61,10 @@ def test_a_run_ends_with_a_composer(model: str, songs: Path, tmp_path: Path) -> 
     assert [row["step"] for row in rows] == [2, 3, 4, 6]
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
     assert "validation_loss" in rows[-1]
+    assert rows[1]["judge_held_out/on_grid_share"] == 1.0  # what the songs are by construction
+    assert rows[1]["judge_held_out/scale_consistency"] == 1.0
+    assert 0 <= rows[1]["judge/pitch_class_entropy_bits"] <= 3.585
+    assert 0 <= rows[1]["judge/n_features_alike"] <= 9
     made = CliRunner().invoke(
         app,
         ["compose", str(tmp_path / "out"), "-m", str(tmp_path / "run"), "--n", "2", "--notes", "16", "--steps", "5"],
