@@ -126,7 +126,7 @@ def compose(
     ] = "lieder",
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Passes of the network.", show_default="48", rich_help_panel=_MACHINE),
+        typer.Option(metavar="N", help="Passes of the network.", show_default="32", rich_help_panel=_MACHINE),
     ] = None,
     batch: Annotated[
         int | None,

@@ -253,6 +253,4 @@ class ComposerTrainer:
     @cached_property
     def _judge(self) -> MusicJudge:
         train = self.settings.train
-        return MusicJudge(
-            self.settings.kind, self._about, self.songs.validation, train.n_notes, train.n_judged_pieces
-        )
+        return MusicJudge(self.settings.kind, self._about, self.songs.validation, train.n_notes, train.n_judged_pieces)

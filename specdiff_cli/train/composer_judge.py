@@ -23,7 +23,9 @@ UNET_STEPS = 20
 class MusicJudge:
     """Composes a few pieces, always from the same seed, and compares them with excerpts of the held-out songs."""
 
-    def __init__(self, kind: str, about: dict[str, Any], held_out: Sequence[Score], n_notes: int, n_pieces: int) -> None:
+    def __init__(
+        self, kind: str, about: dict[str, Any], held_out: Sequence[Score], n_notes: int, n_pieces: int
+    ) -> None:
         self._kind, self._about, self._n_pieces = kind, about, n_pieces
         self._order = Order(n_notes=n_notes, n_steps=UNET_STEPS if kind == "unet" else None)
         rng, weights = np.random.default_rng(0), song_weights(held_out)

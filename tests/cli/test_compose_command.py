@@ -76,6 +76,30 @@ def test_a_small_batch_makes_the_pieces_of_a_large_one(tmp_path: Path, monkeypat
     assert len(list(tmp_path.glob("*.mid"))) == 5
 
 
+def test_an_interruption_leaves_the_pieces_of_earlier_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from specdiff_cli.composing import composer
+
+    whole, sizes = composer.compose, []
+
+    def interrupted(network, wishes, *rest):  # type: ignore[no-untyped-def]
+        sizes.append(len(wishes))
+        if len(sizes) == 2:
+            raise KeyboardInterrupt
+        return whole(network, wishes, *rest)
+
+    monkeypatch.setattr(composer, "compose", interrupted)
+    result = call(tmp_path, "--n", "12", "--steps", "3", "--notes", "8")
+    assert result.exit_code == 130
+    assert sizes == [8, 4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"sample_n_{index}.mid" for index in range(1, 9)]
+
+
+def test_pieces_in_either_precision(tmp_path: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        assert call(tmp_path / dtype, "--n", "1", *QUICK, "--dtype", dtype).exit_code == 0
+        assert len(read_midi(tmp_path / dtype / "sample_n_1.mid").notes) == 24
+
+
 @pytest.fixture
 def song(tmp_path: Path) -> Path:
     path = tmp_path / "song.mid"
@@ -150,6 +174,7 @@ def test_pieces_are_rendered_by_options_behind_render(voice: str, tmp_path: Path
         (["--n", "0"], 2, "--n 0: must be between 1 and"),
         (["--notes", "1"], 2, "--notes 1: must be between 2 and"),
         (["--temperature", "0"], 2, "--temperature 0: must be between"),
+        (["--dtype", "int8"], 2, "--dtype int8: is not one of auto, float32, bfloat16"),
         (["--key", "H"], 2, "is no key"),
         (["--metre", "7/8"], 2, "is not one of 2/4"),
         (["--density", "8"], 2, "must be between 0"),

@@ -34,7 +34,7 @@ warmup_steps = 0
 log_every_steps = 2
 validate_every_steps = 3
 save_every_steps = 2
-n_judged_pieces = 2
+n_judged_pieces = 0
 """
 
 
@@ -55,7 +55,8 @@ def call(config: Path, songs: Path, out: Path, *more: str) -> Result:
 
 @pytest.mark.parametrize("model", [TOKENS, UNET], ids=["tokens", "unet"])
 def test_a_run_ends_with_a_composer(model: str, songs: Path, tmp_path: Path) -> None:
-    result = call(settings(tmp_path, model + TRAIN), songs, tmp_path / "run")
+    text = model + TRAIN.replace("judged_pieces = 0", "judged_pieces = 2")
+    result = call(settings(tmp_path, text), songs, tmp_path / "run")
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 3, 4, 6]
@@ -71,7 +72,7 @@ def test_a_run_ends_with_a_composer(model: str, songs: Path, tmp_path: Path) -> 
     )
     assert made.exit_code == 0, made.output
     assert len(read_midi(tmp_path / "out" / "sample_n_2.mid").notes) == 16
-    again = call(settings(tmp_path, model + TRAIN), songs, tmp_path / "run")
+    again = call(settings(tmp_path, text), songs, tmp_path / "run")
     assert again.exit_code == 2
     assert "is finished (6 steps)" in again.stderr
 
