@@ -34,7 +34,7 @@ class Subtype(StrEnum):
         return {"pcm16": 2, "pcm24": 3, "float": 4}[self.value]
 
 
-SAMPLERS = ("ddpm", "ddim", "dpm++2m")
+SAMPLERS = ("ddpm", "ddim", "dpm++2m", "unipc")
 SCHEDULES = ("magenta", "discrete")
 #: What stands in their place in voices without denoising, which have no choice.
 NO_SAMPLERS, NO_SCHEDULE = ("autoregressive", "templates"), "none"
@@ -60,6 +60,7 @@ MAX_DISCRETE_STEPS = 1000  # the table of the discrete schedule is so long
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
 MAX_OVERLAP_FRAMES = 128  # half a window: what is new in it then still has as much music before it
+MAX_REUSE_EVERY = 100
 MAX_BATCH = 1024
 MAX_THREADS = 1024
 MAX_TAIL_S = 600.0
@@ -86,6 +87,11 @@ def check_steps(steps: int | None, option: str = "steps") -> None:
 def check_guidance(guidance: float | None) -> None:
     """Raises UsageError for a weight of guidance that makes no sense."""
     check_range("guidance", guidance, 0, MAX_GUIDANCE, " (1 is off)")
+
+
+def check_reuse(reuse_every: int | None) -> None:
+    """Raises UsageError for a number of steps that share one whole evaluation."""
+    check_range("reuse_every", reuse_every, 1, MAX_REUSE_EVERY, " (1 is off)")
 
 
 def check_seed(seed: int) -> None:

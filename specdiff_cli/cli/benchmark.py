@@ -1,12 +1,21 @@
 """``specdiff benchmark``: how fast a voice renders on this machine, and where the time goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specdiff_cli.choices import MAX_BATCH, check_guidance, check_range, check_steps, check_threads
+from specdiff_cli.choices import (
+    MAX_BATCH,
+    SAMPLERS,
+    check_choice,
+    check_guidance,
+    check_range,
+    check_reuse,
+    check_steps,
+    check_threads,
+)
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say, working
@@ -45,6 +54,7 @@ def benchmark(
     steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps per window.")] = None,
     sampler: shared.Sampler = None,
     guidance: shared.Guidance = None,
+    reuse_every: shared.ReuseEvery = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Songs rendered side by side.")] = 1,
     device: shared.Device = "auto",
     dtype: shared.Dtype = "auto",
@@ -74,6 +84,9 @@ def benchmark(
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 6 device or memory.
     """
     _check_numbers(seconds, steps, guidance, batch, threads)
+    check_reuse(reuse_every)
+    if sampler is not None:
+        check_choice("sampler", sampler, SAMPLERS)
     from specdiff_cli.engine.devices import check_device_name
 
     check_device_name(device)
@@ -81,9 +94,10 @@ def benchmark(
         _measure_cold(model, song, as_json)
         return
     read, duration_s = _piece(song, seconds)
+    given = {"steps": steps, "sampler": sampler, "guidance": guidance, "reuse_every": reuse_every}
 
     def load() -> "tuple[Synthesizer, Sampling]":
-        return _load(model, random_weights, preset, steps, sampler, guidance, device, dtype, threads, vocoder)
+        return _load(model, random_weights, preset, given, device, dtype, threads, vocoder)
 
     from specdiff_cli.evaluation.speed import measure
 
@@ -141,15 +155,12 @@ def _load(
     model: str,
     random_weights: bool,
     preset: str | None,
-    steps: int | None,
-    sampler: str | None,
-    guidance: float | None,
+    given: Mapping[str, object],
     device_name: str,
     dtype_name: str,
     threads: int | None,
     vocoder_name: str | None,
 ) -> "tuple[Synthesizer, Sampling]":
-    from specdiff_cli.choices import SAMPLERS, check_choice
     from specdiff_cli.diffusion.presets import find_preset
     from specdiff_cli.engine.loading import load_synthesizer
     from specdiff_cli.engine.vocoders import load_vocoder
@@ -160,8 +171,6 @@ def _load(
         # Random weights come without a vocoder: the bundled voice's stands in.
         return load_vocoder(load_voice("tiny"), vocoder_name) if random_weights else vocoder_name
 
-    if sampler is not None:
-        check_choice("sampler", sampler, SAMPLERS)
     synthesizer = load_synthesizer(
         model,
         vocoder=heard,
@@ -172,7 +181,7 @@ def _load(
     )
     voice = synthesizer.voice
     chosen = voice.sampling if preset is None else find_preset(preset, voice.presets).sampling
-    return synthesizer, chosen.with_given(steps=steps, sampler=sampler, guidance=guidance)
+    return synthesizer, chosen.with_given(**given)
 
 
 def _print(report: "Report") -> None:
@@ -191,11 +200,12 @@ def rows(report: "Report") -> list[tuple[str, str]]:
     """What the table shows, line by line."""
     threads = f", {report.n_threads} thread{'s' if report.n_threads > 1 else ''}"
     guidance = "" if report.guidance == 1 else f", guidance {report.guidance:g}"
+    reuse = "" if report.reuse_every == 1 else f", one whole in {report.reuse_every}"
     songs = "1 song" if report.batch == 1 else f"{report.batch} songs side by side"
     if report.schedule == "none":  # an autoregressive voice's
         sampling, step = "frame by frame", "a frame"
     else:
-        sampling, step = f"{report.steps} {report.sampler} steps, {report.schedule}{guidance}", "a step"
+        sampling, step = f"{report.steps} {report.sampler} steps{reuse}, {report.schedule}{guidance}", "a step"
     lines = [
         ("voice", f"{report.voice} + {report.vocoder}"),
         ("processor", report.processor),

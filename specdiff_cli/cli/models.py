@@ -249,4 +249,6 @@ def _sampling(sampling: Sampling) -> str:
     steps = count(sampling.steps, "step")
     first, last = sampling.guidance_interval
     within = "" if (first, last) == EVERYWHERE else f" at times {first:g}-{last:g}"
+    if sampling.reuse_every > 1:
+        within += f", one whole step in {sampling.reuse_every}"
     return f"{steps} of {sampling.sampler}, {sampling.schedule} schedule, guidance {sampling.guidance:g}{within}"

@@ -327,6 +327,16 @@ GuidanceInterval = Annotated[
         rich_help_panel=_SOUND,
     ),
 ]
+ReuseEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Evaluate the whole network in one of N steps, its ends in the others; 1 is off.",
+        show_default="the preset's",
+        envvar="SPECDIFF_REUSE_EVERY",
+        rich_help_panel=_SOUND,
+    ),
+]
 OverlapFrames = Annotated[
     int,
     typer.Option(

@@ -62,6 +62,7 @@ def render(
     schedule: opt.Schedule = None,
     guidance: opt.Guidance = None,
     guidance_interval: opt.GuidanceInterval = None,
+    reuse_every: opt.ReuseEvery = None,
     overlap_frames: opt.OverlapFrames = 0,
     seed: opt.Seed = 0,
     vocoder: opt.Vocoder = None,

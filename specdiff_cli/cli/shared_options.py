@@ -27,6 +27,10 @@ Guidance = Annotated[
     float | None,
     typer.Option(metavar="WEIGHT", help="Classifier-free guidance; 1 is off.", show_default=THE_VOICES),
 ]
+ReuseEvery = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Evaluate the whole network in one of N steps; 1 is off.", show_default=THE_VOICES),
+]
 Vocoder = Annotated[
     str | None,
     typer.Option(help=f"{either(VOCODERS)}.", show_default=THE_VOICES, autocompletion=complete.vocoders),

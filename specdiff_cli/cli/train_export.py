@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.choices import SAMPLERS
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say
 from specdiff_cli.errors import UsageError
+from specdiff_cli.wording import either
 
 
 def train_export(
@@ -23,7 +25,7 @@ def train_export(
     ] = None,
     description: Annotated[str | None, typer.Option(help="A few words; by default the instruments.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps of a render, unless the user says otherwise.")] = 20,
-    sampler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++2m.", autocompletion=complete.samplers)] = "ddim",
+    sampler: Annotated[str, typer.Option(help=f"{either(SAMPLERS)}.", autocompletion=complete.samplers)] = "ddim",
     guidance: Annotated[float, typer.Option(help="Guidance weight; 1 is none, and twice as fast.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a voice that is there.")] = False,
     quiet: shared.Quiet = False,
@@ -46,7 +48,6 @@ def train_export(
     if not 0 <= guidance <= 100:
         raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100")
 
-    from specdiff_cli.diffusion.samplers import SAMPLERS
     from specdiff_cli.diffusion.sampling import Sampling
     from specdiff_cli.train.export import export, read_lock_text, update_lock
 

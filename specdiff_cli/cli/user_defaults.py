@@ -18,6 +18,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "schedule": (str,),
     "guidance": (int, float),
     "guidance-interval": (str,),
+    "reuse-every": (int,),
     "overlap-frames": (int,),
     "seed": (int,),
     "device": (str,),

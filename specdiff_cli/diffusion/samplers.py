@@ -4,7 +4,6 @@ A sampler knows no network: it is a function of (denoiser, x, steps, noise, call
 numbers; the state stays float32, since lower precision there was seen to ruin quality.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from specdiff_cli.choices import check_choice
+from specdiff_cli.diffusion.multistep import Point, carried, half_log_snr
 from specdiff_cli.diffusion.schedules import Step
 
 #: (noisy x, number of the step counted from the first) -> the network's output, same shape, float32.
@@ -116,27 +116,54 @@ def dpmpp_2m(
 
     Source: DPM-Solver++(2M), Lu et al. 2022, algorithm 2, in the data-prediction form.
     """
-    x0_before: Tensor | None = None
-    h_before = 0.0
+    return _multistep(denoiser, x, steps, objective, callback, order=2, corrects=False)
+
+
+def unipc(
+    denoiser: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: NoiseSource,
+    objective: Objective = "eps",
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Deterministic sampling of third order: predicted from three values of x0, and corrected when the next is known.
+
+    One evaluation per step, as DDIM: what is evaluated is not evaluated again after its correction. The last steps are
+    of lower order. ``noise`` is not drawn from.
+
+    Source: UniPC-3, Zhao et al. 2023, in the data-prediction form, with B(h) = exp(h) - 1.
+    """
+    return _multistep(denoiser, x, steps, objective, callback, order=3, corrects=True)
+
+
+def _multistep(
+    denoiser: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    objective: Objective,
+    callback: StepCallback | None,
+    *,
+    order: int,
+    corrects: bool,
+) -> Tensor:
+    """What they share. The last step gives x0 itself."""
+    points: list[Point] = []  # the last first
+    x_before = x
     for i, step in enumerate(steps):
         x0 = predict(denoiser(x, i), x, step, objective).x0
         if i == len(steps) - 1:
             x = x0
         else:
-            h = _half_log_snr(step.alpha2_s, step.sigma2_s) - _half_log_snr(step.alpha2_t, step.sigma2_t)
-            ahead = x0
-            if x0_before is not None:
-                slope = 0.5 * h / h_before
-                ahead = (1 + slope) * x0 - slope * x0_before
-            x = (step.sigma_s / step.sigma_t) * x - step.alpha_s * math.expm1(-h) * ahead
-            x0_before, h_before = x0, h
+            point = half_log_snr(step), x0
+            if corrects and points:
+                x = carried(x_before, steps[i - 1], [*points, point])
+            # Towards the end the steps are wide, and what lies behind says little.
+            points = [point, *points][: min(order, len(steps) - i if corrects else order)]
+            x_before, x = x, carried(x, step, points)
         if callback is not None:
             callback(i + 1)
     return x
-
-
-def _half_log_snr(alpha2: float, sigma2: float) -> float:
-    return 0.5 * math.log(alpha2 / sigma2)
 
 
 #: (denoiser, noise to begin with, steps, source of more noise, objective, callback) -> the spectrogram. The denoiser is
@@ -144,7 +171,7 @@ def _half_log_snr(alpha2: float, sigma2: float) -> float:
 #: step.
 Sampler = Callable[[Denoiser, Tensor, Sequence[Step], NoiseSource, Objective, StepCallback | None], Tensor]
 
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpm++2m": dpmpp_2m}
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpm++2m": dpmpp_2m, "unipc": unipc}
 
 
 def find_sampler(sampler: str | Sampler) -> Sampler:

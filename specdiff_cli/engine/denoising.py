@@ -11,12 +11,13 @@ from specdiff_cli.audio.mel import FEATURE_RANGE, from_model_range, to_model_ran
 from specdiff_cli.constants import LOG_MEL_MIN, N_MELS, WINDOW_FRAMES
 from specdiff_cli.diffusion.guidance import guided, step_weights
 from specdiff_cli.diffusion.inpainting import KnownFrames
+from specdiff_cli.diffusion.reuse import reusing_steps
 from specdiff_cli.diffusion.samplers import Denoiser, find_sampler, predict
 from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.diffusion.schedules import find_schedule
 from specdiff_cli.engine.ahead import Stopped
 from specdiff_cli.engine.songs import ActiveSong, Key, StepState
-from specdiff_cli.model.compiled import CompiledNetwork, Memory, sent
+from specdiff_cli.model.compiled import CompiledNetwork, InnerFeatures, Memory, sent
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.templates import RESIDUAL_SCALE
 
@@ -40,6 +41,7 @@ class DiffusionSampler:
         self._sampler = find_sampler(sampling.sampler)
         self._steps = find_schedule(sampling.schedule)(sampling.steps)
         self._weights = step_weights(self._steps, sampling.guidance, sampling.guidance_interval)
+        self._reuses = reusing_steps(self._weights, sampling.reuse_every)
         with torch.inference_mode():
             self._film = network.film([step.time for step in self._steps])
         self._stop = stop
@@ -117,23 +119,27 @@ class DiffusionSampler:
             song.on_step(StepState(song.window.index, step, len(self._steps), state, estimate))
 
     def _denoiser(self, memory: Memory) -> Denoiser:
-        n_steps = len(self._steps)
-        film = self._film
-        decode = self._network.repeated(lambda x, row: self._network.decode(x, row, memory), n_steps)
-        decode_both = self._network.repeated(lambda x, row: self._network.decode(x, row, memory), n_steps)
-        decode_blind = self._network.repeated(self._network.decode_blind, n_steps)
+        seeing, both, blind = (self._evaluation(memory), self._evaluation(memory), self._evaluation(None))
 
-        def both(x: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        def evaluate_both(x: Tensor, i: int) -> tuple[Tensor, Tensor]:
             # The second half of the batch lies beyond the memory: it sees nothing, and skips cross-attention.
-            seeing, blind = decode_both(torch.cat([x, x]), film[i : i + 1]).chunk(2)
-            return seeing, blind
+            first, second = both(torch.cat([x, x]), i).chunk(2)
+            return first, second
 
-        return guided(
-            lambda x, i: decode(x, film[i : i + 1]),
-            lambda x, i: decode_blind(x, film[i : i + 1]),
-            self._weights,
-            both,
+        return guided(seeing, blind, self._weights, evaluate_both)
+
+    def _evaluation(self, memory: Memory | None) -> Denoiser:
+        """The network as a whole, or without its inner blocks in those steps that reuse their features."""
+        network, film, inner = self._network, self._film, InnerFeatures()
+        n_reusing = sum(self._reuses)
+        if n_reusing == 0:
+            whole = network.repeated(lambda x, row: network.decode(x, row, memory), len(self._steps))
+            return lambda x, i: whole(x, film[i : i + 1])
+        keeping = network.repeated(lambda x, row: network.decode(x, row, memory, inner), len(self._steps) - n_reusing)
+        reusing = network.repeated(
+            lambda x, row: network.decode(x, row, memory, inner, reuses=True), n_reusing, reuses=True
         )
+        return lambda x, i: (reusing if self._reuses[i] else keeping)(x, film[i : i + 1])
 
     def _send(self, x: Tensor) -> Tensor:
         return sent(x, self.device)

@@ -458,6 +458,8 @@ class Synthesizer:
             raise UsageError(f"{why}; leave out ", Option("steps"), ", ", *others)
         if sampling.guidance != 1.0:
             raise UsageError.of("guidance", sampling.guidance, f"{why} to be guided; leave it out")
+        if sampling.reuse_every != 1:
+            raise UsageError.of("reuse_every", sampling.reuse_every, f"{why} that could reuse anything; leave it out")
         if sampling.overlap_frames:
             raise UsageError.of("overlap_frames", sampling.overlap_frames, f"{why} that could keep frames; use 0")
         if isinstance(self.network, NoteFrames):

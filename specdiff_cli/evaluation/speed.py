@@ -20,7 +20,10 @@ from specdiff_cli.audio.partials.score import PlayedNote
 from specdiff_cli.audio.vocoder import NoteVocoder, SoundStream, Vocoder
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES, WINDOW_S
+from specdiff_cli.diffusion.guidance import step_weights
+from specdiff_cli.diffusion.reuse import reusing_steps
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
+from specdiff_cli.diffusion.schedules import find_schedule
 from specdiff_cli.engine.synthesizer import Song, Synthesizer
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.evaluation.processor import describe_processor
@@ -57,10 +60,11 @@ class Report:
     sampler: str
     schedule: str
     guidance: float
+    reuse_every: int
     audio_s: float  # of all songs together
     render_s: float
     times_realtime: float
-    step_s: float  # the decoder in one denoising step of the whole batch
+    step_s: float  # the decoder in one denoising step of the whole batch, mean
     window_s: float  # one window of the whole batch, from notes to sound
     share: dict[str, float]  # of the render, by part; adds up to 1
     first_sound_s: float  # from reading the weights to the first samples of the first song
@@ -110,6 +114,20 @@ def flops_of_step(config: ModelConfig, n_keys: float, guidance: float) -> float:
         return decoder_flops(config, n_keys)
     blind = decoder_flops(config, None)
     return blind if guidance == 0.0 else blind + decoder_flops(config, n_keys)
+
+
+def mean_flops_of_step(config: ModelConfig, n_keys: float, sampling: Sampling) -> float:
+    """Operations of one step in the mean over all of them, some of which may be unguided or reuse inner features."""
+    if not config.denoises:
+        return flops_of_step(config, n_keys, sampling.guidance)
+    steps = find_schedule(sampling.schedule)(sampling.steps)
+    weights = step_weights(steps, sampling.guidance, sampling.guidance_interval)
+    ends = replace(config, n_decoder_layers=min(2, config.n_decoder_layers))
+    reuses = reusing_steps(weights, sampling.reuse_every)
+    return statistics.fmean(
+        flops_of_step(ends if is_reusing else config, n_keys, weight)
+        for weight, is_reusing in zip(weights, reuses, strict=True)
+    )
 
 
 def random_voice(name: str, dtype: Precision) -> Voice:
@@ -210,10 +228,10 @@ class TimedNetwork(CompiledNetwork):
         return memory
 
     def repeated(
-        self, evaluate: Callable[[Tensor, Tensor], Tensor], n_times: int
+        self, evaluate: Callable[[Tensor, Tensor], Tensor], n_times: int, *, reuses: bool = False
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """As in the class above."""
-        ready = super().repeated(evaluate, n_times)
+        ready = super().repeated(evaluate, n_times, reuses=reuses)
 
         def timed(x: Tensor, film: Tensor) -> Tensor:
             with self._watch.measure("decoder"):
@@ -345,7 +363,7 @@ def measure(
     parts[REST] = max(0.0, watched_s - sum(parts.values()))
     n_keys = sum(network.key_counts) / len(network.key_counts)
     render_s = plain_s or watched_s
-    flops = batch * flops_of_step(synthesizer.config, n_keys, sampling.guidance)
+    flops = batch * mean_flops_of_step(synthesizer.config, n_keys, sampling)
     return Report(
         voice=synthesizer.voice.name,
         vocoder=synthesizer.vocoder.name,
@@ -358,6 +376,7 @@ def measure(
         sampler=str(sampling.sampler),
         schedule=str(sampling.schedule),
         guidance=sampling.guidance,
+        reuse_every=sampling.reuse_every,
         audio_s=batch * duration_s,
         render_s=render_s,
         times_realtime=batch * duration_s / render_s,

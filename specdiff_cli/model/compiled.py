@@ -38,9 +38,28 @@ class Memory:
     laid: Tensor | None
     base: Tensor | None = None
 
+    @property
+    def seen(self) -> tuple[list[Tensor], list[Tensor], Tensor | None, Tensor | None]:
+        """Keys, values, bias and laid-out notes."""
+        return self.keys, self.values, self.bias, self.laid
+
     def spectrogram(self, sampled: Tensor) -> Tensor:
         """What was sampled as spectrograms (B, 256, 128) in model range; of voices with templates it is a residual."""
         return sampled if self.base is None else self.base + RESIDUAL_SCALE * sampled
+
+
+class InnerFeatures:
+    """What the decoder's inner blocks added in the last whole evaluation of a window, for steps that reuse it."""
+
+    def __init__(self) -> None:
+        self.added: Tensor | None = None  # (B, 256, D)
+
+    def keep(self, added: Tensor) -> None:
+        """Where there is a tensor already it is written into: recorded steps read it from where it is."""
+        if self.added is None or self.added.shape != added.shape:
+            self.added = added.clone()
+        else:
+            self.added.copy_(added)
 
 
 class CompiledNetwork:
@@ -55,12 +74,12 @@ class CompiledNetwork:
         self.device = device
         self.dtype = dtype
         self._floating = floating(dtype)
-        self._recorded: set[torch.Size] = set()  # shapes of steps, on CUDA
+        self._recorded: dict[bool, set[torch.Size]] = {False: set(), True: set()}  # shapes of steps, on CUDA
         network = network.to(device=device, dtype=self._floating).eval().requires_grad_(False)
         self._note_encoder = compiled(network.note_encoder)
         self._context_encoder = None if network.context_encoder is None else compiled(network.context_encoder)
         twin_of = quantised if dtype == torch.int8 else fused
-        self._decoder = compiled(network.decoder, "film", "memory", twin_of=twin_of)
+        self._decoder = compiled(network.decoder, "film", "memory", "evaluate", twin_of=twin_of)
         self._note_layout = None if network.note_layout is None else compiled(network.note_layout)
         self._templates = None if templates is None else compiled(templates.to(device).eval().requires_grad_(False))
         self._template_projection = network.template_projection
@@ -100,26 +119,34 @@ class CompiledNetwork:
         keys, values = self._decoder.memory(encodings)
         return Memory(keys, values, bias, *self._lay_out(layouts))
 
-    def decode(self, x: Tensor, film: Tensor, memory: Memory) -> Tensor:
+    def decode(
+        self,
+        x: Tensor,
+        film: Tensor,
+        memory: Memory | None,
+        inner: InnerFeatures | None = None,
+        *,
+        reuses: bool = False,
+    ) -> Tensor:
         """One evaluation of noisy windows (B, 256, 128) under ``film`` (1, layers, 2, 2 d_model), float32.
 
-        Rows beyond those that the memory holds are unconditioned.
+        Rows beyond those that the memory holds are unconditioned; without memory all are: they see neither notes nor
+        context. ``inner`` keeps what the inner blocks add, or gives it (``reuses``) instead of their evaluation.
         """
-        out: Tensor = self._decoder(x, film, memory.keys, memory.values, memory.bias, None, memory.laid)
-        return out
-
-    def decode_blind(self, x: Tensor, film: Tensor) -> Tensor:
-        """One unconditioned evaluation: without notes and context."""
-        out: Tensor = self._decoder(x, film, [], [], None, None, None)
-        return out
+        keys, values, bias, laid = ([], [], None, None) if memory is None else memory.seen
+        reused = inner.added if inner is not None and reuses else None
+        out, added = self._decoder.evaluate(x, film, keys, values, bias, None, laid, reused)
+        if inner is not None and not reuses:
+            inner.keep(added)
+        return out  # type: ignore[no-any-return]
 
     def repeated(
-        self, evaluate: Callable[[Tensor, Tensor], Tensor], n_times: int
+        self, evaluate: Callable[[Tensor, Tensor], Tensor], n_times: int, *, reuses: bool = False
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The same function of (x, film), made ready to be called ``n_times`` with equal shapes."""
-        return (
-            StepGraph(evaluate, self._recorded) if self.device.type == "cuda" and StepGraph.pays(n_times) else evaluate
-        )
+        if self.device.type != "cuda" or not StepGraph.pays(n_times):
+            return evaluate
+        return StepGraph(evaluate, self._recorded[reuses])
 
     def _encode_notes(self, tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Encodings (B, K, D), and on the CPU which of them stand for a token, (B, K) bool."""

@@ -58,6 +58,7 @@ class SoundOptions:
     quality: float | None = None
     bit_rate_kbps: float | None = None
     loop: bool = False
+    reuse_every: int = 1
 
     @property
     def compression(self) -> Compression:
@@ -94,6 +95,7 @@ class SoundOptions:
             self.seed,
             self.guidance_interval,
             self.overlap_frames,
+            self.reuse_every,
         )
 
     @property
@@ -104,7 +106,8 @@ class SoundOptions:
         if self.sampler == TEMPLATES_SAMPLING.sampler:
             return f"from note templates · seed {self.seed}"
         guidance = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
-        return f"{count(self.steps, f'{self.sampler} step')}, {self.schedule}{guidance} · seed {self.seed}"
+        reuse = "" if self.reuse_every == 1 else f", one whole in {self.reuse_every}"
+        return f"{count(self.steps, f'{self.sampler} step')}{reuse}, {self.schedule}{guidance} · seed {self.seed}"
 
     def recorded(self) -> dict[str, Any]:
         """Option -> value as JSON has it, without those that stand at a default of this class."""
@@ -163,6 +166,7 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         guidance_interval=asked.guidance_interval,
         seed=asked.seed,
         overlap_frames=asked.overlap_frames,
+        reuse_every=asked.reuse_every,
     )
     if request.output.snapshots:
         from specdiff_cli.rendering.snapshots import check_snapshots
@@ -198,6 +202,7 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         quality=request.sound.quality,
         bit_rate_kbps=request.sound.bit_rate_kbps,
         loop=request.sound.loop,
+        reuse_every=sampling.reuse_every,
     )
     if sound.by_stems and not sound.stems:
         request.check_by_stems(Option("stereo"))
@@ -214,6 +219,7 @@ def _check_no_denoising(voice: str, what: str, request: Request) -> None:
         "schedule": asked.schedule,
         "guidance": asked.guidance,
         "guidance_interval": asked.guidance_interval,
+        "reuse_every": asked.reuse_every,
         "snapshots": request.output.snapshots or None,
     }
     for name in (name for name, value in given.items() if value is not None):

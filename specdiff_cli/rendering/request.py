@@ -26,6 +26,7 @@ from specdiff_cli.choices import (
     check_guidance,
     check_max_duration,
     check_range,
+    check_reuse,
     check_seed,
     check_steps,
     check_threads,
@@ -84,6 +85,8 @@ class SamplingChoice:
     guidance: float | None = None
     guidance_interval: tuple[float, float] | None = None
     """The times, 1 for noise and 0 for the end, between which guidance is applied; as an option also ``LOW-HIGH``."""
+    reuse_every: int | None = None
+    """Of so many neighbouring steps, one evaluates the whole network."""
     overlap_frames: int = 0
     seed: int = 0
 
@@ -92,6 +95,7 @@ class SamplingChoice:
 
         check_steps(self.steps)
         check_guidance(self.guidance)
+        check_reuse(self.reuse_every)
         check_seed(self.seed)
         for option, value, choices in (("sampler", self.sampler, SAMPLERS), ("schedule", self.schedule, SCHEDULES)):
             if value is not None:

@@ -137,6 +137,7 @@ _SAMPLING_KEYS = {
     "schedule": str,
     "guidance": float,
     "guidance_interval": tuple[float, float],
+    "reuse_every": int,
 }
 
 

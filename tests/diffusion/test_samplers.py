@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from specdiff_cli.diffusion.guidance import guided, step_weights
+from specdiff_cli.diffusion.reuse import reusing_steps
 from specdiff_cli.diffusion.samplers import SAMPLERS, Objective, ddim, ddpm, find_sampler, predict
 from specdiff_cli.diffusion.schedules import SCHEDULES, Step, magenta
 from specdiff_cli.errors import UsageError
@@ -175,15 +176,57 @@ def error_on_a_gaussian(sampler: str, n_steps: int) -> float:
     return float((states[-1] - exact).abs().max())
 
 
-@pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("dpm++2m", 2)])
-def test_the_error_falls_with_the_order_of_the_sampler(sampler: str, order: int) -> None:
+@pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("dpm++2m", 2), ("unipc", 3.2)])
+def test_the_error_falls_with_the_order_of_the_sampler(sampler: str, order: float) -> None:
     errors = [error_on_a_gaussian(sampler, n) for n in (20, 40, 80)]
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(2**order, rel=0.1)
 
 
+#: State before the last step, and result, of UniPCMultistepScheduler(solver_order=3, solver_type="bh2") and
+#: DPMSolverMultistepScheduler(solver_order=2) of Diffusers 0.31.0 with the noise levels of ``magenta``, in float64.
+DIFFUSERS_STATES = {
+    ("unipc", 3): (
+        [-1.24567189, -0.75748676, 0.08943635, 0.81959472, 1.25727964],
+        [-0.50368156, -0.31565808, 0.28488836, 0.53922623, 0.57982996],
+    ),
+    ("unipc", 8): (
+        [-0.34246872, 0.15967619, 0.50067152, 0.71382208, 0.87456247],
+        [0.44516653, 0.55368088, 0.58047057, 0.58870139, 0.59253686],
+    ),
+    ("dpm++2m", 3): (
+        [-1.24630771, -0.75895551, 0.07234345, 0.80919352, 1.25569701],
+        [-0.5038279, -0.31648579, 0.2744533, 0.53764686, 0.57974819],
+    ),
+    ("dpm++2m", 8): (
+        [-0.38466497, 0.12772557, 0.49668893, 0.71238894, 0.87439098],
+        [0.42975989, 0.54983646, 0.58027064, 0.58865961, 0.59253356],
+    ),
+}
+
+
+@pytest.mark.parametrize(("sampler", "n_steps"), sorted(DIFFUSERS_STATES))
+def test_multistep_samplers_equal_those_of_diffusers(sampler: str, n_steps: int) -> None:
+    steps = magenta(n_steps)
+    states: list[Tensor] = []
+
+    def denoiser(x: Tensor, i: int) -> Tensor:
+        states.append(x)
+        x0 = 0.6 * torch.tanh(1.3 * x + 0.2 * i)
+        return (x - steps[i].alpha_t * x0) / steps[i].sigma_t
+
+    start = torch.linspace(-1.5, 1.5, 5, dtype=torch.float64)
+    result = SAMPLERS[sampler](denoiser, start, steps, never, "eps", None)
+    for found, expected in zip((states[-1], result), DIFFUSERS_STATES[sampler, n_steps], strict=True):
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=2e-7, rtol=0)
+
+
 def test_second_order_is_closer_with_few_steps_already() -> None:
     assert error_on_a_gaussian("dpm++2m", 10) < 0.3 * error_on_a_gaussian("ddim", 10)
+
+
+def test_third_order_is_closer_still() -> None:
+    assert error_on_a_gaussian("unipc", 10) < 0.3 * error_on_a_gaussian("dpm++2m", 10)
 
 
 @pytest.mark.parametrize("objective", ["eps", "v", "x0"])
@@ -201,8 +244,20 @@ def test_one_and_two_steps_of_dpmpp_are_those_of_ddim(n_steps: int, objective: O
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
+def test_steps_that_reuse_and_steps_that_do_not() -> None:
+    def shown(weights: list[float], every: int) -> str:
+        return "".join("-" if reuses else "W" for reuses in reusing_steps(weights, every))
+
+    assert shown([1.0] * 6, 1) == "WWWWWW"
+    assert shown([1.0] * 6, 2) == "W-W-WW"  # the last is whole
+    assert shown([2.0] * 8, 3) == "W--W--WW"
+    assert shown([1.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0], 5) == "W-W--WW"  # what is evaluated changes
+    assert shown([2.0, 3.0, 0.5, 0.0, 0.0, 1.0], 9) == "W--W-W"
+    assert [shown([1.0] * n, 4) for n in (1, 2)] == ["W", "WW"]
+
+
 def test_a_sampler_is_found_by_name_or_is_ones_own() -> None:
     assert find_sampler("ddim") is ddim
     assert find_sampler(ddpm) is ddpm
-    with pytest.raises(UsageError, match=r"sampler euler: is not one of ddpm, ddim, dpm\+\+2m"):
+    with pytest.raises(UsageError, match=r"sampler euler: is not one of ddpm, ddim, dpm\+\+2m, unipc"):
         find_sampler("euler")

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,28 @@ def test_guidance_is_applied_in_its_interval_alone(ours: Synthesizer, monkeypatc
     assert np.array_equal(nowhere, mel(1.0, (0.0, 1.0)))
     assert not np.array_equal(within, everywhere)
     assert not np.array_equal(within, nowhere)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_inner_features_are_reused_in_some_steps_alone(
+    ours: Synthesizer, monkeypatch: pytest.MonkeyPatch, guidance: float
+) -> None:
+    asked: list[bool] = []
+    decode = CompiledNetwork.decode
+
+    def counted(self: CompiledNetwork, *given: object, reuses: bool = False) -> torch.Tensor:
+        asked.append(reuses)
+        return decode(self, *given, reuses=reuses)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CompiledNetwork, "decode", counted)
+    sampling = Sampling(steps=6, sampler="unipc", schedule="magenta", guidance=guidance)
+    whole = mel_of(ours, scale(5.0), 5.0, sampling)
+    assert asked == 6 * [False]
+    asked.clear()
+    reusing = mel_of(ours, scale(5.0), 5.0, replace(sampling, reuse_every=2))
+    assert asked == [False, True, False, True, False, False]
+    # These networks have no inner blocks: two blocks are the ends.
+    np.testing.assert_allclose(reusing, whole, atol=1e-4)
 
 
 def test_windows_are_pulled_one_at_a_time(ours: Synthesizer) -> None:

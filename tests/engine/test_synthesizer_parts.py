@@ -117,6 +117,8 @@ def test_unknown_names_and_impossible_numbers(synthesizer: Synthesizer, voice: V
         synthesizer.render(CHORD, 1.0, AUTOREGRESSIVE_SAMPLING)
     with pytest.raises(UsageError, match=r"guidance_interval 0\.5-0\.5: needs 0 <= LOW < HIGH <= 1"):
         Sampling(1, "ddim", "magenta", guidance_interval=(0.5, 0.5))
+    with pytest.raises(UsageError, match=r"reuse_every 0: must be between 1 and 100 \(1 is off\)"):
+        Sampling(1, "ddim", "magenta", reuse_every=0)
     with pytest.raises(UsageError, match="vocoder x: is not one of"):
         Synthesizer(voice, "x", "cpu", "float32")
     with pytest.raises(UsageError, match="device tpu: is not one of"):
@@ -145,6 +147,7 @@ def test_an_autoregressive_voice_has_nothing_to_sample(tmp_path: Path) -> None:
         (replace(sampling, sampler="ddim"), f"{why}; leave out steps, sampler, schedule and preset"),
         (replace(sampling, steps=10), f"{why}; leave out"),
         (replace(sampling, guidance=2.0), f"guidance 2: the voice .* {why} to be guided"),
+        (replace(sampling, reuse_every=2), f"reuse_every 2: the voice .* {why} that could reuse anything"),
         (replace(sampling, overlap_frames=8), f"overlap_frames 8: the voice .* {why} that could keep frames"),
     ):
         with pytest.raises(UsageError, match=message):

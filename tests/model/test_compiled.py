@@ -1,14 +1,16 @@
 """What rendering computes equals the plain modules."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from random_voices import OURS, REFERENCE_LIKE, WITHOUT_CONTEXT, random_network
 
 from specdiff_cli.constants import WINDOW_FRAMES
-from specdiff_cli.model.compiled import CompiledNetwork
+from specdiff_cli.model.compiled import CompiledNetwork, InnerFeatures
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.cuda_graphs import N_PLAIN_CALLS, StepGraph
 from specdiff_cli.model.fused import FusedAttention, fused
@@ -83,7 +85,7 @@ def test_both_halves_of_guidance_at_once_equal_two_evaluations(config: ModelConf
         seeing, blind = network.decode(torch.cat([x, x]), film, memory).chunk(2)
         atol, rtol = (1e-5, 1e-4) if dtype == torch.float32 else (5e-2, 5e-2)
         torch.testing.assert_close(seeing, network.decode(x, film, memory), atol=atol, rtol=rtol)
-        torch.testing.assert_close(blind, network.decode_blind(x, film), atol=atol, rtol=rtol)
+        torch.testing.assert_close(blind, network.decode(x, film, None), atol=atol, rtol=rtol)
         assert (seeing - blind).abs().mean() > 1e-3
 
 
@@ -109,6 +111,35 @@ def test_half_precision_keeps_float32_at_the_ends(config: ModelConfig) -> None:
         outs = [n.decode(x, n.film([0.4]), n.remember(tokens, contexts, layouts)) for n in (exact, half)]
     assert outs[1].dtype == torch.float32
     assert (outs[0] - outs[1]).square().mean() < 1e-3 * outs[0].square().mean()
+
+
+@CONFIGS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_inner_blocks_added_is_kept_and_reused(config: ModelConfig, dtype: torch.dtype) -> None:
+    """Scripted as eager; reused in the very step that it is of, it changes nothing."""
+    plain = random_network(replace(config, n_decoder_layers=4))
+    decoder = copy.deepcopy(plain.decoder)
+    network = CompiledNetwork(plain, CPU, dtype)
+    tokens, contexts, layouts = windows(config, (7, 30))
+    film = network.film([0.4, 0.3])
+    x = torch.randn(3, WINDOW_FRAMES, 128, generator=seeded())  # one more than there is memory for
+    inner = InnerFeatures()
+    with torch.inference_mode():
+        memory = network.remember(tokens, contexts, layouts)
+        whole = network.decode(x, film[:1], memory, inner)
+        assert torch.equal(whole, network.decode(x, film[:1], memory))
+        assert inner.added is not None
+        kept = inner.added.clone()
+        same = network.decode(x, film[:1], memory, inner, reuses=True)
+        later = network.decode(0.9 * x, film[1:], memory, inner, reuses=True)
+        assert torch.equal(inner.added, kept)
+        rest = (memory.bias, None, memory.laid)
+        eager, added = decoder.to(dtype).evaluate(x, film[:1], memory.keys, memory.values, *rest, None)
+        eager_later, _ = decoder.evaluate(0.9 * x, film[1:], memory.keys, memory.values, *rest, added)
+    atol, rtol = (1e-5, 1e-4) if dtype == torch.float32 else (6e-2, 6e-2)
+    for found, expected in ((whole, eager), (same, whole), (later, eager_later), (kept, added)):
+        torch.testing.assert_close(found, expected, atol=atol, rtol=rtol)
+    assert (later - network.decode(0.9 * x, film[1:], memory)).abs().mean() > 1e-3
 
 
 class FakeGraph:
@@ -173,7 +204,15 @@ def test_a_recorded_step_equals_the_plain_call(config: ModelConfig) -> None:
     with torch.inference_mode():
         memory = network.remember(tokens, [c if c is None else c.to(device) for c in contexts], layouts)
         replayed = network.repeated(lambda x, row: network.decode(x, row, memory), len(film))
+        inner, others = InnerFeatures(), InnerFeatures()
+        keeping = network.repeated(lambda x, row: network.decode(x, row, memory, inner), len(film))
+        reusing = network.repeated(
+            lambda x, row: network.decode(x, row, memory, inner, reuses=True), len(film), reuses=True
+        )
         for i in range(len(film)):
             x = torch.randn(2, WINDOW_FRAMES, 128, generator=seeded(i)).to(device)
             expected = network.decode(x, film[i : i + 1], memory)
             torch.testing.assert_close(replayed(x, film[i : i + 1]), expected, atol=1e-4, rtol=1e-3)
+            for ready, kept, reuses in ((keeping, others, False), (reusing, others, True)):
+                expected = network.decode(x, film[i : i + 1], memory, kept, reuses=reuses)
+                torch.testing.assert_close(ready(x, film[i : i + 1]), expected, atol=1e-4, rtol=1e-3)

@@ -135,7 +135,7 @@ def test_unconditioned_windows_see_no_templates() -> None:
         base = network.base(ids, times)
         blind = network(noisy, torch.tensor([0.3]), tokens[None], context, no, no, ids, times, base)
         rendering = CompiledNetwork(network, torch.device("cpu"), torch.float32)
-        torch.testing.assert_close(rendering.decode_blind(noisy, rendering.film([0.3])), blind)
+        torch.testing.assert_close(rendering.decode(noisy, rendering.film([0.3]), None), blind)
 
 
 def test_a_silent_window_among_others_is_silent() -> None:
