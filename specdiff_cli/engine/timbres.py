@@ -1,7 +1,7 @@
 """A voice's notes for the vocoder that knows them: how each sounds by itself, and what they add up to."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -57,6 +57,9 @@ class NoteTimbres:
             note.instrument, note.key, note.velocity, note.end_s - note.start_s, note.is_choked
         )
         return begins_s, change, tail_s
+
+    def ending(self, note: PlayedNote) -> Hashable:
+        return self.frames.ending(note.end_s - note.start_s, note.is_choked)
 
     def partials(self, note: PlayedNote) -> Tensor:
         if note.instrument >= N_PROGRAMS:

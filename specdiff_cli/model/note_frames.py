@@ -23,7 +23,7 @@ FINE_S, COARSE_S = 0.005, 0.02
 HELD_FINE_UNTIL_S, ENDED_FINE_UNTIL_S, ENDED_UNTIL_S = 0.2, 0.1, 6.0
 N_HELD_FINE = round((HELD_FINE_UNTIL_S + FRAME_S) / FINE_S)
 N_ENDED_FINE, N_ENDED_COARSE = round((ENDED_FINE_UNTIL_S + FRAME_S) / FINE_S), 39
-HELD_CHUNK = 50  # points of the coarse grid that are asked for at a time
+HELD_CHUNK = 16  # points of the coarse grid that are asked for at a time
 # What was learned reaches so far; from there on the last second is heard again, fading as it did.
 LEARNED_UNTIL_S, LOOP_S = 4.4, 1.0
 # So far releases were learned; what rings longer (cymbals) goes on falling as in the last second of that.
@@ -33,7 +33,7 @@ NOTES_AT_ONCE = 64
 MAX_KEPT = 1024  # curves of notes; some 100 kB each
 VELOCITY_STEP = 4  # finer differences are differences in level alone
 HOLD_RATIO, LONG_HOLD_S = 1.1, 1.6
-INAUDIBLE_LOG_POWER = -25.0
+INAUDIBLE_LOG_POWER = -18.0  # of a band's squared mel value: what rounding to 16 bits leaves
 # A choked note falls by 100 dB in 0.89 s, as FluidSynth has it for exclusive classes.
 CHOKED_LOG_POWER_PER_S = 100 / 0.89 * math.log(10) / 10
 RESTRIKE_S = 0.002  # a note that is struck again ends this long before
@@ -163,6 +163,8 @@ class NoteFrames:
         self.device, self.dtype = function.facts.device, torch.float32
         self._held: dict[NoteKey, _Held] = {}
         self._ended: dict[EndKey, tuple[Tensor, float]] = {}
+        self._ended_times_s = _ended_times_s()
+        self._facts: npt.NDArray[np.float32] = function.facts.float().cpu().numpy()
 
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
@@ -222,11 +224,16 @@ class NoteFrames:
         end = _end(note, hold_s, is_choked)
         self._release([end])
         curve, tail_s = self._ended[end]
-        return self._release_times()[0].double().cpu(), curve, tail_s
+        return self._ended_times_s, curve, tail_s
+
+    @staticmethod
+    def ending(hold_s: float, is_choked: bool) -> tuple[int, bool]:
+        """Ends of a note with equal answers are alike."""
+        return _length(hold_s), is_choked
 
     def fact(self, instrument: int, key: int, name: str) -> float:
         """One of ``FACTS`` about an instrument's key."""
-        return float(self._function.facts[instrument, key, FACTS.index(name)])
+        return float(self._facts[instrument, key, FACTS.index(name)])
 
     def _n_bands(self) -> int:
         return int(self._function.fade.out_features)
@@ -282,7 +289,7 @@ class NoteFrames:
         for end, length_s in lengths.items():
             wanted[end[0]] = max(wanted.get(end[0], 0.0), length_s)
         self._extend(wanted)
-        times_s = self._release_times()
+        times_s = self._ended_times_s.float().to(self.device)[None]
         learned_s = torch.cat(
             [times_s[0].clamp(max=LEARNED_REST_S), times_s.new_tensor([LEARNED_REST_S - 1, LEARNED_REST_S])]
         )
@@ -298,13 +305,7 @@ class NoteFrames:
                 at_end = self._read(self._held[end[0]].curve, length_s[None])
                 audible = ((change + at_end).amax(1) > INAUDIBLE_LOG_POWER).nonzero()
                 last = min(int(audible[-1]) + 1, times_s.shape[1] - 1) if len(audible) else 0
-                self._ended[end] = change, max(0.0, float(times_s[0, last]))
-
-    def _release_times(self) -> Tensor:
-        fine = torch.arange(N_ENDED_FINE + 1, device=self.device) * FINE_S - FRAME_S
-        ratio = (ENDED_UNTIL_S / ENDED_FINE_UNTIL_S) ** (1 / N_ENDED_COARSE)
-        coarse = ENDED_FINE_UNTIL_S * ratio ** torch.arange(1, N_ENDED_COARSE + 1, device=self.device)
-        return torch.cat([fine, coarse])[None]
+                self._ended[end] = change, max(0.0, float(self._ended_times_s[last]))
 
     @staticmethod
     def _held_position(age_s: Tensor) -> Tensor:
@@ -364,8 +365,20 @@ def _key(notes: NoteRows, row: int) -> NoteKey:
 
 def _end(key: NoteKey, hold_s: float, is_choked: bool) -> EndKey:
     """What the end of a note is kept under."""
-    bucket = round(math.log(min(max(float(hold_s), 0.01), LONG_HOLD_S)) / math.log(HOLD_RATIO))
-    return key, bucket, bool(is_choked)
+    return key, _length(float(hold_s)), bool(is_choked)
+
+
+def _length(hold_s: float) -> int:
+    """A note's length as a power of HOLD_RATIO."""
+    return round(math.log(min(max(hold_s, 0.01), LONG_HOLD_S)) / math.log(HOLD_RATIO))
+
+
+def _ended_times_s() -> Tensor:
+    """(P,) float64, the grid after a note's end."""
+    fine = torch.arange(N_ENDED_FINE + 1, dtype=torch.float64) * FINE_S - FRAME_S
+    ratio = (ENDED_UNTIL_S / ENDED_FINE_UNTIL_S) ** (1 / N_ENDED_COARSE)
+    coarse = ENDED_FINE_UNTIL_S * ratio ** torch.arange(1, N_ENDED_COARSE + 1, dtype=torch.float64)
+    return torch.cat([fine, coarse])
 
 
 def _n_points(until_s: float) -> int:

@@ -57,6 +57,9 @@ class Tones:
         since_end_s = torch.tensor([-0.02, -0.015, -0.01, 0.01], dtype=torch.float64)
         return since_end_s, torch.tensor([0.0, 0.0, -30.0, -60.0])[:, None].expand(-1, 144), 0.01
 
+    def ending(self, note: PlayedNote) -> None:
+        return None
+
     def partials(self, note: PlayedNote) -> torch.Tensor:
         n_partials = 0 if note.instrument == 1 else len(self.amplitudes)
         return torch.arange(1, n_partials + 1, dtype=torch.float64)
@@ -316,7 +319,7 @@ def test_noise_makes_up_for_what_no_note_explains() -> None:
 
 def test_noise_of_equal_gains_is_white() -> None:
     bank = noise_bank(16_000, 40, 8000.0, CPU)
-    noise = bank.render(torch.ones(1, 4001, bank.n_bands), 0, seed=1)[0]
+    noise = bank.render(torch.ones(2, 1, 4000, bank.n_bands), 0, seed=1)[0]
     assert float(noise.square().mean()) == pytest.approx(1.0, abs=0.03)
     parts = torch.fft.rfft(noise.view(100, -1)).abs().square().mean(0)[10:-11].view(-1, 20).mean(1)
     assert float(parts.max() / parts.min()) < 1.6
@@ -326,7 +329,7 @@ def test_a_steady_sound_is_told_apart_into_what_it_was_made_of() -> None:
     frequencies_hz = torch.arange(1, 40, dtype=torch.float64) * 196.0
     amplitudes = 0.3 / torch.arange(1, 40)
     begins_s = torch.arange(-0.04, 0.3, 0.005, dtype=torch.float64)
-    sound = Splitter(8000.0).split(frames_of(frequencies_hz, amplitudes, begins_s), begins_s, frequencies_hz)
+    sound = Splitter(8000.0, CPU).split(frames_of(frequencies_hz, amplitudes, begins_s), begins_s, frequencies_hz)
     steady = sound.levels[20:60, : sound.n_partials].mean(0)
     error_db = 20 * (steady / amplitudes[: sound.n_partials]).log10()
     assert sound.n_partials == 39
@@ -349,3 +352,23 @@ def test_what_rings_in_a_struck_sound_is_found_and_noise_has_no_tones() -> None:
 def test_tones_near_a_partial_take_its_frequency() -> None:
     tones = snapped(torch.tensor([445.0, 1220.0], dtype=torch.float64), 440.0 * torch.arange(1.0, 9.0).double())
     torch.testing.assert_close(tones, torch.tensor([440.0, 1220.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rate_hz", sorted(HOPS))
+@pytest.mark.parametrize("instrument", [0, 1], ids=["partials", "noise"])
+def test_no_filter_is_heard_before_its_note(rate_hz: int, instrument: int) -> None:
+    """Gains of 40 ms windows smear what they change; the windows before an onset hear none of it."""
+    note = tone(1.0, 2.0, instrument=instrument)
+    stream = PartialVocoder(Tones(), rate_hz, 2).open([note])
+    wanted = torch.full((150, N_MELS), -2.0)  # louder than the note in most bands
+    audio = torch.cat([stream.push(wanted), stream.flush()], dim=1).abs()
+    peak = float(audio[:, rate_hz : rate_hz + rate_hz // 10].max())
+    assert float(audio[:, : rate_hz - rate_hz // 250].max()) < 1e-4 * peak
+
+
+def test_the_filter_leaves_a_sound_alone_that_is_as_wanted() -> None:
+    audio = torch.from_numpy(sound_of(tone(0.2, 2.8), tone(0.9, 2.8, pitch=76.0)))
+    correction = mel_correction(16_000, CPU)
+    middle = slice(8_000, 40_000)
+    found = correction.apply(audio, correction.log_mel(audio))
+    torch.testing.assert_close(found[:, middle], audio[:, middle], atol=1e-4, rtol=0)

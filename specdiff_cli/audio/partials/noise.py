@@ -7,6 +7,7 @@ noises add, so the cost does not depend on how many there are.
 
 import math
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
@@ -16,6 +17,8 @@ SEGMENT_KNOTS, FADE_KNOTS = 400, 8  # read in a row before the place in the bank
 _SEED = 0x5EED
 _PRIME = 2_147_483_647
 _FACTORS = (48_271, 69_621, 16_807)
+
+Whole = TypeVar("Whole", int, torch.Tensor)
 
 
 def noise_centres_hz(top_hz: float) -> torch.Tensor:
@@ -39,8 +42,8 @@ def noise_shares(frequencies_hz: torch.Tensor, top_hz: float) -> torch.Tensor:
     return (weights * (frequencies_hz <= top_hz)[:, None]).float()
 
 
-def scramble(numbers: torch.Tensor) -> torch.Tensor:
-    """int64 from 0 to 2^31 - 2 that look random and depend on the given ones alone (a Lehmer generator's steps)."""
+def scramble(numbers: Whole) -> Whole:
+    """Numbers from 0 to 2^31 - 2 that look random and depend on the given ones alone (a Lehmer generator's steps)."""
     mixed = numbers % _PRIME
     for factor in _FACTORS:
         mixed = (mixed * factor + 12_345) % _PRIME
@@ -71,38 +74,52 @@ class NoiseBank:
         self._rising, self._falling = angle.sin()[:, None].to(device), angle.cos()[:, None].to(device)
 
     def render(self, gains: torch.Tensor, first_knot: int, seed: int) -> torch.Tensor:
-        """Noise with gains that change linearly from knot to knot.
+        """Noise with gains that change linearly within each hop.
 
         Args:
-            gains: (C, n + 1, B) at the knots, per channel.
-            first_knot: number of the first one since the start of the song.
+            gains: (2, C, n, B) at the beginnings and at the ends of n hops, per channel.
+            first_knot: number of the first hop since the start of the song.
             seed: another seed reads other places of the bank.
 
         Returns:
             (C, n * hop_samples) float32.
         """
-        n_channels, n_knots, _ = gains.shape
-        noise = self._noise(first_knot, n_knots - 1, seed)  # (n, B, hop)
-        ends = torch.cat([gains[:, :-1], gains[:, 1:]])  # (2 C, n, B)
-        parts = torch.bmm(ends.transpose(0, 1).contiguous(), noise)  # (n, 2 C, hop)
-        parts = parts.view(-1, 2, n_channels, self.hop_samples) * self._ramps[:, None]
-        return parts.sum(1).transpose(0, 1).reshape(n_channels, -1)
+        noise = self._noise(first_knot, gains.shape[2], seed)  # (n, B, hop)
+        return self._shaped(gains, noise).flatten(1)
+
+    def at(self, gains: torch.Tensor, knots: torch.Tensor, seed: int) -> torch.Tensor:
+        """The same for any hops (n,) int64 of the song; neighbours of other stretches do not fit together.
+
+        Returns (C, n, hop_samples).
+        """
+        segment = knots // SEGMENT_KNOTS
+        return self._shaped(gains, self._pieces.index_select(0, self._places(knots, segment, seed)))
+
+    def _shaped(self, gains: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """(2, C, n, B) gains on (n, B, hop) noise -> (C, n, hop)."""
+        _, n_channels, n_hops, _ = gains.shape
+        parts = torch.bmm(gains.flatten(0, 1).transpose(0, 1).contiguous(), noise)  # (n, 2 C, hop)
+        parts = parts.view(n_hops, 2, n_channels, self.hop_samples) * self._ramps[:, None]
+        return parts.sum(1).transpose(0, 1)
 
     def _noise(self, first_knot: int, n_pieces: int, seed: int) -> torch.Tensor:
         """(n_pieces, B, hop): stretches of the bank, faded into each other with constant power."""
-        knots = torch.arange(first_knot, first_knot + n_pieces)
-        segment = knots // SEGMENT_KNOTS
-        noise = self._pieces[self._places(knots, segment, seed)]
-        into = knots - segment * SEGMENT_KNOTS
-        fading = (into < FADE_KNOTS).nonzero()[:, 0]
-        if len(fading):
-            before = self._pieces[self._places(knots[fading], segment[fading] - 1, seed)]
-            step, fading = into[fading].to(noise.device), fading.to(noise.device)
-            noise[fading] = noise[fading] * self._rising[step] + before * self._falling[step]
+        device = self._pieces.device
+        knots = torch.arange(first_knot, first_knot + n_pieces, device=device)
+        noise = self._pieces.index_select(0, self._places(knots, knots // SEGMENT_KNOTS, seed))
+        for segment in range(first_knot // SEGMENT_KNOTS, (first_knot + n_pieces - 1) // SEGMENT_KNOTS + 1):
+            start = segment * SEGMENT_KNOTS
+            first, end = max(start, first_knot), min(start + FADE_KNOTS, first_knot + n_pieces)
+            if first < end:
+                fading = torch.arange(first, end, device=device)
+                before = self._pieces.index_select(0, self._places(fading, fading // SEGMENT_KNOTS - 1, seed))
+                own = noise[first - first_knot : end - first_knot]
+                own *= self._rising[first - start : end - start]
+                own += before * self._falling[first - start : end - start]
         return noise
 
     def _places(self, knots: torch.Tensor, segment: torch.Tensor, seed: int) -> torch.Tensor:
-        return ((knots + scramble(segment + 1_000_003 * seed)) % self.n_pieces).to(self._pieces.device)
+        return (knots + scramble(segment + 1_000_003 * seed)) % self.n_pieces
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """What the vocoder is told about a song's notes, and where it reads how they sound."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,20 +92,25 @@ class Timbres(Protocol):
     def held(self, note: PlayedNote, until_s: float) -> tuple[Tensor, Tensor]:
         """Frames of a note that is held: (R,) float64 seconds since the onset at which they begin, (R, 144) float32.
 
-        They begin 40 ms before the onset and reach at least ``until_s``; longer ones begin with the same rows.
+        The seconds are on the CPU. The frames begin 40 ms before the onset and reach at least ``until_s``; longer ones
+        begin with the same rows.
         """
         ...
 
     def released(self, note: PlayedNote) -> tuple[Tensor, Tensor, float]:
         """What the end of a note adds to that.
 
-        Returns (P,) float64 seconds since the end at which frames begin, (P, 144) float32, and for how many seconds
-        the note is heard after its end.
+        Returns (P,) float64 seconds since the end at which frames begin, on the CPU; (P, 144) float32; and for how many
+        seconds the note is heard after its end.
         """
         ...
 
+    def ending(self, note: PlayedNote) -> Hashable:
+        """Notes of one sound with equal answers are released alike."""
+        ...
+
     def partials(self, note: PlayedNote) -> Tensor:
-        """(K,) float64: frequencies of its partials in units of its pitch's; empty where it has no pitch."""
+        """(K,) float64 on the CPU: frequencies of its partials in units of its pitch's; empty where it has no pitch."""
         ...
 
     def rings(self, note: PlayedNote) -> bool:

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from specdiff_cli.audio.mel import N_BINS
 from specdiff_cli.audio.partials.noise import noise_centres_hz, noise_shares
 from specdiff_cli.audio.partials.responses import (
     HIGH_NOISE_POWER,
@@ -16,7 +18,7 @@ from specdiff_cli.audio.partials.responses import (
     mel_weights,
     noise_response,
 )
-from specdiff_cli.constants import FRAME_SAMPLES, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
 
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 MAX_PARTIALS = 96
@@ -27,6 +29,8 @@ FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest ar
 # What counts as a ringing tone: its height above bands a lobe away, and below the strongest band, in nepers.
 STRUCK_S, LOBE_HZ, PEAK_HEIGHT, FAINTEST_TONE = 0.15, 75.0, 0.8, 4.0
 NEAR_PARTIAL = 0.04  # as a share of its frequency
+BIN_HZ, BESIDE_HZ = SAMPLE_RATE_HZ / FFT_SAMPLES, 300.0  # so far from its frequency a partial is not heard
+N_NEAREST = 6  # more bands than answer a partial by 0.3 of the one that answers most
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
 _TINY = 1e-9
 
@@ -35,7 +39,7 @@ _TINY = 1e-9
 class Sound:
     """How strong the partials and the noise bands of a held note are.
 
-    ``ages_s`` (F,) float64: seconds since the onset, rising, the first 0; ``frequencies_hz`` (K,) float64;
+    On the CPU: ``ages_s`` (F,) float64, seconds since the onset, rising, the first 0; ``frequencies_hz`` (K,) float64.
     ``levels`` (F, K + B) float32: amplitudes of the partials, then standard deviations of white noise per noise band;
     ``columns`` (144, K + B) float32: reads a value of bands at each column's frequency.
     """
@@ -58,9 +62,9 @@ def reach(time_s: Tensor) -> Tensor:
 
 
 class Splitter:
-    """Tells spectrograms of notes apart for sound up to ``top_hz``. All on the CPU, once per distinct note."""
+    """Tells spectrograms of notes apart for sound up to ``top_hz``, once per distinct note."""
 
-    def __init__(self, top_hz: float) -> None:
+    def __init__(self, top_hz: float, device: torch.device) -> None:
         self.top_hz = top_hz
         self._centres = noise_centres_hz(top_hz)
         bands = band_centres_hz()
@@ -69,34 +73,30 @@ class Splitter:
         shares = noise_shares(bands.clamp(max=top_hz), top_hz) * heard[:, None]  # (144, B)
         unheard = shares.sum(0) == 0  # bands narrower than the noise bands' distance leave none out; the top may
         shares[:, unheard] = interpolation(self._centres)[:, unheard] * heard[:, None]
-        self._to_noise = shares / shares.sum(0).clamp(min=_TINY)
+        self._to_noise = (shares / shares.sum(0).clamp(min=_TINY)).to(device)
+        self._noise_power = noise_response().clamp(min=_TINY).square().to(device)
 
     def split(self, log_power: Tensor, begins_s: Tensor, frequencies_hz: Tensor) -> Sound:
         """A sound from the frames of one note by itself.
 
         Args:
             log_power: (R, 144) natural logarithms of squared mel values, then of the power in the bands above 8 kHz.
-            begins_s: (R,) float64, rising: when these frames begin, in seconds after the onset; from -0.04 on, 5 ms
-                apart while it matters.
-            frequencies_hz: (K,) float64 of the partials; those that turn out too faint are left out.
+            begins_s: (R,) float64 on the CPU, rising: when these frames begin, in seconds after the onset; from -0.04
+                on, 5 ms apart while it matters.
+            frequencies_hz: (K,) float64 on the CPU, of the partials; noise stands for those above the last that is not
+                too faint.
         """
-        power = log_power.double().exp().float()
+        power = log_power.exp()
         frequencies_hz = frequencies_hz[frequencies_hz < self.top_hz][:MAX_PARTIALS].double()
+        frequencies_hz = frequencies_hz[: _n_audible(power, frequencies_hz)]
         levels = self._measured(power, frequencies_hz)
-        n_partials = len(frequencies_hz)
-        if n_partials:
-            strongest = levels[:, :n_partials].amax(0)
-            audible = (strongest > FAINTEST_SHARE * strongest.max().clamp(min=_TINY)).nonzero()[:, 0]
-            n_kept = int(audible[-1]) + 1 if len(audible) else 0
-            levels = torch.cat([levels[:, :n_kept], levels[:, n_partials:]], dim=1)
-            frequencies_hz, n_partials = frequencies_hz[:n_kept], n_kept
-        ages_s, levels = _sharpened(levels, begins_s.double(), n_partials)
-        columns = interpolation(torch.cat([frequencies_hz, self._centres]))
+        ages_s, levels = _sharpened(levels, begins_s.double(), len(frequencies_hz))
+        columns = interpolation(torch.cat([frequencies_hz, self._centres])).to(levels.device)
         return Sound(ages_s, frequencies_hz, levels, columns)
 
     def extended(self, sound: Sound, log_power: Tensor, begins_s: Tensor) -> Sound:
         """The sound with later frames of the same note, for which nothing needs sharpening."""
-        later = self._measured(log_power.double().exp().float(), sound.frequencies_hz)
+        later = self._measured(log_power.exp(), sound.frequencies_hz)
         ages_s = torch.cat([sound.ages_s, begins_s.double() + FRAME_S / 2])
         return Sound(ages_s, sound.frequencies_hz, torch.cat([sound.levels, later]), sound.columns)
 
@@ -107,13 +107,13 @@ class Splitter:
         low = frequencies_hz[is_low]
         amplitudes, explained = _fit_partials(mel, low)
         noise = (mel.square() - (NOISE_FROM * explained).square()).clamp(min=0.0)
-        variance = noise / noise_response().clamp(min=_TINY).square()
+        variance = noise / self._noise_power
         # Above 8 kHz a note is as tonal as at the top of the mel.
         top = slice(N_MELS - 24, N_MELS)
         tonal = explained[:, top].square().sum(1) / mel[:, top].square().sum(1).clamp(min=_TINY**2)
         tonal = tonal.clamp(max=1.0)[:, None] * (len(frequencies_hz) > len(low))
         above = interpolation(frequencies_hz[~is_low])[N_MELS:]  # (16, K')
-        per_partial = above / above.sum(1, keepdim=True).clamp(min=_TINY)
+        per_partial = (above / above.sum(1, keepdim=True).clamp(min=_TINY)).to(power.device)
         bright = (tonal * high @ per_partial / PARTIAL_POWER).sqrt()
         variance = torch.cat([variance, (1 - tonal) * high / HIGH_NOISE_POWER], dim=1)
         return torch.cat([amplitudes, bright, (variance @ self._to_noise).sqrt()], dim=1)
@@ -124,8 +124,8 @@ def find_tones(log_power: Tensor, begins_s: Tensor) -> Tensor:
 
     Arguments as for ``Splitter.split``. Noise has none: neighbouring bands of it are about equally strong.
     """
-    struck = (begins_s >= 0) & (begins_s < STRUCK_S)
-    log_mel = 0.5 * (log_power[struck, :N_MELS].double().exp().mean(0) + _TINY**2).log()
+    first, end = torch.searchsorted(begins_s, torch.tensor([0.0, STRUCK_S], dtype=begins_s.dtype)).tolist()
+    log_mel = 0.5 * log_power[first:end, :N_MELS].logsumexp(0).double().cpu()
     centres_hz = band_centres_hz()[:N_MELS]
     found = []
     for band in range(2, N_MELS - 3):
@@ -151,21 +151,39 @@ def snapped(tones_hz: Tensor, partials_hz: Tensor) -> Tensor:
     return torch.tensor(sorted(set(moved.tolist())), dtype=torch.float64)
 
 
+def _n_audible(power: Tensor, frequencies_hz: Tensor) -> int:
+    """How many of the partials to keep: up to the last whose mel comes near enough to the strongest one's."""
+    if not len(frequencies_hz):
+        return 0
+    loudest = power.amax(0)
+    low = frequencies_hz < MEL_MAX_HZ
+    # amplitudes that would explain a band by themselves: at most these
+    mel = (loudest[:N_MELS] @ interpolation(frequencies_hz[low])[:N_MELS].to(power.device)).sqrt()
+    peaks = (lobe_powers(frequencies_hz[low]).sqrt() @ mel_weights()).amax(1).to(power.device)
+    high = (loudest @ interpolation(frequencies_hz[~low]).to(power.device) / PARTIAL_POWER).sqrt()
+    amplitudes = torch.cat([mel / peaks, high])
+    audible = (amplitudes > FAINTEST_SHARE * amplitudes.max().clamp(min=_TINY)).nonzero()[:, 0]
+    return int(audible[-1]) + 1 if len(audible) else 0
+
+
 def _fit_partials(mel: Tensor, frequencies_hz: Tensor) -> tuple[Tensor, Tensor]:
     """Amplitudes (R, K) whose mel is about the given one (R, 128), and the mel that they explain."""
     if not len(frequencies_hz):
         return mel[:, :0], torch.zeros_like(mel)
-    lobes, weights = lobe_powers(frequencies_hz), mel_weights()
+    n_bins = min(N_BINS, math.ceil((float(frequencies_hz[-1]) + BESIDE_HZ) / BIN_HZ))
+    lobes, weights = lobe_powers(frequencies_hz)[:, :n_bins].to(mel.device), mel_weights()[:n_bins].to(mel.device)
     response = lobes.sqrt() @ weights  # (K, 128)
-    strong = response >= 0.3 * response.amax(1, keepdim=True)
+    largest = response.amax(1, keepdim=True)
     votes = response.square()
     votes = (votes / votes.sum(1, keepdim=True).clamp(min=_TINY)).T.contiguous()
-    ceiling = torch.where(strong, 1.0 / response.clamp(min=_TINY), math.inf)
-    amplitudes = torch.stack([(mel[:, own] * row[own]).amin(1) for row, own in zip(ceiling, strong, strict=True)], 1)
+    # at first what the weakest of its bands allows
+    ceiling = torch.where(response >= 0.3 * largest, 1.0 / response.clamp(min=_TINY), math.inf)
+    bands = response.topk(min(N_NEAREST, N_MELS), dim=1).indices  # (K, n): none of its strong bands is missing
+    amplitudes = (mel[:, bands] * ceiling.gather(1, bands)).nan_to_num(nan=math.inf).amin(2)
     for _ in range(N_SPLIT_UPDATES):
-        explained = (amplitudes.square() @ lobes).sqrt() @ weights
-        amplitudes = amplitudes * ((mel / explained.clamp(min=_TINY)).clamp(max=10.0) @ votes)
-    return amplitudes, (amplitudes.square() @ lobes).sqrt() @ weights
+        explained = (amplitudes.square() @ lobes).sqrt_() @ weights
+        amplitudes = amplitudes * ((mel / explained.clamp_(min=_TINY)).clamp_(max=10.0) @ votes)
+    return amplitudes, (amplitudes.square() @ lobes).sqrt_() @ weights
 
 
 def _sharpened(levels: Tensor, begins_s: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
@@ -173,29 +191,44 @@ def _sharpened(levels: Tensor, begins_s: Tensor, n_partials: int) -> tuple[Tenso
 
     A frame hears what lies under its window: amplitudes of partials add up there, and powers of noise.
     """
-    late = begins_s >= -FRAME_S / 2 - 1e-6
-    ages_s = (begins_s[late] + FRAME_S / 2).clamp(min=0.0)
-    early = begins_s < 2 * FRAME_S  # frames further on hear a steady enough sound
-    n_early = int(early[late].sum())
-    begun = begins_s > -FRAME_S + 4e-3  # earlier ones hear too little
-    measured = begun & early
-    spans = _spans(begins_s[measured], ages_s[:n_early])
-    share = reach(begins_s[late] + FRAME_S).float()[:, None]
+    spans = _spans(tuple(begins_s[begins_s < 2 * FRAME_S].tolist()), levels.device)
+    first, n_measured = spans.first_late, len(spans.amplitudes)
+    late = begins_s[first:]
     parts = []
-    for span, columns, exponent in ((spans[0], slice(0, n_partials), 1), (spans[1], slice(n_partials, None), 2)):
-        heard, level = levels[measured, columns] ** exponent, levels[late, columns] ** exponent / share
+    for span, columns, exponent in (
+        (spans.amplitudes, slice(0, n_partials), 1),
+        (spans.powers, slice(n_partials, None), 2),
+    ):
+        share = reach(late + FRAME_S).float()[:, None].to(levels.device)
+        heard = levels[spans.first_heard : spans.first_heard + n_measured, columns] ** exponent
+        level = levels[first:, columns] ** exponent / share
+        early, later = level[: span.shape[1]], level[span.shape[1] :]  # what lies further on is known well enough
         weight = span.sum(0)[:, None].clamp(min=1e-6)
         for _ in range(N_SHARPENING_UPDATES):
-            # what lies beyond the sharpened part is known well enough
-            reached = span[:, :n_early] @ level[:n_early]
-            change = span.T @ (heard / reached.clamp(min=1e-12)) / weight
-            level = torch.cat([level[:n_early] * change, level[n_early:]])
+            early = early * (span.T @ (heard / (span @ early).clamp(min=1e-12)) / weight)
+        level = torch.cat([early, later])
         parts.append(level if exponent == 1 else level.sqrt())
-    return ages_s, torch.cat(parts, dim=1)
+    return (late + FRAME_S / 2).clamp(min=0.0), torch.cat(parts, dim=1)
 
 
-def _spans(begins_s: Tensor, ages_s: Tensor) -> tuple[Tensor, Tensor]:
-    """How much of a frame's window, and of its square, falls on each age's hat: twice (R, F) float32."""
+@dataclass(frozen=True)
+class _Spans:
+    """How much of a frame's window (``amplitudes``), and of its square (``powers``), falls on each age's hat: both
+    (R, F). The frames begin at row ``first_heard``, those whose middles lie after the onset at ``first_late``."""
+
+    amplitudes: Tensor
+    powers: Tensor
+    first_heard: int
+    first_late: int
+
+
+@lru_cache(maxsize=8)
+def _spans(early_s: tuple[float, ...], device: torch.device) -> _Spans:
+    """For the frames that begin near the onset; those further on hear a steady enough sound."""
+    all_s = torch.tensor(early_s, dtype=torch.float64)
+    first_heard = int((all_s <= -FRAME_S + 4e-3).sum())  # earlier ones hear too little
+    first_late = int((all_s < -FRAME_S / 2 - 1e-6).sum())
+    begins_s, ages_s = all_s[first_heard:], (all_s[first_late:] + FRAME_S / 2).clamp(min=0.0)
     n_points = 80
     u = (torch.arange(n_points, dtype=torch.float64) + 0.5) / n_points
     window = 0.5 - 0.5 * torch.cos(2 * math.pi * u)
@@ -209,5 +242,5 @@ def _spans(begins_s: Tensor, ages_s: Tensor) -> tuple[Tensor, Tensor]:
         span = torch.zeros(len(begins_s), len(ages_s), dtype=torch.float64)
         span.scatter_add_(1, above - 1, weights * sounding * (1 - x))
         span.scatter_add_(1, above, weights * sounding * x)
-        spans.append(span.float())
-    return spans[0], spans[1]
+        spans.append(span.float().to(device))
+    return _Spans(spans[0], spans[1], first_heard, first_late)
