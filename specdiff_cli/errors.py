@@ -5,7 +5,7 @@ A message is one line: what is wrong, where, and what to do about it. Where it n
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
@@ -36,10 +36,43 @@ class Option:
         """The option under the name that its reader knows it by, and its value."""
         if self.value is None:
             return name
+        if isinstance(self.value, str) and (not self.value or any(map(str.isspace, self.value))):
+            return f"{name} {self.value!r}"
         return f"{name} {self.value:g}" if isinstance(self.value, float) else f"{name} {self.value}"
 
     def __str__(self) -> str:
         return self.shown_as(self.name)
+
+
+def listed(options: Iterable[Option], sign: str = ", ") -> tuple[str | Option, ...]:
+    """Parts of a line that name several options, with ``sign`` between them."""
+    return tuple(part for option in options for part in (sign, option))[1:]
+
+
+class Message(str):
+    """A line for the user that is no error: as text it names options as Python does.
+
+    Args:
+        parts: make up the line; a line among them gives its own parts.
+    """
+
+    parts: tuple[str | Option, ...]
+
+    def __new__(cls, *parts: str | Option) -> Self:
+        line = super().__new__(cls, "".join(map(str, parts)))
+        line.parts = tuple(one for part in parts for one in (part.parts if isinstance(part, Message) else (part,)))
+        return line
+
+    def __getnewargs__(self) -> tuple[str | Option, ...]:  # type: ignore[override]
+        return self.parts
+
+    def line(self, flag_of: Callable[[str], str]) -> str:
+        """The line, with ``flag_of(name)`` for the name of each option."""
+        return _line(self.parts, flag_of)
+
+
+def _line(parts: Iterable[str | Option], flag_of: Callable[[str], str]) -> str:
+    return "".join(part.shown_as(flag_of(part.name)) if isinstance(part, Option) else part for part in parts)
 
 
 class SpecdiffError(Exception):
@@ -71,7 +104,7 @@ class SpecdiffError(Exception):
 
     def line(self, flag_of: Callable[[str], str]) -> str:
         """The line, with ``flag_of(name)`` for the name of each option."""
-        return "".join(part.shown_as(flag_of(part.name)) if isinstance(part, Option) else part for part in self.args)
+        return _line(self.args, flag_of)
 
     def __str__(self) -> str:
         return self.line(lambda name: name)

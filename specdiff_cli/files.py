@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from specdiff_cli.errors import OutputError
+from specdiff_cli.errors import Option, OutputError
 
 if sys.platform != "win32":
     import fcntl
@@ -57,12 +57,18 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if stat.S_ISDIR(mode):
         raise OutputError(f"cannot write {shown}: it is a folder, give a file name")
     if not stat.S_ISREG(mode):  # renaming over /dev/null would replace the device
-        raise OutputError(f"cannot write {shown}: it is not a regular file, use '-o -' to write to a pipe")
+        what = f"cannot write {shown}: it is not a regular file, use '"
+        raise OutputError(what, Option("output", "-"), "' to write to a pipe")
     if not overwrite:
-        raise OutputError(f"{shown} exists already: use --overwrite to replace it, or another name")
+        raise already_there(shown)
     if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot overwrite {shown}: it is write-protected")
     return target
+
+
+def already_there(shown: object) -> OutputError:
+    """The line for what is there and was not to be replaced."""
+    return OutputError(f"{shown} exists already: use ", Option("overwrite"), " to replace it, or another name")
 
 
 class PendingFile:
@@ -186,7 +192,8 @@ def _remove_unless_in_use(path: Path) -> None:
 def output_error(shown: str, error: OSError) -> OutputError:
     """The line for a file that could not be written."""
     if isinstance(error, FileExistsError):
-        return OutputError(f"{shown} appeared while it was being rendered: use --overwrite, or another name")
+        what = f"{shown} appeared while it was being rendered: use "
+        return OutputError(what, Option("overwrite"), ", or another name")
     if isinstance(error, FileNotFoundError):  # a temporary file's name would tell nobody anything
         return OutputError(f"cannot write {shown}: its folder was removed meanwhile")
     return OutputError(f"cannot write {shown}: {reason(error)}")

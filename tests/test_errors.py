@@ -5,8 +5,8 @@ import pickle
 import pytest
 
 from specdiff_cli.choices import check_choice, check_range
-from specdiff_cli.cli.guard import flag_of, shown
-from specdiff_cli.errors import DeviceError, Option, UsageError, WeightsError, is_out_of_memory
+from specdiff_cli.cli.guard import flag_of, shown, worded
+from specdiff_cli.errors import DeviceError, Message, Option, UsageError, WeightsError, is_out_of_memory
 
 
 def test_an_error_about_an_option_has_its_name_value_and_rule() -> None:
@@ -41,6 +41,19 @@ def test_ranges_and_choices() -> None:
         check_range("guidance", float("nan"), 0, 100)
     with pytest.raises(UsageError, match="sampler euler: is not one of ddpm, ddim"):
         check_choice("sampler", "euler", ("ddpm", "ddim"))
+
+
+def test_lines_that_are_no_errors_name_options_as_data_too() -> None:
+    line = Message("a.mid: ", Message("3 samples clipped; ", Option("subtype", "float"), " keeps them"))
+    assert line == "a.mid: 3 samples clipped; subtype float keeps them"
+    for travelled in (line, pickle.loads(pickle.dumps(line))):
+        assert worded(travelled) == "a.mid: 3 samples clipped; --subtype float keeps them"
+    assert worded("as it is") == "as it is"
+
+
+def test_values_with_blanks_are_quoted_as_a_shell_needs_them() -> None:
+    assert shown(UsageError.of("only", "electric piano", "is missing")) == "--only 'electric piano': is missing"
+    assert shown(UsageError.of("key", "", "is no key")) == "--key '': is no key"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from specdiff_cli.audio.compression import OPUS_RATES_HZ, Compression, libsndfil
 from specdiff_cli.audio.encoding import Layout, record_text, to_integers
 from specdiff_cli.audio.tags import Loop, id3_bytes, tag_flac, tag_mp3, tag_ogg
 from specdiff_cli.choices import Format
-from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.errors import Option, OutputError, UsageError
 
 LONGEST_OGG_COMMENT = 50_000  # libsndfile writes comments that take more than a page (64 KB) wrongly
 WRITE_FRAMES = 1 << 14  # libsndfile's Vorbis encoder keeps what it is given at once on the stack
@@ -193,7 +193,10 @@ def check_compression(
     if file_format is not Format.WAV:
         _soundfile_options(file_format, layout, compression)
     if file_format is Format.OPUS and loop is not None and layout.sample_rate_hz != OPUS_RATES_HZ[-1]:
-        raise UsageError("players count the loop points of Opus at 48 kHz: use --sample-rate 48000, or --format ogg")
+        what = "players count the loop points of Opus at 48 kHz: use "
+        raise UsageError(
+            what, Option("sample_rate", OPUS_RATES_HZ[-1]), ", or ", Option("format", "ogg"), option="loop"
+        )
 
 
 def _soundfile_options(file_format: Format, layout: Layout, compression: Compression | None) -> dict[str, Any]:

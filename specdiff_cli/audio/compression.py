@@ -6,7 +6,8 @@ libsndfile takes one number from 0 (largest) to 1 (smallest) whatever the format
 from dataclasses import dataclass
 from typing import Any
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.choices import check_range
+from specdiff_cli.errors import Option, UsageError
 
 MIN_QUALITY, MAX_QUALITY = 0.0, 10.0
 DEFAULT_QUALITY = 6.0
@@ -35,9 +36,10 @@ class Compression:
 
     def __post_init__(self) -> None:
         if self.quality is not None and self.bit_rate_kbps is not None:
-            raise UsageError("--quality and --bit-rate say the same in two ways: give one of them")
-        if self.quality is not None and not MIN_QUALITY <= self.quality <= MAX_QUALITY:
-            raise UsageError(f"--quality {self.quality:g} is not between {MIN_QUALITY:g} and {MAX_QUALITY:g} (best)")
+            quality, bit_rate = Option("quality"), Option("bit_rate")
+            raise UsageError(quality, " and ", bit_rate, " say the same in two ways: give one of them")
+        if self.quality is not None:
+            check_range("quality", self.quality, MIN_QUALITY, MAX_QUALITY, " (best)")
 
     @property
     def is_default(self) -> bool:
@@ -53,11 +55,13 @@ def libsndfile_options(file_format: str, compression: Compression, rate_hz: int,
     quality = DEFAULT_QUALITY if compression.quality is None else compression.quality
     if file_format == "ogg":
         if compression.bit_rate_kbps is not None:
-            raise UsageError("Ogg Vorbis has no fixed bit rate: use --quality, or --format opus")
+            what = "Ogg Vorbis has no fixed bit rate: use "
+            raise UsageError(what, Option("quality"), ", or ", Option("format", "opus"), option="bit_rate")
         return {"format": "OGG", "subtype": "VORBIS", "compression_level": _level(1 - quality / MAX_QUALITY)}
     if file_format == "opus":
         if rate_hz not in OPUS_RATES_HZ:
-            raise UsageError(f"Opus has no sample rate of {rate_hz} Hz: use --sample-rate 48000")
+            rule = f"Opus has no sample rate of {rate_hz} Hz: use "
+            raise UsageError(rule, Option("sample_rate", OPUS_RATES_HZ[-1]), option="sample_rate", value=rate_hz)
         kbps = _opus_kbps(compression, quality, n_channels) / n_channels
         lowest, highest = _LIBSNDFILE_OPUS_KBPS
         return {
@@ -67,7 +71,8 @@ def libsndfile_options(file_format: str, compression: Compression, rate_hz: int,
         }
     rates = next((kbps for rates_hz, kbps in MP3_BIT_RATES.items() if rate_hz in rates_hz), None)
     if rates is None:
-        raise UsageError(f"MP3 has no sample rate of {rate_hz} Hz: use --sample-rate 44100")
+        rule = f"MP3 has no sample rate of {rate_hz} Hz: use "
+        raise UsageError(rule, Option("sample_rate", 44_100), option="sample_rate", value=rate_hz)
     mp3 = {"format": "MP3", "subtype": "MPEG_LAYER_III"}
     if compression.bit_rate_kbps is None:
         return {**mp3, "bitrate_mode": "VARIABLE", "compression_level": _level(1 - quality / MAX_QUALITY)}

@@ -21,7 +21,7 @@ from specdiff_cli.audio.encoding import Layout, Levels, check_samples
 from specdiff_cli.audio.limiter import Limiter
 from specdiff_cli.audio.loudness import GATE_LUFS, LoudnessMeter
 from specdiff_cli.audio.wav import Writer
-from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.errors import Option, OutputError, UsageError
 from specdiff_cli.files import reason, shown_path
 
 #: Unit -> level where none is given, lowest and highest level.
@@ -53,13 +53,15 @@ def parse_normalise(text: str) -> Target:
     if found is None:
         if re.fullmatch(r"\s*[-+]?[0-9]+(?:\.[0-9]*)?\s*", text):
             value = text.strip()
-            raise UsageError(f"--normalize {value}: of what? {value}LUFS is a loudness, {value}dBFS the highest peak")
-        raise UsageError(f"--normalize {text}: is no level; give a peak such as -1dBFS or a loudness such as -16LUFS")
+            rule = f"of what? {value}LUFS is a loudness, {value}dBFS the highest peak"
+            raise UsageError.of("normalize", value, rule)
+        rule = "is no level; give a peak such as -1dBFS or a loudness such as -16LUFS"
+        raise UsageError.of("normalize", text, rule)
     unit = next(unit for unit in LEVELS if unit.lower() == found[2].lower())
     default, lowest, highest = LEVELS[unit]
     level = default if found[1] is None else float(found[1])
     if not lowest <= level <= highest:
-        raise UsageError(f"--normalize {text}: must be between {lowest:g} and {highest:g} {unit}")
+        raise UsageError.of("normalize", text, f"must be between {lowest:g} and {highest:g} {unit}")
     return Target(level + 0.0, unit)  # -0 becomes 0
 
 
@@ -232,8 +234,8 @@ class NormalisingWriter:
         try:
             yield
         except OSError as error:
-            where = shown_path(self._folder)
-            raise OutputError(f"cannot keep the audio for --normalize in {where}: {reason(error)}") from error
+            where = f" in {shown_path(self._folder)}: {reason(error)}"
+            raise OutputError("cannot keep the audio for ", Option("normalize"), where) from error
 
 
 @contextmanager

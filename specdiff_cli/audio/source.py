@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from specdiff_cli.audio.record import AudioFileError, unreadable
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import Option
 from specdiff_cli.files import reason
 
 BLOCK_S = 1.0
@@ -102,9 +103,8 @@ class AudioSource:
 
     def _check_length(self, n_frames: int) -> None:
         if n_frames > self._max_duration_s * self._file.samplerate:
-            raise AudioFileError(
-                f"{self.path}: is longer than {self._max_duration_s:g} seconds; raise --max-duration to read it"
-            )
+            what = f"{self.path}: is longer than {self._max_duration_s:g} seconds; raise "
+            raise AudioFileError(what, Option("max_duration"), " to read it", option="max_duration")
 
     def _check_block(self, block: npt.NDArray[np.float32], n_before: int) -> None:
         finite = np.isfinite(block).all(axis=1)

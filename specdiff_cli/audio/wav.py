@@ -25,7 +25,7 @@ from specdiff_cli.audio.encoding import (
 from specdiff_cli.audio.tags import Loop
 from specdiff_cli.choices import Format, Subtype
 from specdiff_cli.constants import SAMPLE_RATE_HZ
-from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.errors import Option, OutputError, UsageError
 from specdiff_cli.files import PendingFile, check_target, output_error, reason, shown_path
 
 
@@ -197,9 +197,11 @@ class StreamWriter:
     ) -> None:
         self._format, checked_subtype = check_format(file_format, subtype, compression, loop)
         if loop is not None and self._format is not Format.WAV:
-            raise UsageError("loop points reach a pipe as WAV only: choose --format wav, or give a file name with -o")
+            what = "loop points reach a pipe as WAV only: choose "
+            raise UsageError(what, Option("format", "wav"), ", or give a file name with ", Option("output"))
         if stream.isatty():
-            raise UsageError("'-o -' would print audio to the terminal: redirect it or pipe it into a program")
+            rule = " would print audio to the terminal: redirect it or pipe it into a program"
+            raise UsageError(Option("output", "-"), rule, option="output", value="-")
         self._stream = stream
         self._compression, self._loop = compression, loop
         self._body: CompressedBody | None = None

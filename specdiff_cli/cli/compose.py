@@ -183,8 +183,8 @@ def compose(
     check_density(density)
     songs = Songs(continue_, None if fill is None else (parse_range(fill[0]), fill[1]), reharmonise, accompany)
     songs.check(has_notes=notes is not None, has_metre=metre is not None, has_tempo=tempo is not None)
-    accompaniment = parse_program("--program", program)
-    melody = accompaniment if melody_program is None else parse_program("--melody-program", melody_program)
+    accompaniment = parse_program("program", program)
+    melody = accompaniment if melody_program is None else parse_program("melody_program", melody_program)
     order = Order(
         n_notes=notes or 128,
         seed=seed,

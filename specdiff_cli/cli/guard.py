@@ -13,11 +13,13 @@ from typing import Any, NoReturn, Self, TypeVar
 import typer
 
 from specdiff_cli.cli.progress import fail, say
-from specdiff_cli.errors import ExitCode, Option, SpecdiffError, explain
+from specdiff_cli.errors import ExitCode, Message, Option, SpecdiffError, explain
 from specdiff_cli.files import discard_all
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
+#: Options that are called otherwise on the command line.
+_FLAGS = {"output": "-o", "inputs": "INPUT..."}
 _settings: typer.Context | None = None  # of the running command: which of its options come from elsewhere
 
 
@@ -94,7 +96,7 @@ def settings_from_elsewhere(context: typer.Context) -> dict[str, str]:
 
 def flag_of(name: str) -> str:
     """An option of a request as the command line has it."""
-    return "-o" if name == "output" else f"--{name.replace('_', '-')}"
+    return _FLAGS.get(name) or f"--{name.replace('_', '-')}"
 
 
 def shown(error: SpecdiffError) -> str:
@@ -105,6 +107,11 @@ def shown(error: SpecdiffError) -> str:
     blamed = Option(error.option, error.value).shown_as(flag_of(error.option))
     origin = origins(_settings).get(error.option)
     return line if origin is None or origin in line else f"{line}; {blamed} is from {origin}"
+
+
+def worded(line: str) -> str:
+    """A line for the user, with flags for the options that it names."""
+    return line.line(flag_of) if isinstance(line, Message) else line
 
 
 def close_stdout() -> None:

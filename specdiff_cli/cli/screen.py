@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.cli.guard import DEBUG_VARIABLE, shown
+from specdiff_cli.cli.guard import DEBUG_VARIABLE, shown, worded
 from specdiff_cli.cli.progress import (
     RenderDisplay,
     SongsDisplay,
@@ -150,7 +150,7 @@ class RenderScreen:
         elif isinstance(event, Step):
             self._step(event)
         elif isinstance(event, Told):
-            self.tell(event.line)
+            self.tell(worded(event.line))
         elif isinstance(event, Done | Skipped | Failed):
             self._end(event)
 

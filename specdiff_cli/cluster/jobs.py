@@ -93,8 +93,7 @@ def planned(settled: Settled) -> Iterator[Planned]:
         UsageError, MidiError: as ``gather`` and ``plan``.
     """
     asked = settled.request.inputs
-    if not asked.inputs and asked.files_from is None:
-        raise UsageError("Missing argument 'INPUT...': name MIDI files or folders; see specdiff render --help")
+    asked.check_any()
     with ExitStack() as stack:
         listed = None
         if asked.files_from is not None:

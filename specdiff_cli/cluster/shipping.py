@@ -1,11 +1,11 @@
 """For machines without a common file system: inputs and outputs as bytes; the driver reads and writes the files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from specdiff_cli.errors import SpecdiffError
+from specdiff_cli.errors import Message, Option, SpecdiffError
 from specdiff_cli.rendering.events import Done, Event, Failed, Skipped, Told
 from specdiff_cli.rendering.jobs import Job
 
@@ -72,14 +72,17 @@ def _delivery(asked: Job, local: Job, events: Sequence[Event]) -> Delivery:
         text = text.replace(str(away), str(asked.target.parent) if asked.target is not None else "")
         return text.replace(str(local.source), str(asked.source))
 
+    def all_named(parts: Iterable[str | Option]) -> list[str | Option]:
+        return [named(part) if isinstance(part, str) else part for part in parts]
+
     told: list[Event] = []
     for event in events:
         if isinstance(event, Told):
-            told.append(Told(named(event.line), asked))
+            told.append(Told(Message(*all_named(Message(event.line).parts)), asked))
         elif isinstance(event, Done):
             told.append(replace(event, job=asked, stems=tuple(map(named, event.stems))))
         elif isinstance(event, Failed):
-            event.error.args = tuple(named(part) if isinstance(part, str) else part for part in event.error.args)
+            event.error.args = tuple(all_named(event.error.args))
             told.append(Failed(asked, event.error))
         elif isinstance(event, Skipped):
             told.append(replace(event, job=asked))

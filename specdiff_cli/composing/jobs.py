@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from specdiff_cli.composing.requests import KEY_NAMES, Conditions
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import MidiError, Option, UsageError, listed
 from specdiff_cli.midi.sections import Moment
 
 LARGEST_BATCH = 8  # pieces of a batch are ready together: an interruption costs no more; larger ones gain nothing
@@ -27,12 +27,12 @@ class Songs:
 
     @property
     def chosen(self) -> dict[str, Path]:
-        """Option -> song, of those that were given."""
+        """Name of the option -> song, of those that were given."""
         paths = {
-            "--continue": self.continued,
-            "--fill": None if self.filled is None else self.filled[1],
-            "--reharmonise": self.reharmonised,
-            "--accompany": self.accompanied,
+            "continue": self.continued,
+            "fill": None if self.filled is None else self.filled[1],
+            "reharmonise": self.reharmonised,
+            "accompany": self.accompanied,
         }
         return {option: path for option, path in paths.items() if path is not None}
 
@@ -45,14 +45,19 @@ class Songs:
         """Raises UsageError for several songs, and for options that a song decides."""
         options = list(self.chosen)
         if len(options) > 1:
-            raise UsageError(f"{' and '.join(options)}: are different tasks; give one")
+            raise UsageError(
+                *listed(map(Option, options), " and "), ": are different tasks; give one", option=options[-1]
+            )
         if not options:
             return
-        if has_notes and options[0] != "--continue":
-            raise UsageError(f"--notes: {options[0]} takes as many notes as the song asks for; leave it out")
-        for option, is_given in (("--metre", has_metre), ("--tempo", has_tempo)):
+        task = Option(options[0])
+        if has_notes and task.name != "continue":
+            rule = " takes as many notes as the song asks for; leave it out"
+            raise UsageError(Option("notes"), ": ", task, rule, option="notes")
+        for option, is_given in (("metre", has_metre), ("tempo", has_tempo)):
             if is_given:
-                raise UsageError(f"{option}: the song given with {options[0]} has its own; leave it out")
+                rule = ": the song given with "
+                raise UsageError(Option(option), rule, task, " has its own; leave it out", option=option)
 
     def read(self) -> Any:
         """The song, None where there is none. Raises MidiError."""
@@ -61,9 +66,9 @@ class Songs:
         for option, path in self.chosen.items():
             song = read_midi(path)
             if song.bars is None:
-                raise MidiError(f"{path}: runs by the SMPTE clock and has no beats; {option} needs them")
+                raise MidiError(f"{path}: runs by the SMPTE clock and has no beats; ", Option(option), " needs them")
             if all(note.is_drum for note in song.notes):
-                raise MidiError(f"{path}: has drums alone; {option} needs melodic notes")
+                raise MidiError(f"{path}: has drums alone; ", Option(option), " needs melodic notes")
             return song
         return None
 
@@ -154,7 +159,7 @@ def in_batches(
             if not is_out_of_memory(error):
                 raise
             if batch == 1:
-                raise DeviceError("out of memory; lower --notes") from None
+                raise DeviceError("out of memory; lower ", Option("notes")) from None
             batch = max(1, len(indices) // 2)
             shrink()
             continue

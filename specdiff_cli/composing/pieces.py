@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from specdiff_cli.composing.dataset import midi_files
 from specdiff_cli.composing.score import DEFAULT_TEMPO_BPM
-from specdiff_cli.errors import MidiError
+from specdiff_cli.errors import MidiError, Option
 from specdiff_cli.midi.notes import MidiSong, read_midi
 
 Floats = NDArray[np.float64]
@@ -90,7 +90,8 @@ def read_collection(
         n_short += not found
         pieces += found
     if not pieces:
-        raise MidiError(f"{folder}: none of its MIDI files has {n_notes} notes (drums aside); lower --notes")
+        what = f"{folder}: none of its MIDI files has {n_notes} notes (drums aside); lower "
+        raise MidiError(what, Option("notes"), option="notes", value=n_notes)
     return Collection(pieces, len(files), n_unreadable, n_short)
 
 

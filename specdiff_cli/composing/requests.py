@@ -38,7 +38,7 @@ def parse_key(text: str) -> int:
     """The key called so: 0 to 11 major from C, 12 to 23 minor. ``Am``, ``F# minor``, ``Eb``. Raises UsageError."""
     match = _KEY.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--key {text!r}: is no key; write it as C, F#, Am or 'E flat minor'")
+        raise UsageError.of("key", text, "is no key; write it as C, F#, Am or 'E flat minor'")
     shift = {"#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}.get((match[2] or "").lower(), 0)
     mode = match[3] or ""
     is_minor = mode == "m" or mode.lower().startswith("min")
@@ -49,7 +49,7 @@ def parse_metre(text: str) -> int:
     """A time signature as an index. Raises UsageError."""
     name = {"2/2": "4/4", "6/4": "3/2", "C": "4/4"}.get(text.strip(), text.strip())
     if name not in METRE_NAMES:
-        raise UsageError(f"--metre {text!r}: is not one of {', '.join(METRE_NAMES)}")
+        raise UsageError.of("metre", text, f"is not one of {', '.join(METRE_NAMES)}")
     return METRE_NAMES.index(name)
 
 
@@ -58,9 +58,10 @@ def parse_program(option: str, text: str) -> int:
     try:
         instrument = find_instrument(text)
     except ValueError as error:
-        raise UsageError(f"{option} {text!r}: {error}") from None
+        raise UsageError.of(option, text, str(error)) from None
     if instrument.program < 0:
-        raise UsageError(f"{option} {text!r}: is no melodic instrument; name one, or give a program from 0 to 127")
+        rule = "is no melodic instrument; name one, or give a program from 0 to 127"
+        raise UsageError.of(option, text, rule)
     return instrument.program
 
 
@@ -74,7 +75,7 @@ def parse_range(text: str) -> tuple[Moment, Moment]:
         if sign not in "-:":
             continue
         try:
-            found.append((parse_moment("--fill", text[:index]), parse_moment("--fill", text[index + 1 :])))
+            found.append((parse_moment("fill", text[:index]), parse_moment("fill", text[index + 1 :])))
         except UsageError:
             continue
         if sign == "-":
@@ -82,7 +83,7 @@ def parse_range(text: str) -> tuple[Moment, Moment]:
             break
     if len(found) != 1:
         problem = "is no range" if not found else "can be read in several ways"
-        raise UsageError(f"--fill {text!r}: {problem}; write it as 12.5-20, 1:30-1:45 or bar:9-bar:13")
+        raise UsageError.of("fill", text, f"{problem}; write it as 12.5-20, 1:30-1:45 or bar:9-bar:13")
     check_section(*found[0])
     return found[0]
 
@@ -90,4 +91,5 @@ def parse_range(text: str) -> tuple[Moment, Moment]:
 def check_density(density: int | None) -> None:
     """Raises UsageError for a class of density that there is not."""
     if density is not None and not 0 <= density <= len(DENSITY_EDGES):
-        raise UsageError(f"--density {density}: must be between 0 (few notes) and {len(DENSITY_EDGES)} (many)")
+        rule = f"must be between 0 (few notes) and {len(DENSITY_EDGES)} (many)"
+        raise UsageError.of("density", density, rule)

@@ -25,7 +25,7 @@ from specdiff_cli.composing.vocabulary import (
     score_from,
     tokens_of,
 )
-from specdiff_cli.errors import MidiError
+from specdiff_cli.errors import MidiError, Option
 
 NEIGHBOUR_NOTES = 40  # known notes on each side of what is composed
 CHUNK_NOTES = 64
@@ -164,7 +164,8 @@ def reharmonise(task: Task, score: Score) -> Ints:
     tokens = tokens_of(with_tune(score))
     is_tune = with_tune(score).part == MELODY
     if is_tune.all():
-        raise MidiError(f"{task.name}: is a tune alone, with nothing to harmonise anew; --accompany adds to it")
+        what = f"{task.name}: is a tune alone, with nothing to harmonise anew; "
+        raise MidiError(what, Option("accompany"), " adds to it")
     ids = tokens.fields.copy()
     for first in range(0, len(score), CHUNK_NOTES):
         window = slice(max(0, first - NEIGHBOUR_NOTES), first + CHUNK_NOTES)
@@ -204,7 +205,7 @@ def accompany(task: Task, tune: Score, density: int | None = None) -> Score:
         [time for time, is_made in zip(merged.times, merged.is_made, strict=True) if is_made], dtype=np.int64
     )
     if not len(fields):
-        raise MidiError(f"{task.name}: no accompaniment came about; try another --seed")
+        raise MidiError(f"{task.name}: no accompaniment came about; try another ", Option("seed"))
     plain = score_from(fields, wish.metre, tune.tempo_bpm)
     return replace(plain, onset=times, origin_steps=tune.origin_steps + int(tune.onset[0] - tune.position[0]))
 

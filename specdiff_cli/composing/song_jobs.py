@@ -50,9 +50,11 @@ def work_on_song(composer: Composer, order: Order, song: MidiSong, rng: Rng, man
 def _gap(moments: tuple[Moment, Moment], song: MidiSong, path: Path) -> tuple[float, float]:
     start_s, end_s = (moment.seconds(song, str(path)) for moment in moments)
     if not start_s < song.end_s:
-        raise MidiError(f"{path}: {moments[0].option}: the song ends before that, at {song.end_s:.1f} s")
+        what = f": the song ends before that, at {song.end_s:.1f} s"
+        raise MidiError(f"{path}: ", moments[0].option, what, option="fill")
     if not start_s < end_s:
-        raise UsageError(f"{moments[0].option} to {moments[1].option.removeprefix('--fill ')}: ends before it begins")
+        what = f" to {moments[1].option.value}: ends before it begins"
+        raise UsageError(moments[0].option, what, option="fill")
     return start_s, min(end_s, song.end_s)
 
 

@@ -11,7 +11,7 @@ from specdiff_cli.composing.jobs import Advance, Made, Order, in_batches, rng_of
 from specdiff_cli.composing.requests import Conditions
 from specdiff_cli.composing.triples import Floats, notes_of
 from specdiff_cli.composing.unet import N_DIFFUSION_STEPS, STRIDE, TRIPLE, UnetConfig, sample
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError, listed
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.writer import TICKS_PER_BEAT, midi_bytes
 
@@ -48,15 +48,19 @@ def _check(composer: Composer, order: Order) -> None:
     trained = int(composer.about.get("n_notes", 128))
     if order.songs.chosen:
         option = next(iter(order.songs.chosen))
-        raise UsageError(f"{option}: {composer.name} is a U-Net, which composes whole pieces alone")
+        rule = f": {composer.name} is a U-Net, which composes whole pieces alone"
+        raise UsageError(Option(option), rule, option=option)
     if replace(order.conditions, tempo_bpm=None) != Conditions():
-        raise UsageError(f"--key, --metre and --density: {composer.name} is a U-Net, which knows none of them")
+        conditions = listed(map(Option, ("key", "metre", "density")))
+        raise UsageError(*conditions, f": {composer.name} is a U-Net, which knows none of them")
     if order.n_notes > trained:
-        raise UsageError(f"--notes {order.n_notes}: {composer.name} learnt pieces of {trained} notes; ask for no more")
+        rule = f"{composer.name} learnt pieces of {trained} notes; ask for no more"
+        raise UsageError.of("notes", order.n_notes, rule)
     if order.dtype == "bfloat16":
-        raise UsageError(f"--dtype bfloat16: {composer.name} is a U-Net, which computes in float32; leave it out")
+        rule = f"{composer.name} is a U-Net, which computes in float32; leave it out"
+        raise UsageError.of("dtype", order.dtype, rule)
     if order.n_steps is not None and order.n_steps > N_DIFFUSION_STEPS:
-        raise UsageError(f"--steps {order.n_steps}: {composer.name} has {N_DIFFUSION_STEPS} steps")
+        raise UsageError.of("steps", order.n_steps, f"{composer.name} has {N_DIFFUSION_STEPS} steps")
 
 
 def _made(triples: Floats, config: UnetConfig, order: Order) -> Made:

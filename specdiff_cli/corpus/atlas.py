@@ -45,7 +45,7 @@ from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
 from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
-from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
+from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.weights.lock import file_sha256
 
@@ -334,9 +334,10 @@ def _check_settings(folder: Path, config: AtlasConfig) -> None:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     except ValueError:
-        raise UsageError(f"{path} is damaged: give another --out") from None
+        raise UsageError(f"{path} is damaged: give another ", Option("out")) from None
     if found != record:
         version = found.get("atlas_version") if isinstance(found, dict) else None
         if version != ATLAS_VERSION:
-            raise UsageError(f"{path} is an atlas of version {version}, this is {ATLAS_VERSION}: give another --out")
-        raise UsageError(f"{path} was made with other settings: give another --out, or the same settings")
+            what = f"{path} is an atlas of version {version}, this is {ATLAS_VERSION}: give another "
+            raise UsageError(what, Option("out"))
+        raise UsageError(f"{path} was made with other settings: give another ", Option("out"), ", or the same settings")

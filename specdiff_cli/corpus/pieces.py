@@ -29,7 +29,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
 from specdiff_cli.corpus.loudness import calibrated_gain
 from specdiff_cli.corpus.soundfont import FluidSynth
-from specdiff_cli.errors import OutputError, SpecdiffError, UsageError
+from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.weights.lock import file_sha256
 
 CORPUS_FORMAT = 1  # raised when a reader of today would misread what is written
@@ -97,7 +97,7 @@ def plan(config: CorpusConfig, n_pieces: int) -> list[Piece]:
     for folder in config.midi_folders if config.midi_share > 0 else ():
         files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".mid", ".midi"))
         if not files:
-            raise UsageError(f"no MIDI files under {folder}: give another folder with --midi")
+            raise UsageError(f"no MIDI files under {folder}: give another folder with ", Option("midi"))
         for path in files:
             sources[is_validation_file(path, config.validation_share)].append(path)
     if sources[False] or sources[True]:
@@ -252,8 +252,8 @@ def only_maker(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"another process is making a corpus in {folder}: wait for it, or give another --out"
-            raise UsageError(message) from None
+            what = f"another process is making a corpus in {folder}: wait for it, or give another "
+            raise UsageError(what, Option("out")) from None
         yield
 
 
@@ -306,6 +306,7 @@ def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeC
         if not path.exists():
             path.write_text(settings)
         elif not _is_same(path.read_text(), settings):
-            raise UsageError(f"{path} was made with other settings: give another --out, or the same settings")
+            what = f"{path} was made with other settings: give another "
+            raise UsageError(what, Option("out"), ", or the same settings")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

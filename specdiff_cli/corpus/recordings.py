@@ -22,7 +22,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.alignment import Alignment, Floats, align
 from specdiff_cli.corpus.compose import note_table
 from specdiff_cli.corpus.pieces import CORPUS_FORMAT, finished_s, is_validation_file, only_maker, store_piece
-from specdiff_cli.errors import MidiError, OutputError, SpecdiffError, UsageError
+from specdiff_cli.errors import MidiError, Option, OutputError, SpecdiffError, UsageError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -235,7 +235,8 @@ def _check_settings(folder: Path, used: Sequence[Recording], share: float, loudn
             known = json.loads(path.read_text())
             gain = known.pop("gain", None)
             if known != settings or not isinstance(gain, float):
-                raise UsageError(f"{path} was made with other settings or recordings: give another --out")
+                what = f"{path} was made with other settings or recordings: give another "
+                raise UsageError(what, Option("out"))
             return gain
         gain = _gain(used, loudness_lufs)
         path.write_text(json.dumps({**settings, "gain": gain}, indent=2) + "\n")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specdiff_cli.constants import SAMPLE_RATE_HZ
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 
 # FluidSynth interpolates its samples without an anti-aliasing filter. At twice the rate whatever folds lands
 # (almost only) above 8 kHz, where the decimation filter removes it; rendering at 16 kHz folds it into the result.
@@ -100,7 +100,8 @@ class FluidSynth:
         if _is_soundfont(soundfont):
             font = self._library.fluid_synth_sfload(self._keeper, str(soundfont).encode(), 1)
         if font < 0:
-            raise UsageError(f"cannot read the soundfont {soundfont}: give an .sf2 or .sf3 file with --soundfont")
+            what = f"cannot read the soundfont {soundfont}: give an .sf2 or .sf3 file with "
+            raise UsageError(what, Option("soundfont"), option="soundfont", value=str(soundfont))
         self._font = ctypes.c_void_p(self._library.fluid_synth_get_sfont_by_id(self._keeper, font))
         self._synth = self._keeper
 

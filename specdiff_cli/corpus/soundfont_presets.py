@@ -6,7 +6,7 @@ Source: SoundFont Technical Specification 2.04, section 7.2 (the PHDR sub-chunk)
 import struct
 from pathlib import Path
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
 
 MELODIC_BANK, DRUM_BANK = 0, 128
@@ -24,7 +24,8 @@ def read_presets(soundfont: Path) -> dict[tuple[int, int], str]:
     except OSError as error:
         raise UsageError(f"cannot read the soundfont {soundfont}: {error.strerror or error}") from None
     if data is None:
-        raise UsageError(f"cannot read the soundfont {soundfont}: give an .sf2 or .sf3 file with --soundfont")
+        what = f"cannot read the soundfont {soundfont}: give an .sf2 or .sf3 file with "
+        raise UsageError(what, Option("soundfont"), option="soundfont", value=str(soundfont))
     records = [_RECORD.unpack_from(data, at) for at in range(0, len(data) - _RECORD.size + 1, _RECORD.size)]
     # The last record is a terminator.
     return {(bank, program): _text(name) for name, program, bank, *_ in records[:-1]}
@@ -59,7 +60,8 @@ def stand_ins(presets: dict[tuple[int, int], str]) -> dict[int, int]:
     """
     present = sorted(program for bank, program in presets if bank == MELODIC_BANK and program < N_PROGRAMS)
     if not present:
-        raise UsageError("the soundfont has no General MIDI programs (bank 0): give another with --soundfont")
+        what = "the soundfont has no General MIDI programs (bank 0): give another with "
+        raise UsageError(what, Option("soundfont"), option="soundfont")
     missing = sorted(set(range(N_PROGRAMS)) - set(present))
     return {program: min(present, key=lambda other: _distance(program, other)) for program in missing}
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 
 
 class Embedding(Protocol):
@@ -35,22 +35,22 @@ class OnnxEmbedding:
         try:
             import onnxruntime
         except ModuleNotFoundError:
-            raise UsageError("--embedding needs onnxruntime: run \"pip install '.[evaluate]'\"") from None
+            raise UsageError(Option("embedding"), " needs onnxruntime: run \"pip install '.[evaluate]'\"") from None
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UsageError(f"--embedding {path}: cannot be read ({error.strerror})") from None
+            raise UsageError.of("embedding", path, f"cannot be read ({error.strerror})") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions have no common base
             detail = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise UsageError(f"--embedding {path}: is not an ONNX file that can be run ({detail})") from None
+            raise UsageError.of("embedding", path, f"is not an ONNX file that can be run ({detail})") from None
         inputs = self._session.get_inputs()
         shape = inputs[0].shape if len(inputs) == 1 else []
         if len(shape) not in (1, 2) or inputs[0].type != "tensor(float)" or (len(shape) == 2 and shape[0] == 0):
-            raise UsageError(f"--embedding {path}: must have one input of float samples, (n,) or (1, n)")
+            raise UsageError.of("embedding", path, "must have one input of float samples, (n,) or (1, n)")
         self.path = path
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._input = inputs[0].name
@@ -81,8 +81,8 @@ class OnnxEmbedding:
             (output, *_) = self._session.run(None, {self._input: samples[None] if self._has_batch else samples})
         except Exception as error:  # as above
             detail = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise UsageError(f"--embedding {self.path}: fails on {len(samples)} samples ({detail})") from None
+            raise UsageError.of("embedding", self.path, f"fails on {len(samples)} samples ({detail})") from None
         rows = np.asarray(output, np.float64)
         if rows.ndim == 0 or not rows.size:
-            raise UsageError(f"--embedding {self.path}: gives no features")
+            raise UsageError.of("embedding", self.path, "gives no features")
         return rows.reshape(-1, rows.shape[-1])

@@ -22,7 +22,7 @@ from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder, checked_mel
 from specdiff_cli.constants import SAMPLE_RATE_HZ, WINDOW_S
 from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.engine.synthesizer import TAIL_S, Sampling, Synthesizer
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import MidiError, Option, UsageError
 from specdiff_cli.evaluation.embedding import Embedding
 from specdiff_cli.evaluation.frechet import Moments, frechet_distance
 from specdiff_cli.evaluation.measures import (
@@ -163,7 +163,8 @@ class Evaluation:
         self._subjects = [(s, Column(s.vocoder_label, "vocoder-only", s), _render_columns(s)) for s in subjects]
         for piece in pieces:
             if piece.audio is None and soundfont is None:
-                raise UsageError(f"{piece.source}: has no {piece.name}.wav beside it; give a --soundfont to render one")
+                what = f"{piece.source}: has no {piece.name}.wav beside it; give a "
+                raise UsageError(what, Option("soundfont"), " to render one")
             for subject in subjects:
                 if not self._playable(piece, subject)[0]:
                     raise MidiError(

@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 
 RATE_HZ = 48_000
 #: Module -> package, and what to do where its wheel is missing.
@@ -43,7 +43,9 @@ def check_installed() -> None:
         raise UsageError(
             f"opinion scores need {' and '.join(missing)}: run \"pip install '.[{EXTRA}]'\" in a copy of specdiff. "
             f"Where pip finds no wheel for Python {python} on this system, use a Python that has one (CPython 3.11 on "
-            "Linux does), or leave out --opinion"
+            "Linux does), or leave out ",
+            Option("opinion"),
+            option="opinion",
         )
 
 

@@ -17,7 +17,7 @@ MEASURES = {
     "visqol": ("ViSQOL", "predicted opinion of listeners against the reference, 1 to 5; 4.75 is equal", "{:.2f}"),
     "frechet_distance": (
         "Fréchet",
-        "distance of a network's features (musicnn's, or --embedding's) from the reference's, all pieces together",
+        "distance of a network's features (musicnn's, or another's) from the reference's, all pieces together",
         "{:.2f}",
     ),
     "onset_precision": ("precision", "share of the notes heard that are written", "{:.3f}"),

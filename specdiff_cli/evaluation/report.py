@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from specdiff_cli import __version__
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.errors import OutputError
+from specdiff_cli.errors import Option, OutputError
 from specdiff_cli.evaluation.evaluate import Column, Evaluation, Piece, instruments_of
 from specdiff_cli.evaluation.images import spectrogram_png
 from specdiff_cli.evaluation.measures import Recording, Row, row, written_onsets
@@ -113,7 +113,7 @@ class ReportFolder:
     def __init__(self, target: Path, overwrite: bool = False) -> None:
         self._target = target
         if target.exists() and not overwrite:
-            raise OutputError(f"{target}: exists already; use --overwrite to replace it, or another name")
+            raise OutputError(f"{target}: exists already; use ", Option("overwrite"), " to replace it, or another name")
         if target.exists() and not (target.is_dir() and ((target / DATA_FILE).is_file() or not any(target.iterdir()))):
             raise OutputError(f"{target}: is not a report, and is not replaced by one; choose another name")
         if not target.absolute().parent.is_dir():

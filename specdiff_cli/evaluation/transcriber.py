@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specdiff_cli.constants import SAMPLE_RATE_HZ
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 
 # Times come from quantised files and from frames: a pair exactly at the tolerance must not be lost to rounding.
 ROUNDING_S = 1e-9
@@ -48,8 +48,10 @@ MODEL_FILE = Path("saved_models") / "icassp_2022" / "nmp.onnx"
 #: Of the file in the wheel of basic-pitch 0.4.0.
 MODEL_SHA256 = "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec"
 HOW_TO_GET_IT = (
-    "run 'pip install --no-deps basic-pitch' (its file is all that is used), or give the file with "
-    "--transcriber PATH.onnx, or leave the onset scores out with --no-transcriber"
+    "run 'pip install --no-deps basic-pitch' (its file is all that is used), or give the file with ",
+    Option("transcriber", "PATH.onnx"),
+    ", or leave the onset scores out with ",
+    Option("no_transcriber"),
 )
 
 #: A note heard or written: (onset in seconds, MIDI pitch).
@@ -130,7 +132,7 @@ def find_model() -> Path:
         path = Path(folder) / MODEL_FILE
         if path.is_file():
             return path
-    raise UsageError(f"the transcriber basic-pitch is not installed: {HOW_TO_GET_IT}")
+    raise UsageError("the transcriber basic-pitch is not installed: ", *HOW_TO_GET_IT)
 
 
 class OnnxTranscriber:
@@ -150,7 +152,8 @@ class OnnxTranscriber:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UsageError(f"--transcriber {path}: cannot be read ({error.strerror}); {HOW_TO_GET_IT}") from None
+            what = f"cannot be read ({error.strerror}); "
+            raise UsageError.of("transcriber", path, what, *HOW_TO_GET_IT) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
         options.log_severity_level = 3
@@ -162,7 +165,7 @@ class OnnxTranscriber:
             self._run(np.zeros((1, MODEL_SAMPLES), dtype=np.float32))
         except Exception as error:  # onnxruntime's own exceptions have no common base
             detail = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise UsageError(f"--transcriber {path}: is not basic-pitch's ONNX file ({detail})") from None
+            raise UsageError.of("transcriber", path, f"is not basic-pitch's ONNX file ({detail})") from None
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.is_known = self.sha256 == MODEL_SHA256
         self.name = "basic-pitch (ICASSP 2022)" if self.is_known else f"{path.name} (not basic-pitch 0.4.0's file)"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import Message, MidiError, Option, UsageError, listed
 from specdiff_cli.midi.instruments import DRUMS, Instrument, Part, find_instrument, name_parts
 from specdiff_cli.midi.notes import MidiSong, Note
 from specdiff_cli.midi.programs import GM_NAMES
@@ -50,18 +50,18 @@ class Edits:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A mapping of ``--swap`` or ``--program``; ``option`` is how the user gave it."""
+    """A mapping of ``swap`` or ``program``; ``option`` is how the user gave it."""
 
-    option: str
+    option: Option
     left: Instrument
     right: Instrument
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """An item of ``--only`` or ``--mute``."""
+    """An item of ``only`` or ``mute``."""
 
-    option: str
+    option: Option
     instrument: Instrument
 
 
@@ -90,7 +90,7 @@ def check_edits(edits: Edits) -> None:
 def apply_edits(song: MidiSong, edits: Edits, name: str) -> tuple[MidiSong, list[str]]:
     """Do what is asked for; the song that is given stays as it is.
 
-    Names mean the instruments that the file has, before any change: ``--only`` and ``--mute`` choose among them, swaps
+    Names mean the instruments that the file has, before any change: ``only`` and ``mute`` choose among them, swaps
     and programs happen at once. Where several options give one note a program, that of a channel counts before that of
     an instrument, and that before a swap. Times are those of the file, before the tempo is changed.
 
@@ -124,7 +124,7 @@ def apply_edits(song: MidiSong, edits: Edits, name: str) -> tuple[MidiSong, list
         notes = _transpose(song.notes, edits.transpose)
         n_lost = len(song.notes) - len(notes)
         if not notes:
-            raise MidiError(f"{name}: --transpose {edits.transpose} leaves no note within MIDI's range")
+            raise _lacking(Option("transpose", edits.transpose), f"{name}: ", " leaves no note within MIDI's range")
         if n_lost:
             messages.append(f"{count(n_lost, 'note')} left out: transposed beyond MIDI's range of pitches")
         song = replace(song, notes=notes)
@@ -140,56 +140,58 @@ def apply_edits(song: MidiSong, edits: Edits, name: str) -> tuple[MidiSong, list
 
 def _understand(edits: Edits) -> _Plan:
     if not (isinstance(edits.transpose, int) and abs(edits.transpose) <= MAX_TRANSPOSE):
-        raise UsageError(f"--transpose {edits.transpose}: must be -{MAX_TRANSPOSE} to {MAX_TRANSPOSE} semitones")
+        rule = f"must be -{MAX_TRANSPOSE} to {MAX_TRANSPOSE} semitones"
+        raise UsageError.of("transpose", edits.transpose, rule)
     if not (math.isfinite(edits.tempo_scale) and MIN_TEMPO_SCALE <= edits.tempo_scale <= MAX_TEMPO_SCALE):
         limits = f"{MIN_TEMPO_SCALE:g} to {MAX_TEMPO_SCALE:g}"
-        raise UsageError(f"--tempo-scale {edits.tempo_scale:g}: must be {limits} (2 is twice as fast)")
-    swaps = [_pair("--swap", item, "=", "piano=cello") for item in _items("--swap", edits.swaps)]
+        raise UsageError.of("tempo_scale", float(edits.tempo_scale), f"must be {limits} (2 is twice as fast)")
+    swaps = [_pair("swap", item, "=", "piano=cello") for item in _items("swap", edits.swaps)]
     _check_swaps(swaps)
     plan = _Plan(
         swaps=swaps,
-        programs=[_pair("--program", item, ":", "piano:cello") for item in _items("--program", edits.programs)],
-        only=[_choice("--only", item) for item in _items("--only", edits.only)],
-        mute=[_choice("--mute", item) for item in _items("--mute", edits.mute)],
-        start=None if edits.start is None else parse_moment("--start", edits.start),
-        end=None if edits.end is None else parse_moment("--end", edits.end),
+        programs=[_pair("program", item, ":", "piano:cello") for item in _items("program", edits.programs)],
+        only=[_choice("only", item) for item in _items("only", edits.only)],
+        mute=[_choice("mute", item) for item in _items("mute", edits.mute)],
+        start=None if edits.start is None else parse_moment("start", edits.start),
+        end=None if edits.end is None else parse_moment("end", edits.end),
     )
     check_section(plan.start, plan.end)
     return plan
 
 
-def _items(option: str, given: Sequence[str]) -> list[str]:
+def _items(name: str, given: Sequence[str]) -> list[str]:
     """Each item of an option that may be repeated, and may hold several parted by commas."""
     items = [item.strip() for text in given for item in _COMMA.split(text)]
     if "" in items:
-        raise UsageError(f"{option}: names nothing")
+        raise UsageError(Option(name), ": names nothing", option=name)
     return items
 
 
-def _pair(option: str, item: str, sign: str, example: str) -> _Pair:
+def _pair(name: str, item: str, sign: str, example: str) -> _Pair:
     # The goal never holds the sign; a channel of a port or a track may (port2:ch1, track:2).
     sides = [side.strip() for side in (item.rsplit(sign, 1) if sign == ":" else item.split(sign))]
-    option = f"{option} {item}"
+    option = Option(name, item)
     if len(sides) != 2 or "" in sides:
-        raise UsageError(f"{option}: write two instruments with {sign!r} between them, such as {example}")
+        raise UsageError.of(name, item, f"write two instruments with {sign!r} between them, such as {example}")
     left, right = _named(option, sides[0]), _named(option, sides[1])
     if left.is_drums or right.is_drums and sign == "=":
-        raise UsageError(f"{option}: drums stay drums; --mute drums leaves them out")
+        raise UsageError.of(name, item, "drums stay drums; ", Option("mute", DRUMS), " leaves them out")
     if right.is_place or sign == "=" and left.is_place:
-        raise UsageError(f"{option}: takes instruments; --program ch1:cello gives a channel another one")
+        other = Option("program", "ch1:cello")
+        raise UsageError.of(name, item, "takes instruments; ", other, " gives a channel another one")
     return _Pair(option, left, right)
 
 
-def _choice(option: str, item: str) -> _Choice:
-    option = f"{option} {item}"
+def _choice(name: str, item: str) -> _Choice:
+    option = Option(name, item)
     return _Choice(option, _named(option, item))
 
 
-def _named(option: str, text: str) -> Instrument:
+def _named(option: Option, text: str) -> Instrument:
     try:
         return find_instrument(text)
     except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
+        raise UsageError.of(option.name, option.value, str(error)) from None
 
 
 def _check_swaps(swaps: Sequence[_Pair]) -> None:
@@ -198,8 +200,9 @@ def _check_swaps(swaps: Sequence[_Pair]) -> None:
     for index, (option, side) in enumerate(sides):
         for other_option, other in sides[:index]:
             if common := side.programs & other.programs:
-                where = "both sides" if option == other_option else f"{other_option}, too,"
-                raise UsageError(f"{option}: {where} named {GM_NAMES[min(common)]}; be more precise")
+                where = ("both sides",) if option == other_option else (other_option, ", too,")
+                rule = f" named {GM_NAMES[min(common)]}; be more precise"
+                raise UsageError.of(option.name, option.value, *where, rule)
 
 
 # --- what the file makes of it ---------------------------------------------------------------------------------------
@@ -223,7 +226,7 @@ def _choose(counts: Counter[Part], plan: _Plan, name: str, messages: list[str]) 
     for choice in plan.mute:
         picked = {part for part in counts if choice.instrument.picks(part)}
         if not picked:
-            messages.append(f"{choice.option}: there is none in this file")
+            messages.append(Message(choice.option, ": there is none in this file"))
         muted |= picked
     kept = {
         part
@@ -231,13 +234,13 @@ def _choose(counts: Counter[Part], plan: _Plan, name: str, messages: list[str]) 
         if part not in muted and (not plan.only or any(choice.instrument.picks(part) for choice in plan.only))
     }
     if not kept:
-        options = ", ".join(choice.option for choice in [*plan.only, *plan.mute])
-        raise MidiError(f"{name}: nothing is left to play ({options}); this file has {name_parts(counts)}")
+        options = listed(choice.option for choice in [*plan.only, *plan.mute])
+        raise MidiError(f"{name}: nothing is left to play (", *options, f"); this file has {name_parts(counts)}")
     return kept
 
 
 def _require(
-    counts: Counter[Part], instrument: Instrument, option: str, name: str, other: Instrument | None = None
+    counts: Counter[Part], instrument: Instrument, option: Option, name: str, other: Instrument | None = None
 ) -> list[Part]:
     """The parts that an instrument or channel means. Raises MidiError if the file has none; ``other``: swapped with."""
     if found := [part for part in counts if instrument.picks(part)]:
@@ -248,17 +251,22 @@ def _require(
         channels = ", ".join(f"port{port + 1}:ch{ch + 1}" if len(ports) > 1 else str(ch + 1) for port, ch in found_on)
         where = f"channel {instrument.channel + 1}"
         where += "" if instrument.port is None else f" of port {instrument.port + 1}"
-        raise MidiError(f"{name}: has no notes on {where} ({option}), only on {channels}")
+        raise _lacking(option, f"{name}: has no notes on {where} (", f"), only on {channels}")
     if instrument.is_place:
         tracks = dict(sorted({part.track: part.track_name for part in counts}.items()))
         shown = ", ".join(f"{number + 1} {_quoted(named)}".strip() for number, named in [*tracks.items()][:MAX_SHOWN])
         shown += " ..." if len(tracks) > MAX_SHOWN else ""
-        raise MidiError(f"{name}: has no notes on such a track ({option}); those with notes are {shown}")
+        raise _lacking(option, f"{name}: has no notes on such a track (", f"); those with notes are {shown}")
     called = f"called {instrument.text!r}" if not instrument.text.isdigit() else f"of program {instrument.text}"
-    hint = ""
+    hint: tuple[str | Option, ...] = ()
     if other is not None and any(other.picks(part) for part in counts):
-        hint = f"; --program {other.text}:{instrument.text} does not need it"
-    raise MidiError(f"{name}: no instrument {called} ({option}); this file has {name_parts(counts)}{hint}")
+        hint = ("; ", Option("program", f"{other.text}:{instrument.text}"), " does not need it")
+    raise _lacking(option, f"{name}: no instrument {called} (", f"); this file has {name_parts(counts)}", *hint)
+
+
+def _lacking(option: Option, before: str, *after: str | Option) -> MidiError:
+    """What the file lacks for an option to be followed, which stands between these words."""
+    return MidiError(before, option, *after, option=option.name, value=option.value)
 
 
 def _quoted(name: str) -> str:
@@ -279,7 +287,7 @@ def _reassign(counts: Counter[Part], plan: _Plan, name: str) -> dict[Part, int]:
         parts = [part for part in _require(counts, pair.left, pair.option, name) if not part.is_drum]
         if not parts:
             place = "channel" if pair.left.channel is not None else "track"
-            raise MidiError(f"{name}: {pair.option}: this {place} plays drums, which stay drums")
+            raise _lacking(pair.option, f"{name}: ", f": this {place} plays drums, which stay drums")
         programs.update(dict.fromkeys(parts, _TO_DRUMS if pair.right.is_drums else pair.right.program))
     return {part: program for part, program in programs.items() if program != part.program}
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import Message, MidiError, Option, UsageError, listed
 from specdiff_cli.midi.notes import MidiSong, Note
 from specdiff_cli.wording import count, exact_clock
 
@@ -19,7 +19,7 @@ _CLOCK = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d*)?|\.\d+)(?:
 class Moment:
     """A time in a song: seconds, or where a bar (from 1) begins. ``option`` is how the user gave it."""
 
-    option: str
+    option: Option
     time_s: float = 0.0
     bar: int | None = None
 
@@ -28,41 +28,44 @@ class Moment:
         if self.bar is None:
             return self.time_s
         if song.bars is None:
-            raise MidiError(f"{name}: runs by the SMPTE clock and has no bars; give {self.option} in seconds")
+            raise self.error(f"{name}: runs by the SMPTE clock and has no bars; give ", self.option, " in seconds")
         return song.bars.start_s(self.bar)
+
+    def error(self, *parts: str | Option) -> MidiError:
+        """That a song has no such moment, in these words."""
+        return MidiError(*parts, option=self.option.name, value=self.option.value)
 
 
 def parse_moment(option: str, text: str) -> Moment:
-    """The moment that ``--start`` or ``--end`` (``option``) names: 12.5, 1:30, 1:02:03, bar 17, bar:17.
+    """The moment that an option, such as ``start`` or ``end``, names: 12.5, 1:30, 1:02:03, bar 17, bar:17.
 
     Raises:
         UsageError: it names none.
     """
     text = text.strip()
-    given = f"{option} {text!r}"
     if match := _BAR.fullmatch(text):
         bar = int(match[1])
         if bar == 0:
-            raise UsageError(f"{given}: bars are counted from 1")
-        return Moment(f"{option} {text}", bar=bar)
+            raise UsageError.of(option, text, "bars are counted from 1")
+        return Moment(Option(option, text), bar=bar)
     match = _CLOCK.fullmatch(text)
     if match is None:
-        raise UsageError(f"{given}: is no time; write seconds (12.5), minutes and seconds (1:30), or bar:17")
+        raise UsageError.of(option, text, "is no time; write seconds (12.5), minutes and seconds (1:30), or bar:17")
     hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
     if match[2] and seconds >= 60 or match[1] and minutes >= 60:
-        raise UsageError(f"{given}: has 60 or more seconds or minutes behind a colon")
-    return Moment(f"{option} {text}", time_s=hours * 3600 + minutes * 60 + seconds)
+        raise UsageError.of(option, text, "has 60 or more seconds or minutes behind a colon")
+    return Moment(Option(option, text), time_s=hours * 3600 + minutes * 60 + seconds)
 
 
 def check_section(start: Moment | None, end: Moment | None) -> None:
     """Raise UsageError where no song could have such a section."""
     if end is not None and (end.bar == 1 or end.bar is None and end.time_s == 0):
-        raise UsageError(f"{end.option}: nothing comes before it")
+        raise UsageError.of(end.option.name, end.option.value, "nothing comes before it")
     if start is None or end is None:
         return
     is_same_kind = (start.bar is None) == (end.bar is None)
     if is_same_kind and (start.bar or start.time_s) >= (end.bar or end.time_s):
-        raise UsageError(f"{end.option} does not come after {start.option}")
+        raise UsageError(end.option, " does not come after ", start.option, option=end.option.name)
 
 
 def cut_section(song: MidiSong, start: Moment | None, end: Moment | None, name: str) -> tuple[MidiSong, list[str]]:
@@ -77,18 +80,18 @@ def cut_section(song: MidiSong, start: Moment | None, end: Moment | None, name: 
     start_s = 0.0 if start is None else start.seconds(song, name)
     end_s = song.end_s if end is None else end.seconds(song, name)
     if start is not None and start_s >= song.end_s:
-        raise MidiError(f"{name}: {start.option} is past its end ({_length(song)})")
+        raise start.error(f"{name}: ", start.option, f" is past its end ({_length(song)})")
     if end is not None and end_s <= start_s:
-        begin = "the start" if start is None else f"{start.option} ({start_s:.2f} s)"
-        raise MidiError(f"{name}: {end.option} ({end_s:.2f} s) does not come after {begin}")
-    messages = []
+        begin = ("the start",) if start is None else (start.option, f" ({start_s:.2f} s)")
+        raise end.error(f"{name}: ", end.option, f" ({end_s:.2f} s) does not come after ", *begin)
+    messages: list[str] = []
     if end is not None and end_s > song.end_s and not _is_last_bar_line(end, song):
-        messages.append(f"{end.option} is past the end ({_length(song)}): played to the end")
+        messages.append(Message(end.option, f" is past the end ({_length(song)}): played to the end"))
     is_open = end is None or end_s >= song.end_s
     notes = [cut for note in song.notes if (cut := _cut_note(note, start_s, end_s, is_open)) is not None]
     if not notes:
-        where = " to ".join(moment.option for moment in (start, end) if moment is not None)
-        raise MidiError(f"{name}: holds no notes in this section ({where})")
+        where = listed((moment.option for moment in (start, end) if moment is not None), " to ")
+        raise MidiError(f"{name}: holds no notes in this section (", *where, ")")
     return _moved(song, notes, start_s, end_s), messages
 
 

@@ -39,7 +39,7 @@ class CompiledAutoregressive:
 
     def __init__(self, network: AutoregressiveNetwork, device: torch.device, dtype: torch.dtype) -> None:
         if dtype == torch.int8:
-            raise DeviceError("--dtype int8: is not for autoregressive voices; use float32")
+            raise DeviceError.of("dtype", "int8", "is not for autoregressive voices; use float32")
         network = network.to(device).eval().requires_grad_(False)
         decoder = network.decoder
         for part in (network.note_encoder, decoder.blocks):

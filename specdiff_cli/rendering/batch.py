@@ -12,7 +12,7 @@ from itertools import count as numbers
 from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.errors import explain
+from specdiff_cli.errors import Message, Option, explain
 from specdiff_cli.lengths import hop_s
 from specdiff_cli.rendering.beside import Beside
 from specdiff_cli.rendering.events import Done, Event, Failed, Heard, Loaded, Loading, Opened, Skipped, Step, Told
@@ -352,7 +352,7 @@ class _Batch:
         elapsed_s = time.perf_counter() - output.start_s
         rendered_s = max(0.0, prepared.duration_s - song.n_kept * self._window_s)
         for line in self._remarks(song):
-            self._tell(f"{prepared.job.source.name}: {line}", prepared.job)
+            self._tell(Message(f"{prepared.job.source.name}: ", line), prepared.job)
         assert self._synthesizer is not None  # noqa: S101 - a song was rendered with it
         self._events.append(
             Done(
@@ -378,11 +378,10 @@ class _Batch:
         if output.message is not None:
             yield output.message
         if output.n_clipped:
-            beyond = f"peaks reach {20 * math.log10(output.peak):.1f} dB above full scale"
-            yield (
-                f"{count(output.n_clipped, 'sample')} clipped, {beyond}: use --normalize {RECOMMENDED_LOUDNESS}, or "
-                "--subtype float, which keeps them"
-            )
+            peak_db = 20 * math.log10(output.peak)
+            clipped = f"{count(output.n_clipped, 'sample')} clipped, peaks reach {peak_db:.1f} dB above full scale"
+            level, exact = Option("normalize", RECOMMENDED_LOUDNESS), Option("subtype", "float")
+            yield Message(clipped, ": use ", level, ", or ", exact, ", which keeps them")
         if output.stem_paths:
             yield f"{count(len(output.stem_paths), 'stem')} in {output.stem_paths[0].parent}"
 

@@ -38,8 +38,7 @@ def gather(asked: "Inputs") -> tuple[list[Source], int]:
         UsageError: nothing named, an empty name, a list that cannot be read.
         MidiError: a folder or a pattern without MIDI files.
     """
-    if not asked.inputs and asked.files_from is None:
-        raise UsageError("Missing argument 'INPUT...': name MIDI files or folders; see specdiff render --help")
+    asked.check_any()
     listed = [] if asked.files_from is None else read_list(asked.files_from, null=asked.null)
     sources = list(find_sources(asked, listed))
     distinct: dict[Path, Source] = {}

@@ -17,13 +17,13 @@ from specdiff_cli.choices import Format
 from specdiff_cli.errors import Option, UsageError
 
 STDOUT = "-"
-#: Fields of --output-template, with what stands for them in the help and in the documentation.
+#: Fields of ``output_template``, with what stands for them in the help and in the documentation.
 FIELDS = {
     "stem": "the input's name without its suffix",
     "name": "the input's name",
     "parent": "the name of the input's folder",
     "model": "the voice's name",
-    "seed": "--seed",
+    "seed": "the seed",
     "steps": "denoising steps",
     "index": "the input's position, from 1",
 }

@@ -104,12 +104,14 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
         loop = LoopPlan(span.start_s, span.length_s)
         song = play_twice(song, span)
     if song.end_s > request.score.max_duration_s:
-        raise MidiError(f"{job.source}: would last {song.end_s:.0f} s; use a higher --tempo-scale or --max-duration")
+        what = f"{job.source}: would last {song.end_s:.0f} s; use a higher "
+        raise MidiError(what, Option("tempo_scale"), " or ", Option("max_duration"))
     notes, fitted = fit_to_voice(
         song.notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain
     )
     if not notes:
-        raise MidiError(f"{job.source}: holds only drums, which the voice {voice.name} does not play; use --model base")
+        what = f"{job.source}: holds only drums, which the voice {voice.name} does not play; use "
+        raise MidiError(what, Option("model", "base"))
     duration_s = song.end_s + LOOP_MARGIN_S if loop is not None else _duration_s(song, job, settled)
     stems = None
     if sound.by_stems:
@@ -157,7 +159,7 @@ def _check_outputs(job: Job, settled: Settled, overwrite: bool) -> None:
 
     if job.target is None:
         if sys.stdout is None:
-            raise OutputError("-o -: standard output is closed; give a file name")
+            raise OutputError.of("output", "-", "standard output is closed; give a file name")
         StreamWriter(
             sys.stdout.buffer,
             file_format=request.output.format,
@@ -191,10 +193,8 @@ def _why_again(job: Job, target: Path, facts: dict[str, Any], request: Request) 
         if record is None:
             if request.output.overwrite:
                 return "it was not made by specdiff"
-            raise OutputError(
-                f"{shown_path(target)} exists already and does not tell how it was made: "
-                "use --overwrite to replace it, or another name"
-            )
+            what = f"{shown_path(target)} exists already and does not tell how it was made: use "
+            raise OutputError(what, Option("overwrite"), " to replace it, or another name")
         found = format_inside(target)
         if found != request.output.format:
             return f"the format was {found}, now {request.output.format}"

@@ -55,6 +55,12 @@ class Inputs:
     null: bool = False
     recursive: bool = False
 
+    def check_any(self) -> None:
+        """Raises UsageError where nothing is named."""
+        if not self.inputs and self.files_from is None:
+            what = ": is missing; name MIDI files or folders, or a list of them with "
+            raise UsageError(Option("inputs"), what, Option("files_from"), option="inputs")
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

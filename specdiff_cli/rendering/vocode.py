@@ -145,9 +145,11 @@ class MelSource:
             raise AudioFileError(f"{path}: cannot be read ({detail})") from None
         if not isinstance(self._mel, np.ndarray) or self._mel.ndim != 2 or self._mel.shape[1] != N_MELS:
             shape = getattr(self._mel, "shape", "several arrays")
-            raise AudioFileError(f"{path}: is {shape}, not (frames, {N_MELS}) as render --save-mel writes it")
+            what = f"{path}: is {shape}, not (frames, {N_MELS}) as "
+            raise AudioFileError(what, Option("save_mel"), " writes it")
         if self._mel.dtype.kind != "f":
-            raise AudioFileError(f"{path}: holds {self._mel.dtype}, not float32 as render --save-mel writes it")
+            what = f"{path}: holds {self._mel.dtype}, not float32 as "
+            raise AudioFileError(what, Option("save_mel"), " writes it")
         if len(self._mel) == 0:
             raise AudioFileError(f"{path}: holds no frames")
         if len(self._mel) > max_duration_s * FRAMES_PER_SECOND:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.errors import MidiError, Option, UsageError
 from specdiff_cli.wording import count
 
 BYTES_PER_MIB = 1 << 20
@@ -18,9 +18,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not self.max_duration_s > 0:
-            raise UsageError(f"--max-duration {self.max_duration_s:g}: must be above 0 seconds")
+            raise UsageError.of("max_duration", float(self.max_duration_s), "must be above 0 seconds")
         if self.max_bytes < 1:
-            raise UsageError("--max-size: must be above 0 MB")
+            raise UsageError(Option("max_size"), ": must be above 0 MB", option="max_size")
 
     def check_bytes(self, n_bytes: int, name: str) -> None:
         """Raises MidiError for a file that is too large."""

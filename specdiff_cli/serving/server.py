@@ -28,7 +28,7 @@ class Address:
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
-            raise UsageError(f"--port {self.port}: must be from 1 to 65535")
+            raise UsageError.of("port", self.port, "must be from 1 to 65535")
 
     @property
     def is_loopback(self) -> bool:
@@ -49,15 +49,14 @@ class Address:
             try:
                 probe.bind((self.host, self.port))
             except PermissionError:
-                raise UsageError(f"--port {self.port}: needs more rights; choose one from 1024 on") from None
+                raise UsageError.of("port", self.port, "needs more rights; choose one from 1024 on") from None
             except socket.gaierror:
-                raise UsageError(f"--host {self.host}: is no address of this machine") from None
+                raise UsageError.of("host", self.host, "is no address of this machine") from None
             except OSError as error:
                 if error.errno in (98, 48, 10048):  # EADDRINUSE of Linux, macOS, Windows
-                    raise UsageError(
-                        f"--port {self.port}: is taken; choose another one, or stop what uses it"
-                    ) from None
-                raise UsageError(f"--host {self.host}: is no address of this machine") from None
+                    rule = "is taken; choose another one, or stop what uses it"
+                    raise UsageError.of("port", self.port, rule) from None
+                raise UsageError.of("host", self.host, "is no address of this machine") from None
 
 
 def read_auth(address: Address, text: str | None) -> tuple[str, str] | None:
@@ -69,10 +68,8 @@ def read_auth(address: Address, text: str | None) -> tuple[str, str] | None:
     if not text:
         if address.is_loopback:
             return None
-        raise UsageError(
-            f"--host {address.host}: others can reach it; set {AUTH_VARIABLE}=USER:PASS in the environment, "
-            "which visitors must then give"
-        )
+        rule = f"others can reach it; set {AUTH_VARIABLE}=USER:PASS in the environment, which visitors must then give"
+        raise UsageError.of("host", address.host, rule)
     user, colon, password = text.partition(":")
     if not (user and colon and password):
         raise UsageError(f"{AUTH_VARIABLE}: must be USER:PASS")

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from specdiff_cli.errors import MidiError, SpecdiffError, UsageError
+from specdiff_cli.errors import Message, MidiError, SpecdiffError, UsageError
 from specdiff_cli.midi.edits import apply_edits
 from specdiff_cli.midi.notes import parse_midi
 from specdiff_cli.midi.remarks import remaining
@@ -128,8 +128,8 @@ class Studio:
                 if isinstance(event, Done):
                     done = event
                 elif isinstance(event, Told) and event.job is not None:
-                    line = event.line.removeprefix(f"{job.source.name}: ")
-                    remarks.append(_in_page_words(self.public_line(line, opened)))
+                    line = _in_page_words(event.line).removeprefix(f"{job.source.name}: ")
+                    remarks.append(self.public_line(line, opened))
                 elif (moment := _moment(event)) is not None:
                     yield moment
                 elif isinstance(event, Heard) and (url := ear.hear(event)):
@@ -228,8 +228,7 @@ class Studio:
             with self._results.new() as folder:
                 yield folder
         except SpecdiffError as error:
-            line = self.public_line(error.line(option_name), opened)
-            raise SpecdiffError(_in_page_words(line) if option_name is on_the_page else line) from None
+            raise SpecdiffError(self.public_line(error.line(option_name), opened)) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise SpecdiffError(
@@ -243,9 +242,9 @@ def on_the_page(option: str) -> str:
 
 
 def _in_page_words(line: str) -> str:
-    """A line of the renderer in which flags have the names of the page's controls."""
-    line = line.replace("--subtype float or ", "")  # which the page does not offer
-    return re.sub(r"--([a-z][a-z-]*)", lambda match: on_the_page(match[1]), line)
+    """A line of the renderer in which options have the names of the page's controls."""
+    line = Message(line).line(on_the_page)
+    return line.replace(", or subtype float, which keeps them", "")  # which the page does not offer
 
 
 def _waiting(turn: Turn) -> Iterator[Moment]:

@@ -24,7 +24,7 @@ from specdiff_cli.audio.mel import log_mel, to_model_range
 from specdiff_cli.constants import FRAMES_PER_SECOND, MAX_TOKENS, N_MELS, STEPS_PER_SECOND, WINDOW_FRAMES
 from specdiff_cli.corpus.pieces import check_corpus_format
 from specdiff_cli.engine.devices import usable_cpus
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import model_class
 from specdiff_cli.midi.vocabulary import END_ID, Vocabulary
@@ -185,9 +185,8 @@ class CorpusFiles:
             raise UsageError(f"{folder}: holds no pieces (train/*.npz); make a corpus with specdiff train data")
         for part, paths in zip(("train", "validation"), parts, strict=True):
             if not paths:
-                raise UsageError(
-                    f"{folder}: has no {part} part ({part}/*.npz); make it with more --hours or --validation-share"
-                )
+                what = f"{folder}: has no {part} part ({part}/*.npz); make it with more "
+                raise UsageError(what, Option("hours"), " or ", Option("validation_share"))
         return cls(folder, *parts)
 
     @property

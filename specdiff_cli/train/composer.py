@@ -24,7 +24,7 @@ from specdiff_cli.composing.bundle import ABOUT_NAME, WEIGHTS_NAME
 from specdiff_cli.composing.dataset import Songs
 from specdiff_cli.composing.network import TokensConfig
 from specdiff_cli.composing.unet import UnetConfig
-from specdiff_cli.errors import SpecdiffError, UsageError
+from specdiff_cli.errors import Option, SpecdiffError, UsageError
 from specdiff_cli.train.composer_judge import MusicJudge
 from specdiff_cli.train.composer_settings import ComposerSettings
 from specdiff_cli.train.journal import Journal
@@ -114,14 +114,17 @@ class ComposerTrainer:
     def _saved_state(self) -> dict[str, Any] | None:
         if not self.folder.state.exists():
             if (self.out / WEIGHTS_NAME).exists():
-                raise UsageError(f"{self.out}: holds weights but no state.pt to go on from; give another --out")
+                raise UsageError(
+                    f"{self.out}: holds weights but no state.pt to go on from; give another ", Option("out")
+                )
             return None
         state = load_tensors(self.folder.state)
         if state.get("version") != STATE_VERSION or "best_loss" not in state:
-            raise UsageError(f"{self.out}: holds a run of something else; give another --out")
+            raise UsageError(f"{self.out}: holds a run of something else; give another ", Option("out"))
         self.folder.check_settings(json.loads(state["settings"]), self.settings.tables())
         if state["songs"] != self.songs.fingerprint:
-            raise UsageError(f"{self.out}: was begun with other songs; give that --midi folder, or another --out")
+            what = f"{self.out}: was begun with other songs; give that "
+            raise UsageError(what, Option("midi"), " folder, or another ", Option("out"))
         self.folder.check_unfinished(state["step"], self.settings.train.n_steps)
         return state
 

@@ -13,6 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.files import already_there
 from specdiff_cli.midi.programs import MODEL_CLASSES
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
@@ -90,7 +91,7 @@ def export(
         vocoder = VocoderSpec(name, _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
         sources[VOCODER_FILE] = vocoder_run / "vocoder.safetensors"
     if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
-        raise OutputError(f"{voice} exists already: use --overwrite to replace it, or another name")
+        raise already_there(voice)
     described = VoiceFile(
         name=voice.resolve().name,
         description=description,

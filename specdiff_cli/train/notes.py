@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from specdiff_cli.constants import N_MELS
 from specdiff_cli.corpus.atlas import read_kits, read_preset
-from specdiff_cli.errors import UsageError, WeightsError
+from specdiff_cli.errors import Option, UsageError, WeightsError
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
@@ -244,7 +244,7 @@ class NoteTrainer:
         state = read_content(path, mapped=False)
         try:
             if not isinstance(state, dict) or state["kits"] != self.atlas.kits:
-                raise WeightsError(f"{path} was trained on an atlas with other drum kits: give another --run")
+                raise WeightsError(f"{path} was trained on an atlas with other drum kits: give another ", Option("run"))
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -252,7 +252,7 @@ class NoteTrainer:
             self.step = int(state["step"])
             self._set_facts()
         except (RuntimeError, KeyError, ValueError, TypeError):
-            raise WeightsError(f"{path} is of another version of specdiff: give another --run") from None
+            raise WeightsError(f"{path} is of another version of specdiff: give another ", Option("run")) from None
         return True
 
     def save(self) -> None:

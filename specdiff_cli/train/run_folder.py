@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from specdiff_cli.errors import OutputError, UsageError, WeightsError
+from specdiff_cli.errors import Option, OutputError, UsageError, WeightsError
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.train.batches import CorpusFiles
 from specdiff_cli.train.hyperparameters import TrainConfig
@@ -90,11 +90,15 @@ class RunFolder:
         """The saved state, None in a new run. Raises WeightsError for a file that is not one."""
         if not self.state.exists():
             if self.weights.exists():
-                raise UsageError(f"{self.path}: holds weights but no state.pt to go on from; give another --out")
+                raise UsageError(
+                    f"{self.path}: holds weights but no state.pt to go on from; give another ", Option("out")
+                )
             return None
         state = load_tensors(self.state)
         if state.get("version") != STATE_VERSION:
-            raise WeightsError(f"{self.state}: was written by another version of specdiff; give another --out")
+            raise WeightsError(
+                f"{self.state}: was written by another version of specdiff; give another ", Option("out")
+            )
         return state
 
     def check(self, state: Mapping[str, Any], config: RunConfig, corpus: CorpusFiles, n_processes: int) -> None:
@@ -103,12 +107,14 @@ class RunFolder:
         if state["corpus"] != corpus.fingerprint:
             raise UsageError(
                 f"{self.path}: was begun with other pieces than {corpus.folder} holds now ({state['n_pieces']} then, "
-                f"{len(corpus.training) + len(corpus.validation)} now); give that corpus, or another --out"
+                f"{len(corpus.training) + len(corpus.validation)} now); give that corpus, or another ",
+                Option("out"),
             )
         if state["n_processes"] != n_processes:
             raise UsageError(
                 f"{self.path}: was begun with {state['n_processes']} processes, not {n_processes}; "
-                "start as many, or give another --out"
+                "start as many, or give another ",
+                Option("out"),
             )
         self.check_unfinished(state["step"], config.train.n_steps)
 
@@ -120,13 +126,15 @@ class RunFolder:
                 if before != value and not (table == "train" and key in FREE_KEYS):
                     raise UsageError(
                         f"{self.path}: was begun with [{table}] {key} = {json.dumps(before)}, not {json.dumps(value)}; "
-                        "set it back, or give another --out"
+                        "set it back, or give another ",
+                        Option("out"),
                     )
 
     def check_unfinished(self, step: int, n_steps: int) -> None:
         """Whether there are steps left to make. Raises UsageError."""
         if step >= n_steps:
-            raise UsageError(f"{self.path}: is finished ({step} steps); raise n_steps to go on, or give another --out")
+            what = f"{self.path}: is finished ({step} steps); raise n_steps to go on, or give another "
+            raise UsageError(what, Option("out"))
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -153,7 +153,8 @@ class Trainer:
             self.model.load_state_dict(weights)
         except (RuntimeError, AttributeError, TypeError) as error:
             detail = " ".join(str(error).split())[:200]
-            raise UsageError(f"--start-from {path}: is not of this network ({detail}); give one of its sizes") from None
+            rule = f"is not of this network ({detail}); give one of its sizes"
+            raise UsageError.of("start_from", path, rule) from None
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

@@ -26,7 +26,7 @@ from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, SpectralVocoder, load_weights
 from specdiff_cli.constants import N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.engine.devices import resolve_dtype
-from specdiff_cli.errors import SpecdiffError, UsageError, WeightsError
+from specdiff_cli.errors import Option, SpecdiffError, UsageError, WeightsError
 from specdiff_cli.train.discriminators import discriminator_loss, generator_losses
 from specdiff_cli.train.journal import Journal
 from specdiff_cli.train.run_folder import RunFolder, load_tensors, write_atomically, write_text_atomically
@@ -70,7 +70,7 @@ def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[Train
     try:
         return (config if n_steps is None else replace(config, n_steps=n_steps)), settings["vocoder"]
     except ValueError as error:
-        raise UsageError(f"--steps: {error}") from None
+        raise UsageError(Option("steps"), f": {error}", option="steps", value=n_steps) from None
 
 
 class VocoderJournal(Journal):
@@ -198,8 +198,9 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip_norm)
         if not torch.isfinite(norm):
             raise SpecdiffError(
-                f"the gradient is not finite at step {self.step}; lower learning_rate and train into another --out "
-                "(what was saved before is intact)"
+                f"the gradient is not finite at step {self.step}; lower learning_rate and train into another ",
+                Option("out"),
+                " (what was saved before is intact)",
             )
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -308,15 +309,17 @@ class Trainer:
         path = self.out / "state.pt"
         if not path.exists():
             if (self.out / "vocoder.safetensors").exists():
-                raise UsageError(f"{self.out}: holds a vocoder but no state.pt to go on from; give another --out")
+                raise UsageError(
+                    f"{self.out}: holds a vocoder but no state.pt to go on from; give another ", Option("out")
+                )
             return None
         state = load_tensors(path)
         if state.get("version") != STATE_VERSION:
-            raise WeightsError(f"{path}: was written by another version of specdiff; give another --out")
+            raise WeightsError(f"{path}: was written by another version of specdiff; give another ", Option("out"))
         folder = RunFolder(self.out)
         folder.check_settings(json.loads(state["settings"]), self.settings)
         if state["corpus"] != self.corpus.fingerprint:
-            raise UsageError(f"{self.out}: was begun with another corpus; give that one, or another --out")
+            raise UsageError(f"{self.out}: was begun with another corpus; give that one, or another ", Option("out"))
         folder.check_unfinished(state["step"], self.config.n_steps)
         return state
 

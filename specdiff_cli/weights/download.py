@@ -13,7 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from specdiff_cli.errors import WeightsError
+from specdiff_cli.errors import Option, WeightsError
 from specdiff_cli.files import reason
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.lock import (
@@ -97,8 +97,9 @@ def _require_permission(model: LockedModel, folder: Path, allow_unpinned: bool) 
     if unknown and not allow_unpinned:
         names = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
         raise WeightsError(
-            f"{model.name}: weights.lock knows no sha256 for {len(unknown)} of its files ({names}): "
-            f"add --allow-unpinned to trust what the server sends now and record its hash"
+            f"{model.name}: weights.lock knows no sha256 for {len(unknown)} of its files ({names}): add ",
+            Option("allow_unpinned"),
+            " to trust what the server sends now and record its hash",
         )
 
 

@@ -253,7 +253,7 @@ def test_what_a_format_does_not_have_is_refused_before_any_work(
 
 def test_qualities_out_of_range_are_refused() -> None:
     for quality in (-0.1, 10.1, float("nan")):
-        with pytest.raises(UsageError, match="--quality"):
+        with pytest.raises(UsageError, match="^quality "):
             Compression(quality=quality)
     with pytest.raises(UsageError, match="give one of them"):
         Compression(quality=5, bit_rate_kbps=64)

@@ -79,7 +79,7 @@ def test_levels_that_can_be_asked_for(text: str, target: Target, shown: str) -> 
 def test_levels_that_cannot(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)) as caught:
         parse_normalise(text)
-    assert str(caught.value).startswith(f"--normalize {text}: ")
+    assert str(caught.value).startswith(f"normalize {text or repr(text)}: ")
 
 
 @pytest.mark.parametrize("peak", [0.01, 0.5, 3.0])
@@ -247,10 +247,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, limit: int) -> N
 
 def test_a_full_disk_for_the_waiting_audio_alone(tmp_path: Path) -> None:
     audio = tune(0.1)
-    with largest_file(100_000), pytest.raises(OutputError, match="cannot keep the audio for --normalize in .*: File"):
+    with largest_file(100_000), pytest.raises(OutputError, match="cannot keep the audio for normalize in .*: File"):
         with NormalisingWriter(StreamWriter(io.BytesIO()), parse_normalise("-1dBFS"), tmp_path) as writer:
             writer.write(audio)
-    with pytest.raises(OutputError, match="cannot keep the audio for --normalize in .*: No such file"):
+    with pytest.raises(OutputError, match="cannot keep the audio for normalize in .*: No such file"):
         with NormalisingWriter(StreamWriter(io.BytesIO()), parse_normalise("-1dBFS"), tmp_path / "missing"):
             pass
 

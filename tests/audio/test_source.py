@@ -81,7 +81,7 @@ def write_bad(folder: Path, kind: str) -> Path:
         ("missing", "does not exist"),
         ("folder", "cannot be read"),
         ("slow", "sample rate of 10 Hz"),
-        ("long", "is longer than 2 seconds; raise --max-duration"),
+        ("long", "is longer than 2 seconds; raise max_duration"),
     ],
 )
 def test_bad_files_are_told_in_one_line(tmp_path: Path, kind: str, words: str) -> None:

@@ -215,7 +215,7 @@ def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
 def test_existing_file_is_refused_before_any_work(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"old")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="use overwrite"):
         AtomicWriter(path)
     assert path.read_bytes() == b"old"
 

@@ -24,7 +24,7 @@ def specdiff(*arguments: str) -> "subprocess.CompletedProcess[str]":
     ("arguments", "message"),
     [
         (["rendr"], "No such command"),
-        (["render"], "Missing argument"),
+        (["convert"], "Missing argument"),
         (["render", "a.mid", "--steps", "abc"], "--steps"),
         (["render", "a.mid", "--nope"], "--nope"),
     ],

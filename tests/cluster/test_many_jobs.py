@@ -74,7 +74,7 @@ def test_names_that_end_with_nul(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"inputs": ("in",), "output_template": "same.wav"}, "would (both )?be written to"),
-        ({"inputs": ()}, "Missing argument"),
+        ({"inputs": ()}, "inputs: is missing"),
         ({"inputs": ("in", "")}, "empty name"),
         ({"files_from": "no-such-list"}, "cannot be read"),
         ({"inputs": ("empty",)}, "holds no MIDI file"),

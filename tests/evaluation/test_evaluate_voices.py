@@ -200,7 +200,7 @@ def test_true_and_substituted_instruments_are_both_stated(folder: Path) -> None:
 
 def test_pieces_without_a_reference_need_a_soundfont(folder: Path) -> None:
     (folder / "piece.wav").unlink()
-    with pytest.raises(UsageError, match=r"piece\.wav.*--soundfont"):
+    with pytest.raises(UsageError, match=r"piece\.wav.*soundfont"):
         evaluated(folder, FakeSynthesizer(music()))
 
 
@@ -280,7 +280,7 @@ def test_the_json_has_one_row_per_piece_and_a_mean(folder: Path) -> None:
 
 def test_an_existing_report_is_kept_unless_it_may_be_replaced(folder: Path) -> None:
     written_report(folder, folder / "report")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="use overwrite"):
         ReportFolder(folder / "report")
     (folder / "report" / "old").write_text("")
     written_report(folder, folder / "report", overwrite=True)

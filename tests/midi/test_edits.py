@@ -116,7 +116,7 @@ def test_mute() -> None:
     assert played(edited(mute=("piano", "drums"))) == {40: CELLO, 41: CELLO, 80: VIOLIN, 81: VIOLIN}
     assert played(edited(only=("piano",), mute=("ch4",))) == {60: PIANO, 61: PIANO}
     assert told(mute=("drums",)) == ["2 notes left out: drums"]
-    assert told(mute=("tuba",)) == ["--mute tuba: there is none in this file"]
+    assert told(mute=("tuba",)) == ["mute tuba: there is none in this file"]
 
 
 def test_names_mean_what_the_file_has() -> None:
@@ -187,29 +187,29 @@ def test_the_length_is_that_of_what_is_left() -> None:
 @pytest.mark.parametrize(
     ("edits", "expected"),
     [
-        ({"swaps": ("piano=chello",)}, "--swap piano=chello: no instrument is called 'chello'; did you mean cello?"),
-        ({"swaps": ("piano",)}, "--swap piano: write two instruments with '=' between them, such as piano=cello"),
+        ({"swaps": ("piano=chello",)}, "swap piano=chello: no instrument is called 'chello'; did you mean cello?"),
+        ({"swaps": ("piano",)}, "swap piano: write two instruments with '=' between them, such as piano=cello"),
         ({"swaps": ("piano=cello=oboe",)}, "write two instruments"),
         ({"swaps": ("piano=",)}, "write two instruments"),
-        ({"swaps": ("piano=0",)}, "--swap piano=0: both sides named Acoustic Grand Piano; be more precise"),
-        ({"swaps": ("piano=cello", "cello=oboe")}, "--swap cello=oboe: --swap piano=cello, too, named Cello"),
-        ({"swaps": ("ch1=cello",)}, "takes instruments; --program ch1:cello"),
+        ({"swaps": ("piano=0",)}, "swap piano=0: both sides named Acoustic Grand Piano; be more precise"),
+        ({"swaps": ("piano=cello", "cello=oboe")}, "swap cello=oboe: swap piano=cello, too, named Cello"),
+        ({"swaps": ("ch1=cello",)}, "takes instruments; program ch1:cello"),
         ({"swaps": ("drums=cello",)}, "drums stay drums"),
-        ({"programs": ("piano=cello",)}, "--program piano=cello: write two instruments with ':'"),
+        ({"programs": ("piano=cello",)}, "program piano=cello: write two instruments with ':'"),
         ({"programs": ("piano:ch2",)}, "takes instruments"),
         ({"programs": ("drums:cello",)}, "drums stay drums"),
-        ({"programs": ("0:128",)}, "--program 0:128: there is no program 128"),
+        ({"programs": ("0:128",)}, "program 0:128: there is no program 128"),
         ({"programs": ("ch17:0",)}, "there is no channel 17"),
-        ({"only": ("horn",)}, "--only horn: 'horn' can mean french horn or english horn"),
-        ({"only": ("",)}, "--only: names nothing"),
-        ({"mute": ("piano,",)}, "--mute: names nothing"),
-        ({"transpose": 128}, "--transpose 128: must be -127 to 127 semitones"),
-        ({"tempo_scale": 0.0}, "--tempo-scale 0: must be 0.1 to 10"),
-        ({"tempo_scale": -1.0}, "--tempo-scale"),
-        ({"tempo_scale": float("nan")}, "--tempo-scale"),
-        ({"tempo_scale": float("inf")}, "--tempo-scale"),
-        ({"start": "soon"}, "--start 'soon': is no time"),
-        ({"start": "2", "end": "1"}, "--end 1 does not come after --start 2"),
+        ({"only": ("horn",)}, "only horn: 'horn' can mean french horn or english horn"),
+        ({"only": ("",)}, "only: names nothing"),
+        ({"mute": ("piano,",)}, "mute: names nothing"),
+        ({"transpose": 128}, "transpose 128: must be -127 to 127 semitones"),
+        ({"tempo_scale": 0.0}, "tempo_scale 0: must be 0.1 to 10"),
+        ({"tempo_scale": -1.0}, "tempo_scale"),
+        ({"tempo_scale": float("nan")}, "tempo_scale"),
+        ({"tempo_scale": float("inf")}, "tempo_scale"),
+        ({"start": "soon"}, "start soon: is no time"),
+        ({"start": "2", "end": "1"}, "end 1 does not come after start 2"),
     ],
 )
 def test_what_no_file_could_satisfy(edits: dict[str, Any], expected: str) -> None:
@@ -221,21 +221,21 @@ def test_what_no_file_could_satisfy(edits: dict[str, Any], expected: str) -> Non
     [
         (
             {"swaps": ("piano=tuba",)},
-            "no instrument called 'tuba' (--swap piano=tuba); "
+            "no instrument called 'tuba' (swap piano=tuba); "
             "this file has Acoustic Grand Piano, Cello, Violin, Bright Acoustic Piano, drums; "
-            "--program piano:tuba does not need it",
+            "program piano:tuba does not need it",
         ),
-        ({"programs": ("56:0",)}, "no instrument of program 56 (--program 56:0); this file has Acoustic"),
-        ({"only": ("piano", "tuba")}, "no instrument called 'tuba' (--only tuba); this file has"),
-        ({"only": ("ch16",)}, "has no notes on channel 16 (--only ch16), only on 1, 2, 3, 4, 10"),
-        ({"programs": ("ch10:tuba",)}, "--program ch10:tuba: this channel plays drums, which stay drums"),
+        ({"programs": ("56:0",)}, "no instrument of program 56 (program 56:0); this file has Acoustic"),
+        ({"only": ("piano", "tuba")}, "no instrument called 'tuba' (only tuba); this file has"),
+        ({"only": ("ch16",)}, "has no notes on channel 16 (only ch16), only on 1, 2, 3, 4, 10"),
+        ({"programs": ("ch10:tuba",)}, "program ch10:tuba: this channel plays drums, which stay drums"),
         (
             {"only": ("piano",), "mute": ("piano",)},
-            "nothing is left to play (--only piano, --mute piano); this file has",
+            "nothing is left to play (only piano, mute piano); this file has",
         ),
-        ({"transpose": 127, "mute": ("drums",)}, "--transpose 127 leaves no note within MIDI's range"),
-        ({"start": "1:00"}, "--start 1:00 is past its end (0:02.00, 1 bar)"),
-        ({"only": ("cello",), "start": "2"}, "--start 2 is past its end"),
+        ({"transpose": 127, "mute": ("drums",)}, "transpose 127 leaves no note within MIDI's range"),
+        ({"start": "1:00"}, "start 1:00 is past its end (0:02.00, 1 bar)"),
+        ({"only": ("cello",), "start": "2"}, "start 2 is past its end"),
     ],
 )
 def test_what_this_file_lacks(edits: dict[str, Any], expected: str) -> None:
@@ -243,7 +243,7 @@ def test_what_this_file_lacks(edits: dict[str, Any], expected: str) -> None:
 
 
 def test_a_swap_of_what_is_not_there_at_all_hints_at_nothing() -> None:
-    assert "--program" not in refusal(MidiError, swaps=("oboe=tuba",))
+    assert "program" not in refusal(MidiError, swaps=("oboe=tuba",))
 
 
 def test_a_channel_of_drums_and_melody_keeps_its_drums() -> None:
@@ -344,7 +344,7 @@ def test_tracks_that_are_not_there() -> None:
     for named in ("track:4", "track:Middle"):
         with pytest.raises(MidiError) as caught:
             apply_edits(two_hands(), Edits(only=(named,)), "two.mid")
-        assert f'(--only {named}); those with notes are 1 "Right, upper", 2 "Left hand", 3' in str(caught.value)
+        assert f'(only {named}); those with notes are 1 "Right, upper", 2 "Left hand", 3' in str(caught.value)
     for named, told in (("track:0", "tracks are counted from 1"), ("track:", "no instrument"), ("port0:ch1", "port 0")):
         with pytest.raises(UsageError, match=told):
             check_edits(Edits(only=(named,)))

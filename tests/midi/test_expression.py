@@ -202,6 +202,6 @@ def test_members_of_an_mpe_zone_bend_by_48_semitones_and_share_what_their_manage
 
 def test_expression_goes_with_sections_and_tempo() -> None:
     song = song_of([control(960, 0, 7, 50), control(2880, 0, 7, 100), *note(0, 3840, 0, 60)])
-    cut, _ = cut_section(song, parse_moment("--start", "2"), None, "x.mid")
+    cut, _ = cut_section(song, parse_moment("start", "2"), None, "x.mid")
     assert cut.expression[0, 0].gain == Curve((0.0, 1.0), (0.25, 1.0))
     assert change_tempo(song, 2).expression[0, 0].gain == Curve((0.0, 0.5, 1.5), (1.0, 0.25, 1.0))

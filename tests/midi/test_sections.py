@@ -26,8 +26,8 @@ def cut(whole: MidiSong, start: str | None = None, end: str | None = None) -> Mi
 
 
 def told(whole: MidiSong, start: str | None = None, end: str | None = None) -> tuple[MidiSong, list[str]]:
-    first = None if start is None else parse_moment("--start", start)
-    last = None if end is None else parse_moment("--end", end)
+    first = None if start is None else parse_moment("start", start)
+    last = None if end is None else parse_moment("end", end)
     check_section(first, last)
     return cut_section(whole, first, last, "x.mid")
 
@@ -44,13 +44,13 @@ def times(whole: MidiSong) -> list[tuple[int, float, float]]:
     ],
 )
 def test_times(text: str, time_s: float) -> None:
-    assert parse_moment("--start", text).time_s == time_s
-    assert parse_moment("--start", text).bar is None
+    assert parse_moment("start", text).time_s == time_s
+    assert parse_moment("start", text).bar is None
 
 
 @pytest.mark.parametrize("text", ["bar 17", "bar:17", "bar17", "Bar 17", "bar: 17", "BAR 017"])
 def test_bars(text: str) -> None:
-    assert parse_moment("--start", text).bar == 17
+    assert parse_moment("start", text).bar == 17
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_bars(text: str) -> None:
     ["", "-1", "1e3", "nan", "inf", "1:60", "1:60:00", "1:2:3:4", "bar", "bar 0", "bar -1", "bar 1.5", "17 bars", "²"],
 )
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(UsageError, match="--end"):
-        parse_moment("--end", text)
+    with pytest.raises(UsageError, match="^end "):
+        parse_moment("end", text)
 
 
 def test_a_section_begins_at_zero() -> None:
@@ -124,7 +124,7 @@ def test_tempo_and_bars_move_along() -> None:
 def test_an_end_past_the_end_is_only_mentioned() -> None:
     part, messages = told(scale(), "7", "1:00")
     assert len(part.notes) == 2
-    assert messages == ["--end 1:00 is past the end (0:08.00, 4 bars): played to the end"]
+    assert messages == ["end 1:00 is past the end (0:08.00, 4 bars): played to the end"]
     assert told(scale(), "7", "bar 5")[1] == []  # the bar line behind the last bar
     assert told(song(note(0, 900, 0, 60)), None, "bar 2")[1] == []
     assert len(told(scale(), None, "bar 6")[1]) == 1
@@ -133,10 +133,10 @@ def test_an_end_past_the_end_is_only_mentioned() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
-        ("8", None, "--start 8 is past its end (0:08.00, 4 bars)"),
-        ("bar 5", None, "--start bar 5 is past its end (0:08.00, 4 bars)"),
+        ("8", None, "start 8 is past its end (0:08.00, 4 bars)"),
+        ("bar 5", None, "start 'bar 5' is past its end (0:08.00, 4 bars)"),
         ("bar:999999999", None, "is past its end"),
-        ("bar 2", "1", "--end 1 (1.00 s) does not come after --start bar 2 (2.00 s)"),
+        ("bar 2", "1", "end 1 (1.00 s) does not come after start 'bar 2' (2.00 s)"),
     ],
 )
 def test_sections_that_a_song_has_not(start: str, end: str | None, expected: str) -> None:
@@ -148,9 +148,9 @@ def test_sections_that_a_song_has_not(start: str, end: str | None, expected: str
 
 def test_a_section_without_notes() -> None:
     whole = song([*note(0, 480, 0, 60), *note(4800, 5280, 0, 62)])
-    with pytest.raises(MidiError, match=r"x.mid: holds no notes in this section \(--start 1 to --end 2\)"):
+    with pytest.raises(MidiError, match=r"x.mid: holds no notes in this section \(start 1 to end 2\)"):
         cut(whole, "1", "2")
-    with pytest.raises(MidiError, match=r"\(--end 0.5\)"):
+    with pytest.raises(MidiError, match=r"\(end 0.5\)"):
         cut(song(note(960, 1920, 0, 60)), None, "0.5")
 
 
@@ -158,7 +158,7 @@ def test_a_section_without_notes() -> None:
     ("start", "end"), [("2", "2"), ("2", "1"), ("bar 3", "bar 3"), ("bar 3", "bar 2"), (None, "0"), (None, "bar 1")]
 )
 def test_sections_that_no_song_has(start: str | None, end: str) -> None:
-    with pytest.raises(UsageError, match="--end"):
+    with pytest.raises(UsageError, match="^end "):
         cut(scale(), start, end)
 
 
@@ -167,7 +167,7 @@ def test_the_smpte_clock_knows_seconds_only() -> None:
     whole = parse_midi(data[:12] + (0xE728).to_bytes(2, "big") + data[14:], "x.mid")
     assert times(cut(whole, "1", "3")) == [(60, 0, 2)]
     assert cut(whole, "1").tempo_changes == []
-    with pytest.raises(MidiError, match="no bars; give --start bar 2 in seconds"):
+    with pytest.raises(MidiError, match="no bars; give start 'bar 2' in seconds"):
         cut(whole, "bar 2")
 
 

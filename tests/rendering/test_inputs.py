@@ -111,7 +111,7 @@ def test_a_list_on_standard_input_with_names_of_any_bytes(folder: Path, monkeypa
 @pytest.mark.parametrize(
     ("items", "files_from", "message"),
     [
-        ([], None, "Missing argument"),
+        ([], None, "inputs: is missing; name MIDI files"),
         (["a.mid", ""], None, "empty name"),
         ([], "missing.txt", "missing.txt: cannot be read"),
         ([], "empty.txt", "holds no names"),

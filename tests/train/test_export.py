@@ -88,7 +88,7 @@ def test_a_voice_is_replaced_only_when_asked_to(tmp_path: Path, run: Path) -> No
     export(run, voice, SAMPLING)
     (voice / "vocoder.safetensors").write_bytes(b"of the voice before")
     before = (voice / "voice.toml").read_text()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="use overwrite"):
         export(run, voice, SAMPLING, description="new")
     assert (voice / "voice.toml").read_text() == before
     export(run, voice, SAMPLING, description='new "words" \\1', overwrite=True)

@@ -252,7 +252,7 @@ def test_a_run_starts_from_the_weights_of_another(corpus: Path, tmp_path: Path) 
         source = first.model if name == "state.pt" else first.averaged
         torch.testing.assert_close(second.model.state_dict(), source.state_dict(), atol=2e-3, rtol=2e-3)
     other = RunConfig(replace(SMALLEST, d_model=32), HASTY)
-    with pytest.raises(UsageError, match=r"--start-from .*state\.pt: is not of this network"):
+    with pytest.raises(UsageError, match=r"start_from .*state\.pt: is not of this network"):
         Trainer(corpus, tmp_path / "third", other, start_from=tmp_path / "first" / "state.pt")
     with pytest.raises(WeightsError, match=r"none\.pt: is missing; check the name"):
         Trainer(corpus, tmp_path / "third", RUN, start_from=tmp_path / "none.pt")

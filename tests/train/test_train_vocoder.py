@@ -222,7 +222,7 @@ def test_settings_files(tmp_path: Path) -> None:
     config, sizes = read_vocoder_settings(path)
     assert (config, sizes) == (TrainConfig(n_steps=7, level_range_db=(-3.0, 3.0)), SpectralConfig(dim=64))
     assert read_vocoder_settings(path, 9)[0].n_steps == 9
-    with pytest.raises(UsageError, match="--steps: n_steps = 0: must be at least 1"):
+    with pytest.raises(UsageError, match="steps: n_steps = 0: must be at least 1"):
         read_vocoder_settings(path, 0)
     for text, words in {
         "[train]\nlerning_rate = 1\n": "lerning_rate: is an unknown key; did you mean learning_rate",

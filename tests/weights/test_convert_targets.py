@@ -148,7 +148,7 @@ def test_the_diffusers_folder_describes_its_parts(tmp_path: Path) -> None:
 def test_what_the_diffusers_layout_has_no_place_for_is_refused(
     tmp_path: Path, config: ModelConfig, reason: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"--to diffusers: the voice random has {reason}, for which"):
+    with pytest.raises(UsageError, match=f"to diffusers: the voice random has {reason}, for which"):
         write_diffusers(tmp_path / "a", a_voice(config), overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -162,11 +162,11 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_a_voice(tmp_path: Pa
         write_voice(tmp_path / "file", voice, ABOUT, overwrite=True)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="--overwrite does not replace it"):
+    with pytest.raises(OutputError, match="overwrite does not replace it"):
         write_voice(tmp_path / "photos", voice, ABOUT, overwrite=True)
     old = write_voice_folder(tmp_path / "voice")
     before = (old / "model.safetensors").read_bytes()
-    with pytest.raises(OutputError, match="exists already: use --overwrite"):
+    with pytest.raises(OutputError, match="exists already: use overwrite"):
         write_voice(old, voice, ABOUT, overwrite=False)
     assert (old / "model.safetensors").read_bytes() == before
     (old / "vocoder.safetensors").write_bytes(b"of the old voice")

@@ -516,7 +516,7 @@ def test_compressed_answer_is_refused(site: Site, lock: Lock) -> None:
 
 def test_unpinned_needs_permission_before_any_request(site: Site, lock: Lock, tmp_path: Path) -> None:
     line = failure(lock, name="unpinned")
-    assert "c.json" in line and "--allow-unpinned" in line
+    assert "c.json" in line and "add allow_unpinned to trust" in line
     assert site.seen == []
     assert not (tmp_path / "cache").exists()
 

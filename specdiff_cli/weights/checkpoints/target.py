@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
-from specdiff_cli.errors import OutputError, UsageError
-from specdiff_cli.files import reason, shown_path
+from specdiff_cli.errors import Option, OutputError, UsageError
+from specdiff_cli.files import already_there, reason, shown_path
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.convert import diffusers_parts
 from specdiff_cli.weights.load import Voice, load_diffusers_folder, load_voice_folder
@@ -68,9 +68,10 @@ def _check_target(target: Path, overwrite: bool) -> None:
     if not any(target.iterdir()):
         return
     if not overwrite:
-        raise OutputError(f"{target} exists already: use --overwrite to replace it, or another name")
+        raise already_there(target)
     if not (target / VOICE_FILE).is_file() and not (target / PIPELINE_FILE).is_file():
-        raise OutputError(f"{target} holds something other than a voice: --overwrite does not replace it; remove it")
+        what = f"{target} holds something other than a voice: "
+        raise OutputError(what, Option("overwrite"), " does not replace it; remove it")
 
 
 def write_voice(target: Path, voice: Voice, about: About, *, overwrite: bool) -> dict[str, str]:
@@ -160,7 +161,7 @@ def check_diffusers(name: str, config: ModelConfig) -> None:
     }
     found = ", ".join(what for what, is_there in lacking.items() if is_there)
     if found:
-        raise UsageError(f"--to diffusers: the voice {name} has {found}, for which that layout has no place")
+        raise UsageError.of("to", "diffusers", f"the voice {name} has {found}, for which that layout has no place")
 
 
 def _part_config(part: str, config: ModelConfig) -> Mapping[str, Any]:
