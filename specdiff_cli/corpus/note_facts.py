@@ -27,7 +27,7 @@ MAX_INHARMONICITY = 3e-3
 STRETCH_EXPLAINS = 0.6
 # Vibrato: the strongest partial's frequency is followed in steps of 10 ms.
 TRACK_WINDOW_S, TRACK_HOP_S, TRACK_FROM_S = 0.05, 0.01, 0.1
-VIBRATO_HZ, LEAST_CENTS, LEAST_SHARE, DELAY_S = (3.0, 9.0), 4.0, 0.45, 0.35
+VIBRATO_HZ, VIBRATO_CENTS, LEAST_SHARE, DELAY_S = (3.0, 9.0), (4.0, 150.0), 0.45, 0.35
 HARMONIC_HZ, HARMONIC_SHARE = 12.0, 0.002  # what lies so near to a partial belongs to it
 
 
@@ -167,10 +167,12 @@ def _vibrato(mono: NDArray[np.float64], partial_hz: float, rate_hz: int) -> tupl
     inside = (rates_hz >= VIBRATO_HZ[0]) & (rates_hz <= VIBRATO_HZ[1])
     peak_hz = float(rates_hz[inside][np.argmax(power[inside])])
     near = np.abs(rates_hz - peak_hz) < 1.2
+    if power.sum() <= 0.0:  # a pitch so far off that every step is cut to the same
+        return steady
     swing = float(np.sqrt(2 * np.mean(cents**2) * power[near].sum() / power.sum()))
     # A window of 50 ms flattens what swings at several hertz.
     swing /= max(0.3, float(np.sinc(0.5 * peak_hz * TRACK_WINDOW_S)))
-    if swing < LEAST_CENTS or power[near].sum() < LEAST_SHARE * power.sum():
+    if not VIBRATO_CENTS[0] <= swing <= VIBRATO_CENTS[1] or power[near].sum() < LEAST_SHARE * power.sum():
         return steady
     n_early = round(DELAY_S / TRACK_HOP_S)
     is_late = np.sqrt(np.mean(cents[:n_early] ** 2)) < 0.4 * np.sqrt(np.mean(cents[n_early:] ** 2))

@@ -36,6 +36,14 @@ def test_vibrato_is_measured_in_rate_and_swing() -> None:
     assert facts.detune_cents == pytest.approx(0, abs=2)
 
 
+def test_a_tone_that_only_beats_far_from_its_pitch_has_no_vibrato_and_finite_facts() -> None:
+    # Two tones a fifth apart, taken for the note between them: steps of phase that no vibrato makes.
+    mono = 0.1 * sum(np.sin(2 * np.pi * hz * TIMES_S) for hz in (27.5, 41.2))
+    facts = measure_note(np.stack([mono, mono], axis=1).astype(np.float32), 24, RATE_HZ)
+    assert all(np.isfinite(getattr(facts, name)) for name in facts.__slots__)
+    assert facts.vibrato_cents == 0
+
+
 def test_noise_has_no_partials_and_silence_no_facts() -> None:
     noisy = measure_note(_note(60, noise=0.5), 60, RATE_HZ)
     assert noisy.noise_share > 0.8
