@@ -145,6 +145,7 @@ def _full(details: Details) -> dict[str, Any]:
         "vocoder": {"name": details.card.vocoder.name, **details.card.vocoder.sizes},
         "plays": {"programs": list(_programs(details)), "drums": details.card.plays_drums},
         "prefers_bfloat16": details.card.prefers_bfloat16,
+        "allows_int8": details.card.allows_int8,
         "files": [asdict(file) for file in details.entry.files],
     }
 
@@ -188,7 +189,8 @@ def _facts(details: Details) -> Iterator[tuple[str, str]]:
         yield f"preset {name}", f"{_sampling(preset.sampling)}: {preset.meaning}{own}"
     sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.sizes.items())
     yield "vocoder", f"{details.card.vocoder.name} ({sizes})" if sizes else details.card.vocoder.name
-    yield "precision", "bfloat16 where the hardware has it" if details.card.prefers_bfloat16 else "float32"
+    half = "bfloat16 or 8 bits where they are" if details.card.allows_int8 else "bfloat16 where it is"
+    yield "precision", f"{half} faster here" if details.card.prefers_bfloat16 else "float32"
     programs = _programs(details)
     names = ", ".join(MODEL_CLASSES.get(program, str(program)) for program in programs)
     yield "plays", "all programs of General MIDI" if len(programs) == N_PROGRAMS else names

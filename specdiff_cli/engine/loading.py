@@ -46,15 +46,15 @@ def load_synthesizer(
     where = resolve_device(device)
     set_threads(threads)
 
-    def dtype_for(prefers_bfloat16: bool) -> torch.dtype:
-        return resolve_dtype(dtype, where, prefers_bfloat16=prefers_bfloat16)
+    def in_memory(prefers_bfloat16: bool) -> torch.dtype:
+        return floating(resolve_dtype(dtype, where, prefers_bfloat16=prefers_bfloat16))
 
-    voice = load(model, lambda prefers_bfloat16: floating(dtype_for(prefers_bfloat16)))
+    voice = load(model, in_memory)
     return Synthesizer(
         voice,
         vocoder(voice) if callable(vocoder) else vocoder,
         where,
-        dtype_for(voice.prefers_bfloat16),
+        dtype,
         sample_rate_hz=sample_rate_hz,
         n_channels=n_channels,
     )

@@ -3,17 +3,12 @@
 import copy
 import os
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import Generic
-from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
 from specdiff_cli import lengths
 from specdiff_cli.audio.mel import FEATURE_RANGE
@@ -21,9 +16,22 @@ from specdiff_cli.audio.vocoder import LEAD_FRAMES, NoteVocoder, SoundStream, St
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
-from specdiff_cli.engine.autoregression import AutoregressiveSampler
-from specdiff_cli.engine.denoising import DiffusionSampler
-from specdiff_cli.engine.devices import resolve_device, resolve_dtype
+from specdiff_cli.engine.devices import resolve_device
+from specdiff_cli.engine.networks import dtype_for, ready_network, window_sampler
+from specdiff_cli.engine.pieces import (
+    TAIL_S,
+    Audio,
+    Mel,
+    MelCallback,
+    MonoStream,
+    Music,
+    Piece,
+    ProgressCallback,
+    Song,
+    SongSound,
+    StepCallback,
+    WindowCallback,
+)
 from specdiff_cli.engine.songs import (
     ActiveSong,
     FailedSong,
@@ -32,75 +40,20 @@ from specdiff_cli.engine.songs import (
     Progress,
     SampledWindow,
     StepState,
-    WindowSampler,
     sample_all,
 )
-from specdiff_cli.engine.templates import TemplateSampler
-from specdiff_cli.engine.timbres import NoteTimbres, SongNotes, note_frames
+from specdiff_cli.engine.timbres import NoteTimbres, SongNotes
 from specdiff_cli.engine.vocoders import knows_notes, load_note_vocoder, load_vocoder
-from specdiff_cli.errors import MidiError, Option, UsageError
+from specdiff_cli.errors import MidiError, UsageError
 from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.expression import ChannelExpression
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.timeline import Part
 from specdiff_cli.midi.windows import tokenize
-from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive
-from specdiff_cli.model.compiled import CompiledNetwork
-from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.model.note_frames import NoteFrames
-from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice
 
 __all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]
-
-TAIL_S = 1.0  # after the last note, where no duration is given; as `specdiff render`
-
-#: A MIDI file, a song read from one, or notes as they are to be played.
-Music = str | os.PathLike[str] | MidiSong | Sequence[Note]
-Audio = npt.NDArray[np.float32]
-Mel = npt.NDArray[np.float32]
-ProgressCallback = Callable[[Progress], None]
-StepCallback = Callable[[StepState], None]
-MelCallback = Callable[[Mel], None]
-WindowCallback = Callable[[FinishedWindow], None]
-
-# A network is compiled in place, and once: whoever else renders with it shares the result.
-ReadyNetwork = CompiledNetwork | CompiledAutoregressive | NoteFrames
-_COMPILED: WeakKeyDictionary[nn.Module, ReadyNetwork] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class Song(Generic[Key]):
-    """One of many songs to render; ``key`` is the caller's own mark, handed back with the audio.
-
-    ``expression``: what each (port, channel) is asked for over time, for voices that follow it; without it the notes'
-    own levels and pans hold. The rest is as in :meth:`Synthesizer.stream`.
-    """
-
-    key: Key
-    notes: Sequence[Note]
-    duration_s: float
-    seed: int = 0
-    expression: Mapping[Part, ChannelExpression] | None = field(default=None, kw_only=True)
-    finished: Iterable[FinishedWindow] = field(default=(), kw_only=True)
-    on_progress: ProgressCallback | None = field(default=None, kw_only=True)
-    on_step: StepCallback | None = field(default=None, kw_only=True)
-    on_mel: MelCallback | None = field(default=None, kw_only=True)
-    on_window: WindowCallback | None = field(default=None, kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece(Generic[Key]):
-    """Audio of one of many songs: the next (n,) samples of the song ``key``, or (n, 2) in stereo; n may be 0.
-
-    ``error`` is why a song ends before its end; there is no audio with it.
-    """
-
-    key: Key
-    audio: Audio
-    is_last: bool
-    n_dropped_events: int  # of the song so far
-    error: Exception | None = None
 
 
 class Synthesizer:
@@ -139,13 +92,13 @@ class Synthesizer:
         """
         self.voice = voice
         self.device = resolve_device(device) if isinstance(device, str) else device
-        self.dtype = dtype if isinstance(dtype, torch.dtype) else _dtype_for(voice, dtype, self.device)
+        self.dtype = dtype if isinstance(dtype, torch.dtype) else dtype_for(voice, dtype, self.device)
         self._format = sample_rate_hz, n_channels
         self.vocoder = self._vocoder_for(vocoder)
         self._mel_vocoder: Vocoder | None = None
         self.overlap = self.device.type != "cpu" if overlap is None else overlap
         self.config = voice.network.config
-        self.network = _compiled(voice, self.device, self.dtype)
+        self.network = ready_network(voice, self.device, self.dtype)
         self.n_dropped_events = 0  # of the song rendered last
 
     @property
@@ -228,7 +181,7 @@ class Synthesizer:
         song = Song(None, notes, duration_s, sampling.seed, expression=expression)
         active = self._activate(song, sampling)
         mels: list[Mel] = []
-        for windows in sample_all([active], self._sampler(sampling, None)):
+        for windows in sample_all([active], window_sampler(self.voice, self.network, sampling, None)):
             for window in windows:
                 if isinstance(window, FailedSong):
                     raise window.error
@@ -347,7 +300,7 @@ class Synthesizer:
             DeviceError: not even one song fits into memory.
         """
         sampling = sampling or self.sampling
-        sounds: dict[Key, _Sound[Key]] = {}
+        sounds: dict[Key, SongSound[Key]] = {}
         failed: set[Key] = set()
 
         def has_ended(key: Key) -> bool:
@@ -357,11 +310,11 @@ class Synthesizer:
             for song in songs:
                 score = self._score(song)
                 n_samples = self.count_samples_made(song.duration_s)
-                sounds[song.key] = _Sound(self._opened(song, score), song, n_samples, self.n_channels)
+                sounds[song.key] = SongSound(self._opened(song, score), song, n_samples, self.n_channels)
                 yield self._activate(song, sampling, score)
 
         def sample(stop: Event | None) -> Generator[list[SampledWindow[Key] | FailedSong[Key]], None, None]:
-            sampler = self._sampler(sampling, stop)
+            sampler = window_sampler(self.voice, self.network, sampling, stop)
             return sample_all(active_songs(), sampler, batch=batch, on_message=on_message, has_ended=has_ended)
 
         sampled = running_ahead(sample) if self.overlap else sample(stop)
@@ -411,7 +364,7 @@ class Synthesizer:
         """What turns the song's spectrogram into sound."""
         vocoder = self.vocoder
         if not isinstance(vocoder, NoteVocoder):
-            return _Mono(StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES))
+            return MonoStream(StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES))
         played = () if score is None else score.played
         is_own = isinstance(self.network, NoteFrames)
         return vocoder.open(played, song.seed, None if score is None or is_own else score.log_mel)
@@ -428,13 +381,8 @@ class Synthesizer:
             what = FIXED_SAMPLING[self.config.kind][1]
             raise UsageError(f"the voice {self.voice.name} {what}: it has no diffusion steps to be shown")
         n_windows = self.count_windows(song.duration_s, sampling.overlap_frames)
-        windows = tokenize(
-            song.notes,
-            self.config.vocabulary,
-            total_s=song.duration_s,
-            hop_frames=sampling.hop_frames,
-            joins_keys=True,
-        )
+        vocabulary, hop_frames = self.config.vocabulary, sampling.hop_frames
+        windows = tokenize(song.notes, vocabulary, total_s=song.duration_s, hop_frames=hop_frames, joins_keys=True)
         return ActiveSong(
             song.key,
             islice(windows, n_windows),
@@ -447,95 +395,3 @@ class Synthesizer:
             on_progress=song.on_progress,
             on_step=song.on_step,
         )
-
-    def _sampler(self, sampling: Sampling, stop: Event | None) -> WindowSampler:
-        if isinstance(self.network, CompiledNetwork):
-            return DiffusionSampler(self.network, self.config, sampling, stop)
-        own, what = FIXED_SAMPLING[self.config.kind]
-        why = f"the voice {self.voice.name} {what}: it has no diffusion steps"
-        if (sampling.steps, sampling.sampler, sampling.schedule) != (own.steps, own.sampler, own.schedule):
-            others = Option("sampler"), ", ", Option("schedule"), " and ", Option("preset")
-            raise UsageError(f"{why}; leave out ", Option("steps"), ", ", *others)
-        if sampling.guidance != 1.0:
-            raise UsageError.of("guidance", sampling.guidance, f"{why} to be guided; leave it out")
-        if sampling.reuse_every != 1:
-            raise UsageError.of("reuse_every", sampling.reuse_every, f"{why} that could reuse anything; leave it out")
-        if sampling.overlap_frames:
-            raise UsageError.of("overlap_frames", sampling.overlap_frames, f"{why} that could keep frames; use 0")
-        if isinstance(self.network, NoteFrames):
-            return TemplateSampler(self.device, stop)
-        return AutoregressiveSampler(self.network, stop)
-
-
-class _Sound(Generic[Key]):
-    """A song's spectrogram to its audio, window by window, cut to its length."""
-
-    def __init__(self, stream: SoundStream, song: Song[Key], n_samples: int, n_channels: int) -> None:
-        self._song = song
-        self._stream = stream
-        self._n_channels = n_channels
-        self._n_frames = Synthesizer.count_frames(song.duration_s)  # to come
-        self._n_samples = n_samples  # to come
-
-    def piece(self, window: SampledWindow[Key] | FailedSong[Key]) -> Piece[Key]:
-        """What the next window makes certain, and who wants to know is told of it."""
-        if isinstance(window, FailedSong):
-            return self._failed(window.error, window.n_dropped_events)
-        new = window.mel[window.n_known :][: self._n_frames]
-        try:
-            if self._song.on_window is not None and window.is_new:
-                self._song.on_window(FinishedWindow(window.mel.numpy(), window.noise_state))
-            if self._song.on_mel is not None:
-                self._song.on_mel(new.numpy())
-        except Exception as error:  # of this song: the others have nothing to do with it
-            return self._failed(error, window.n_dropped_events)
-        self._n_frames -= len(new)
-        is_last = self._n_frames == 0
-        audio = self._stream.push(new)
-        if is_last:
-            audio = torch.cat([audio, self._stream.flush()], dim=1)
-        audio = audio[:, : self._n_samples].cpu()
-        self._n_samples -= audio.shape[1]
-        chunk: Audio = (audio[0] if self._n_channels == 1 else audio.T.contiguous()).numpy()
-        return Piece(self._song.key, chunk, is_last, window.n_dropped_events)
-
-    def _failed(self, error: Exception, n_dropped_events: int) -> Piece[Key]:
-        nothing = np.zeros(0 if self._n_channels == 1 else (0, self._n_channels), dtype=np.float32)
-        return Piece(self._song.key, nothing, True, n_dropped_events, error)
-
-
-class _Mono:
-    """A vocoder without notes as a stream of one channel."""
-
-    def __init__(self, streaming: StreamingVocoder) -> None:
-        self._streaming = streaming
-
-    def push(self, mel: torch.Tensor) -> torch.Tensor:
-        return self._streaming.push(mel)[None]
-
-    def flush(self) -> torch.Tensor:
-        return self._streaming.flush()[None]
-
-
-def _compiled(voice: Voice, device: torch.device, dtype: torch.dtype) -> ReadyNetwork:
-    compiled = _COMPILED.get(voice.network)
-    if compiled is None:
-        network = voice.network
-        if isinstance(network, SpectrogramDiffusion):
-            compiled = CompiledNetwork(network, device, dtype)
-        elif isinstance(network, NoteFunction):
-            if dtype != torch.float32:  # powers that differ by orders of magnitude are added up
-                name = str(dtype).removeprefix("torch.")
-                raise UsageError.of("dtype", name, f"the voice {voice.name} computes in float32; leave it out")
-            compiled = note_frames(network, device)
-        else:
-            compiled = CompiledAutoregressive(network, device, dtype)
-        _COMPILED[network] = compiled
-    elif (compiled.device, compiled.dtype) != (device, dtype):
-        in_use = f"{compiled.device} {str(compiled.dtype).removeprefix('torch.')}"
-        raise UsageError(f"the voice {voice.name} is in use as {in_use}; load it once more for another device or dtype")
-    return compiled
-
-
-def _dtype_for(voice: Voice, name: str, device: torch.device) -> torch.dtype:
-    return resolve_dtype(name, device, prefers_bfloat16=voice.prefers_bfloat16)

@@ -21,7 +21,8 @@ from specdiff_cli.audio.source import AudioSource
 from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder, checked_mel
 from specdiff_cli.constants import SAMPLE_RATE_HZ, WINDOW_S
 from specdiff_cli.corpus.soundfont import FluidSynth
-from specdiff_cli.engine.synthesizer import TAIL_S, Sampling, Synthesizer
+from specdiff_cli.engine.pieces import TAIL_S
+from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 from specdiff_cli.errors import MidiError, Option, UsageError
 from specdiff_cli.evaluation.embedding import Embedding
 from specdiff_cli.evaluation.frechet import Moments, frechet_distance

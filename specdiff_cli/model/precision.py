@@ -1,17 +1,21 @@
 """What this machine computes fast in, and what goes with 8-bit weights."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
+
+CLEARLY_FASTER = 0.8
+N_ROUNDS = 5
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:
     """The type of all that floats in a precision: the dtype itself; beside 8-bit weights, the faster one here."""
     if dtype != torch.int8:
         return dtype
-    return torch.bfloat16 if has_bfloat16_instructions() else torch.float32
+    return torch.bfloat16 if is_faster_in_bfloat16() else torch.float32
 
 
 def has_bfloat16_instructions() -> bool:
@@ -24,10 +28,30 @@ def has_bfloat16_instructions() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+@lru_cache
+def fastest(allowed: tuple[torch.dtype, ...]) -> torch.dtype:
+    """Which of these precisions multiplies fastest on this processor, found by trying; takes some milliseconds.
+
+    float32 unless another takes at most ``CLEARLY_FASTER`` of its time, so that chance decides nothing.
+    8 bits only where their products are exact.
+    """
+    tried = [dtype for dtype in allowed if dtype not in (torch.float32, torch.int8)]
+    if torch.int8 in allowed and largest_8_bit_weight() > 0:
+        tried.append(torch.int8)
+    if not tried:
+        return torch.float32
+    times_s = _products_s([torch.float32, *tried])
+    best = torch.float32
+    for dtype in tried:
+        if times_s[dtype] < CLEARLY_FASTER * times_s[best]:
+            best = dtype
+    return best
+
+
 @lru_cache(maxsize=1)
 def is_faster_in_bfloat16() -> bool:
-    """Compare one matrix product of a decoder's size in both precisions; takes some milliseconds."""
-    return _product_s(torch.bfloat16) < 0.8 * _product_s(torch.float32)
+    """Whether bfloat16 is seen to be faster than float32; where it is emulated, it is not."""
+    return fastest((torch.float32, torch.bfloat16)) == torch.bfloat16
 
 
 @lru_cache(maxsize=1)
@@ -57,17 +81,19 @@ def _are_8_bit_products_exact(largest_weight: int = 127) -> bool:
 
 
 def _is_faster_in_int8() -> bool:
-    return _product_s(torch.int8) < _product_s(torch.float32)
+    times_s = _products_s([torch.float32, torch.int8])
+    return times_s[torch.int8] < times_s[torch.float32]
 
 
-def _product_s(dtype: torch.dtype) -> float:
-    """Seconds of one matrix product, the best of four."""
-    a, b = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    multiply = torch._int_mm if dtype == torch.int8 else torch.mm
-    times_s = []
-    for _ in range(4):
-        start_s = time.perf_counter()
-        multiply(a, b)
-        times_s.append(time.perf_counter() - start_s)
-    return min(times_s)
+def _products_s(dtypes: Sequence[torch.dtype]) -> dict[torch.dtype, float]:
+    """Seconds of one matrix product of a decoder's size in each precision: they take turns, and the best counts."""
+    times_s = dict.fromkeys(dtypes, math.inf)
+    factors = {d: (torch.ones(256, 512, dtype=d), torch.ones(512, 512, dtype=d)) for d in dtypes}
+    for _ in range(N_ROUNDS):
+        for dtype, (a, b) in factors.items():
+            multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+            multiply = torch._int_mm if dtype == torch.int8 else torch.mm
+            start_s = time.perf_counter()
+            multiply(a, b)
+            times_s[dtype] = min(times_s[dtype], time.perf_counter() - start_s)
+    return times_s

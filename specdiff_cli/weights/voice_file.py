@@ -105,7 +105,8 @@ class VoiceFile:
 
     ``source`` says in one line where the weights came from. ``features`` and ``vocabulary`` are for readers of the file
     (and other programs); when given, they must agree with what this specdiff computes. ``hashes``: name of a file
-    beside it -> sha256, enforced when the voice is loaded. ``presets`` are the voice's own.
+    beside it -> sha256, enforced when the voice is loaded. ``presets`` are the voice's own. ``allows_int8``: so that
+    ``--dtype auto`` may take 8 bits, too.
     """
 
     name: str
@@ -122,10 +123,12 @@ class VoiceFile:
     vocabulary: Mapping[str, int | float] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    allows_int8: bool = False
 
 
 _KEYS = {
-    *("name", "description", "license", "source", "prefers_bfloat16", "model", "sampling", "vocoder", "plays"),
+    *("name", "description", "license", "source", "prefers_bfloat16", "allows_int8", "model", "sampling"),
+    *("vocoder", "plays"),
     *("features", "vocabulary", "hashes", "presets"),
 }
 
@@ -176,6 +179,7 @@ def read_voice_file(path: Path) -> VoiceFile:
         vocabulary=_agreeing(path, data, "vocabulary", vocabulary_table(model)),
         hashes=_hashes(path, data),
         presets=_presets(path, data),
+        allows_int8=_int8(path, data),
     )
 
 
@@ -198,7 +202,8 @@ def write_voice_file(path: Path, voice: VoiceFile, *, overwrite: bool = False) -
     head = {"name": voice.name, "description": voice.description, "license": voice.license, "source": voice.source}
     if not voice.source:
         del head["source"]
-    parts = [_lines({**head, "prefers_bfloat16": voice.prefers_bfloat16})]
+    allowed = {"allows_int8": True} if voice.allows_int8 else {}  # older programs know no such key
+    parts = [_lines({**head, "prefers_bfloat16": voice.prefers_bfloat16, **allowed})]
     parts += [f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table]
     file = PendingFile(path, overwrite)
     try:
@@ -206,6 +211,13 @@ def write_voice_file(path: Path, voice: VoiceFile, *, overwrite: bool = False) -
         file.commit()
     finally:
         file.discard()
+
+
+def _int8(path: Path, data: Mapping[str, Any]) -> bool:
+    allowed = _switch(path, data, "allows_int8", False)
+    if allowed and not _switch(path, data, "prefers_bfloat16", False):
+        raise WeightsError(f"{path}: allows_int8 needs prefers_bfloat16: what is not in 8 bits is in bfloat16 then")
+    return allowed
 
 
 def _lines(values: Mapping[str, Any]) -> str:

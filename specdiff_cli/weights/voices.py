@@ -47,6 +47,7 @@ class VoiceCard:
     programs: tuple[int, ...] | None = None  # model classes it was trained on; None: all of them
     plays_drums: bool = True
     prefers_bfloat16: bool = False  # trained for it: `--dtype auto` may take it
+    allows_int8: bool = False  # found to bear it: so may it take this, on CPUs
     presets: Mapping[str, Preset] = field(default_factory=dict)  # its own, beside the general ones
     origin: str = ""
     known_sha256: Mapping[str, str] | None = None
@@ -155,6 +156,7 @@ def described_card(
         programs=voice.programs,
         plays_drums=voice.plays_drums,
         prefers_bfloat16=voice.prefers_bfloat16,
+        allows_int8=voice.allows_int8,
         presets=voice.presets,
         origin=voice.source,
         known_sha256=known_sha256,

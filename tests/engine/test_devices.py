@@ -40,16 +40,27 @@ def test_float16_on_a_cpu_names_the_alternative() -> None:
 
 
 @pytest.mark.parametrize("is_faster", [True, False])
-@pytest.mark.parametrize("has_instructions", [True, False])
 @pytest.mark.parametrize("prefers", [True, False])
 def test_auto_takes_bfloat16_only_where_it_is_wanted_and_fast(
-    monkeypatch: pytest.MonkeyPatch, prefers: bool, has_instructions: bool, is_faster: bool
+    monkeypatch: pytest.MonkeyPatch, prefers: bool, is_faster: bool
 ) -> None:
-    monkeypatch.setattr("specdiff_cli.model.precision.has_bfloat16_instructions", lambda: has_instructions)
     monkeypatch.setattr("specdiff_cli.model.precision.is_faster_in_bfloat16", lambda: is_faster)
-    expected = torch.bfloat16 if prefers and (has_instructions or is_faster) else torch.float32
+    expected = torch.bfloat16 if prefers and is_faster else torch.float32
     assert resolve_dtype("auto", CPU, prefers_bfloat16=prefers) == expected
     assert resolve_dtype("bfloat16", CPU, prefers_bfloat16=False) == torch.bfloat16
+
+
+@pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16, torch.int8])
+def test_auto_takes_8_bits_only_where_they_are_allowed_and_fastest(
+    monkeypatch: pytest.MonkeyPatch, fastest: torch.dtype
+) -> None:
+    monkeypatch.setattr("specdiff_cli.model.precision.fastest", lambda allowed: fastest)
+    monkeypatch.setattr("specdiff_cli.model.precision.is_faster_in_bfloat16", lambda: fastest != torch.float32)
+    assert resolve_dtype("auto", CPU, prefers_bfloat16=True, allows_int8=True) == fastest
+    assert resolve_dtype("auto", CPU, prefers_bfloat16=False, allows_int8=True) == torch.float32
+    assert resolve_dtype("auto", torch.device("mps"), prefers_bfloat16=True, allows_int8=True) == torch.float32
+    without = torch.bfloat16 if fastest == torch.int8 else fastest
+    assert resolve_dtype("auto", CPU, prefers_bfloat16=True, allows_int8=False) == without
 
 
 def test_int8_is_for_cpus_that_are_fast_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,12 @@ import torch
 
 from specdiff_cli.model import precision
 
-MEASURED = (precision.is_faster_in_bfloat16, precision.has_8_bit_products, precision.largest_8_bit_weight)
+MEASURED = (
+    precision.is_faster_in_bfloat16,
+    precision.has_8_bit_products,
+    precision.largest_8_bit_weight,
+    precision.fastest,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +37,22 @@ def slow(dtype: torch.dtype) -> object:
 def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "mm", slow(torch.bfloat16))
     assert not precision.is_faster_in_bfloat16()
+
+
+def test_the_fastest_that_is_allowed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    f32, b16, i8 = torch.float32, torch.bfloat16, torch.int8
+    times_s = {f32: 1.0, b16: 0.5, i8: 0.3}
+    monkeypatch.setattr(precision, "_products_s", lambda dtypes: {dtype: times_s[dtype] for dtype in dtypes})
+    monkeypatch.setattr(precision, "largest_8_bit_weight", lambda: 127)
+    for allowed, best in (((f32,), f32), ((f32, b16), b16), ((f32, b16, i8), i8), ((f32, i8), i8)):
+        assert precision.fastest(allowed) == best
+    precision.fastest.cache_clear()
+    times_s |= {b16: 0.9, i8: 0.75}  # not clearly faster; clearly
+    assert precision.fastest((f32, b16)) == f32
+    assert precision.fastest((f32, b16, i8)) == i8
+    precision.fastest.cache_clear()
+    monkeypatch.setattr(precision, "largest_8_bit_weight", lambda: 0)  # not exact
+    assert precision.fastest((f32, b16, i8)) == f32
 
 
 @pytest.mark.parametrize(
@@ -81,6 +102,6 @@ def test_processors_that_cannot_multiply_8_bits_exactly_have_none(monkeypatch: p
 def test_the_type_beside_8_bit_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         assert precision.floating(dtype) == dtype
-    for has_instructions, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda has=has_instructions: has)
+    for is_faster, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(precision, "is_faster_in_bfloat16", lambda has=is_faster: has)
         assert precision.floating(torch.int8) == expected

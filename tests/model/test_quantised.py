@@ -88,7 +88,7 @@ def test_a_decoder_in_8_bits_is_near_the_one_in_float32(
     monkeypatch: pytest.MonkeyPatch, config: ModelConfig, has_bfloat16: bool
 ) -> None:
     """Within 6 % of the output's size: the attention of random weights is sharp, and bfloat16 alone makes 3 % of it."""
-    monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: has_bfloat16)
+    monkeypatch.setattr(precision, "is_faster_in_bfloat16", lambda: has_bfloat16)
     outs = []
     for dtype in (torch.float32, torch.int8):
         network = CompiledNetwork(random_network(config), CPU, dtype)

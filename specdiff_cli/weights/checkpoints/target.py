@@ -101,6 +101,7 @@ def write_voice(target: Path, voice: Voice, about: About, *, overwrite: bool) ->
             programs=voice.programs,
             plays_drums=voice.plays_drums,
             prefers_bfloat16=voice.prefers_bfloat16,
+            allows_int8=voice.allows_int8,
             source=about.origin,
             features={key: value for key, value in FEATURES.items() if key not in _other_features(config)},
             vocabulary=vocabulary_table(config),
