@@ -9,8 +9,8 @@ import specdiff_cli
 
 PACKAGE = Path(specdiff_cli.__file__).parent
 FLAG = re.compile(r"(?<![\w(-])--[a-z]")
-#: Whole command lines that a user is to run, and the colours of a page (``--name`` is a variable of CSS, too).
-COMMANDS = re.compile(r'"ray start --head"|pip install --no-deps|var\(--')
+#: Command lines that a user is to run, and the colours of a page (``--name`` is a variable of CSS, too).
+COMMANDS = re.compile(r'"ray start --head"|pip install --no-deps|specdiff web --max-duration|var\(--')
 WHOLE_COMMANDS = {("weights/cache.py", "download_command")}
 
 

@@ -16,7 +16,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, FIXED_SAMPLING, TEMPLATES_SAMPLING, Sampling
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.edits import Edits
-from specdiff_cli.rendering.request import Request
+from specdiff_cli.rendering.request import Finish, Request
 from specdiff_cli.weights.voice_file import current_vocoder_name
 from specdiff_cli.weights.voices import VoiceCard
 from specdiff_cli.wording import count
@@ -26,8 +26,8 @@ from specdiff_cli.wording import count
 TEMPLATES_SOUND, PLAIN_SOUND = (44_100, True), (SAMPLE_RATE_HZ, False)
 
 
-@dataclass(frozen=True, slots=True)
-class SoundOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundOptions(Finish):
     """Every option that changes the sound, with the voice's defaults filled in.
 
     Those with a default here came later: a record names them only where they differ from it, so that files of older
@@ -47,17 +47,10 @@ class SoundOptions:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     overlap_frames: int = 0
     sample_rate_hz: int = SAMPLE_RATE_HZ
-    normalize: str | None = None
-    stems: bool = False
     stereo: bool = False
     track: int | None = None
     reader: str = "music"
-    length: str = "notes"
-    stems_by: str = "instruments"
     edits: Edits = field(default_factory=Edits)
-    quality: float | None = None
-    bit_rate_kbps: float | None = None
-    loop: bool = False
     reuse_every: int = 1
 
     @property
@@ -191,18 +184,12 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         guidance_interval=sampling.guidance_interval,
         overlap_frames=sampling.overlap_frames,
         sample_rate_hz=request.sound.sample_rate_hz or usual_rate_hz,
-        normalize=request.sound.normalize,
-        stems=request.sound.stems,
         stereo=is_usually_stereo if request.sound.stereo is None else request.sound.stereo,
         track=request.score.track,
         reader=request.score.reader,
-        length=request.sound.length,
-        stems_by=request.sound.stems_by,
         edits=request.score.edits,
-        quality=request.sound.quality,
-        bit_rate_kbps=request.sound.bit_rate_kbps,
-        loop=request.sound.loop,
         reuse_every=sampling.reuse_every,
+        **request.sound.finish(),
     )
     if sound.by_stems and not sound.stems:
         request.check_by_stems(Option("stereo"))

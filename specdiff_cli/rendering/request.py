@@ -111,29 +111,39 @@ class SamplingChoice:
             check_guidance_interval(self.guidance_interval)
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """What becomes of the spectrogram. Every field can be heard, and stands in the record of a file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """What becomes of the sound, whatever made it. A field is an option everywhere, and in the record of a file."""
 
-    vocoder: str | None = None
-    """None: the voice's."""
-    tail_s: float = 1.0
     length: str = "notes"
     """``notes``: until the last note and the tail have sounded; ``file``: at least as long as the file says."""
-    sample_rate_hz: int | None = None
-    """None: the voice's, as for ``stereo``."""
     normalize: str | None = None
     """A peak, ``-1dBFS``, or a loudness, ``-16LUFS``."""
     stems: bool = False
     stems_by: str = "instruments"
     """What a stem is: ``instruments`` or ``tracks``."""
-    stereo: bool | None = None
     quality: float | None = None
     """Of lossy formats, 0 to 10; None: 6."""
     bit_rate_kbps: float | None = None
     """Of Opus and MP3, instead of a quality."""
     loop: bool = False
     """The end leads into the start."""
+
+    def finish(self) -> dict[str, Any]:
+        """These fields alone."""
+        return {item.name: getattr(self, item.name) for item in fields(Finish)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound(Finish):
+    """How the spectrogram becomes sound. Every field can be heard, and stands in the record of a file."""
+
+    vocoder: str | None = None
+    """None: the voice's."""
+    tail_s: float = 1.0
+    sample_rate_hz: int | None = None
+    """None: the voice's, as for ``stereo``."""
+    stereo: bool | None = None
 
     def __post_init__(self) -> None:
         from specdiff_cli.audio.normalise import parse_normalise
