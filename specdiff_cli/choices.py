@@ -63,7 +63,7 @@ MAX_OVERLAP_FRAMES = 128  # half a window: what is new in it then still has as m
 MAX_REUSE_EVERY = 100
 MAX_BATCH = 1024
 MAX_THREADS = 1024
-MAX_TAIL_S = 600.0
+MAX_TAIL_S = MAX_FADE_S = 600.0
 DEFAULT_MAX_DURATION_S = 3 * 3600.0  # of a song, unless the user says otherwise
 
 

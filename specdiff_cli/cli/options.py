@@ -366,6 +366,13 @@ Tail = Annotated[
     ),
 ]
 
+FadeOut = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", help="Fade the end of the audio to silence.", show_default="none", rich_help_panel=_SOUND
+    ),
+]
+
 Length = Annotated[
     str,
     typer.Option(

@@ -67,6 +67,7 @@ def render(
     seed: opt.Seed = 0,
     vocoder: opt.Vocoder = None,
     tail: opt.Tail = 1.0,
+    fade_out: opt.FadeOut = 0.0,
     length: opt.Length = "notes",
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",

@@ -62,6 +62,8 @@ class SongOutput:
     """
 
     def __init__(self, prepared: Prepared, synthesizer: "Synthesizer", settled: Settled) -> None:
+        from specdiff_cli.audio.fading import FadeOut
+
         self.prepared = prepared
         self.sidecar: Sidecar | None = None
         self.start_s = time.perf_counter()
@@ -80,6 +82,9 @@ class SongOutput:
         self._mel_mixer: MelMixer | None = None
         self._mel: MelWriter | None = None
         self._plot: PagePlot | None = None
+        n_faded = round(self._sound.fade_out_s * synthesizer.sample_rate_hz)
+        n_samples = synthesizer.count_samples_made(prepared.duration_s)
+        self._fades = [FadeOut(n_samples, n_faded) for _ in range(prepared.n_parts)]
 
     def __enter__(self) -> Self:
         job = self.prepared.job
@@ -100,7 +105,7 @@ class SongOutput:
 
     def write(self, part: int, audio: "Audio") -> "Audio":
         """Take the next samples (n,) or (n, 2) of one part; returns what went to the song's file, (m,) or (m, 2)."""
-        mixed = audio
+        mixed = audio = self._fades[part].push(audio)
         if self._mixer is not None:
             mixed = self._mixer.push(part, audio)
             if self._stems:

@@ -17,6 +17,7 @@ from specdiff_cli.choices import (
     DEFAULT_MAX_DURATION_S,
     LENGTHS,
     MAX_BATCH,
+    MAX_FADE_S,
     MAX_TAIL_S,
     READERS,
     SAMPLERS,
@@ -128,6 +129,8 @@ class Finish:
     """Of Opus and MP3, instead of a quality."""
     loop: bool = False
     """The end leads into the start."""
+    fade_out_s: float = 0.0
+    """The last seconds of the audio fade to silence, tail included; of shorter songs all of it."""
 
     def finish(self) -> dict[str, Any]:
         """These fields alone."""
@@ -152,6 +155,9 @@ class Sound(Finish):
         check_range("tail", self.tail_s, 0, MAX_TAIL_S, " seconds")
         if self.sample_rate_hz is not None:
             check_rate(self.sample_rate_hz)
+        check_range("fade_out", self.fade_out_s, 0, MAX_FADE_S, " seconds")
+        if self.fade_out_s and self.loop:
+            raise _contradiction("fade_out", Option("loop"), ", which has no end")
         check_choice("length", self.length, LENGTHS)
         check_choice("stems_by", self.stems_by, STEMS_BY)
         if self.stems_by != "instruments" and not self.stems:

@@ -83,6 +83,22 @@ def test_other_rates_hold_the_same_sound(folder: Path, rate_hz: int) -> None:
     assert recorded()["sample_rate_hz"] == rate_hz
 
 
+def test_the_end_fades_and_nothing_else_changes(folder: Path) -> None:
+    assert run("-o", "plain.wav", "--subtype", "float").exit_code == 0
+    assert run("--fade-out", "1.5", "--subtype", "float", "--end", "bar:9").exit_code == 0
+    assert recorded()["fade_out_s"] == 1.5
+    plain, faded = soundfile.read("plain.wav")[0], soundfile.read("a.wav")[0]
+    assert len(faded) == len(plain)
+    n = round(1.5 * 16_000)
+    np.testing.assert_array_equal(faded[:-n], plain[:-n])
+    gains = np.cos((np.arange(n) + 0.5) / n * np.pi / 2) ** 2
+    np.testing.assert_allclose(faded[-n:], plain[-n:] * gains, atol=1e-6)
+    assert (
+        "rendered again: fade-out was 1.5, now 0"
+        in run("--subtype", "float", "--skip-existing", "--end", "bar:9").stderr
+    )
+
+
 def test_a_peak_that_was_asked_for(folder: Path) -> None:
     result = run("--normalize", "-6dBFS", "--subtype", "float")
     assert result.exit_code == 0
@@ -162,6 +178,8 @@ def test_snapshots_of_a_song_that_fails_do_not_appear(folder: Path, monkeypatch:
         (["--snapshot-window", "2"], 2, "--snapshot-window: says which window"),
         (["--snapshots", "0", "--resume"], 2, "--snapshots: does not go with --resume"),
         (["--snapshot-window", "0"], 2, "--snapshot-window 0: windows count from 1"),
+        (["--fade-out", "-1"], 2, "--fade-out -1: must be between 0 and 600 seconds"),
+        (["--fade-out", "2", "--loop"], 2, "--fade-out: does not go with --loop, which has no end"),
         (["--swap", "piano"], 2, "--swap piano"),
         (["--swap", "piano=flugelbone"], 2, "flugelbone"),
         (["--only", "oboe"], 3, "no instrument called 'oboe'"),

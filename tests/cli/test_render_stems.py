@@ -64,6 +64,13 @@ def test_stems_add_up_to_the_output(folder: Path) -> None:
         assert record["stem"].lower().replace(" ", "-") + ".wav" == name
 
 
+def test_stems_fade_with_the_song(folder: Path) -> None:
+    assert run("duo.mid", "--stems", "--subtype", "float", "--fade-out", "2").exit_code == 0
+    stems = [samples(str(path)) for path in sorted(Path("duo.stems").iterdir())]
+    np.testing.assert_allclose(sum(stems), samples("duo.wav"), atol=1e-6)
+    assert all(np.abs(stem[-160:]).max() < 1e-3 * np.abs(stem).max() for stem in stems)
+
+
 def test_a_stem_is_that_instrument_rendered_alone(folder: Path) -> None:
     assert run("duo.mid", "--stems", "--subtype", "float").exit_code == 0
     assert run("duo.mid", "--only", "violin", "--subtype", "float", "-o", "violin.wav").exit_code == 0
