@@ -169,7 +169,8 @@ def _load(
 
     def heard(voice: Voice) -> "Vocoder | str | None":
         # Random weights come without a vocoder: the bundled voice's stands in.
-        return load_vocoder(load_voice("tiny"), vocoder_name) if random_weights else vocoder_name
+        is_lent = random_weights and vocoder_name != "partials"
+        return load_vocoder(load_voice("tiny"), vocoder_name) if is_lent else vocoder_name
 
     synthesizer = load_synthesizer(
         model,

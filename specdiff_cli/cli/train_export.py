@@ -18,7 +18,7 @@ def train_export(
     voice: Annotated[Path, typer.Option("--voice", metavar="DIR", help="Folder of the voice, named like it.")],
     vocoder: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Run of `specdiff train vocoder`; without one the voice uses Griffin-Lim."),
+        typer.Option(metavar="RUN", help="Run of `specdiff train vocoder`; without one the voice uses partials."),
     ] = None,
     lock: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A weights.lock whose hashes of this voice are replaced.")

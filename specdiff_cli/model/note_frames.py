@@ -164,7 +164,8 @@ class NoteFrames:
         self._held: dict[NoteKey, _Held] = {}
         self._ended: dict[EndKey, tuple[Tensor, float]] = {}
         self._ended_times_s = _ended_times_s()
-        self._facts: npt.NDArray[np.float32] = function.facts.float().cpu().numpy()
+        # What could not be measured counts as nothing: no detuning, no vibrato.
+        self._facts: npt.NDArray[np.float32] = np.nan_to_num(function.facts.float().cpu().numpy())
 
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:

@@ -69,7 +69,7 @@ def export(
     """Write ``model.safetensors`` (float16), perhaps ``vocoder.safetensors``, and ``voice.toml``.
 
     The folder is made beside its place and read back before it takes its name; without a vocoder run the voice sounds
-    through Griffin-Lim, or through partials where it consists of note templates, whose ``sampling`` is fixed. Returns
+    through partials. The ``sampling`` of one that consists of note templates is fixed. Returns
     the description.
 
     Raises:
@@ -83,7 +83,7 @@ def export(
     description = description or played.describe(len(config.kits))
     if not config.denoises:
         sampling, _ = FIXED_SAMPLING[config.kind]
-    vocoder = VocoderSpec("partials" if config.is_templates else "griffin-lim")
+    vocoder = VocoderSpec("partials")
     sources = {WEIGHTS_FILE: run / "model.safetensors"}
     if vocoder_run is not None:
         # A voice that knows its notes keeps it for sound without notes.

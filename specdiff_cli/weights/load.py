@@ -30,6 +30,7 @@ from specdiff_cli.model.precision import floating
 from specdiff_cli.model.storage import without_storage
 from specdiff_cli.weights import convert, lock
 from specdiff_cli.weights.voice_file import (
+    BY_PARTIALS,
     ONNX_VOCODER,
     PUBLISHED_PREFERS_BFLOAT16,
     VOICE_FILE,
@@ -118,9 +119,9 @@ def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precisio
     for part, (attribute, names) in convert.diffusers_parts(config).items():
         _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
     has_vocoder = isfile(folder / ONNX_VOCODER)
-    rougher = f"{folder} has no {ONNX_VOCODER}: the sound comes from Griffin-Lim, which is rougher"
+    without = f"{folder} has no {ONNX_VOCODER}: {BY_PARTIALS}"
     card = published_card(str(folder), folder, name or folder.resolve().name, has_vocoder=has_vocoder)
-    return _loaded(card, network, () if has_vocoder else (rougher,))
+    return _loaded(card, network, () if has_vocoder else (without,))
 
 
 def verify_hashes(folder: Path, hashes: Mapping[str, str]) -> None:

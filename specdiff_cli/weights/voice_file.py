@@ -29,6 +29,8 @@ UNKNOWN_LICENCE = "unknown"
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 ONNX_VOCODER = "melgan/model.onnx"
+#: What is said of voices that bring no vocoder.
+BY_PARTIALS = "unless another is chosen, notes and the bundled voice's note templates make the sound (partials)"
 #: Names of vocoders in files of earlier versions -> what they are called now.
 OLD_VOCODER_NAMES = {"melgan": "spectral"}
 #: What the Diffusers port does by default, which is how these folders are known to sound.

@@ -132,7 +132,7 @@ def published_card(model: str, folder: Path, name: str, *, has_vocoder: bool, **
         name=name,
         folder=folder,
         sampling=DIFFUSERS_SAMPLING,
-        vocoder=VocoderSpec("soundstream" if has_vocoder else "griffin-lim"),
+        vocoder=VocoderSpec("soundstream" if has_vocoder else "partials"),
         prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
         **more,
     )

@@ -4,7 +4,7 @@ import torch
 
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.note_frames import NoteFrames, note_rows
-from specdiff_cli.model.note_function import N_BANDS, NoteFunction, note_function_config
+from specdiff_cli.model.note_function import FACTS, N_BANDS, NoteFunction, note_function_config
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,9 @@ def test_the_function_compiles_and_computes_the_same(function: NoteFunction) -> 
             if it is function:
                 expected = out
     torch.testing.assert_close(out, expected)
+
+
+def test_a_fact_that_could_not_be_measured_counts_as_nothing() -> None:
+    function = NoteFunction(note_function_config((0,)))
+    function.facts[16, 3, FACTS.index("detune_cents")] = float("nan")
+    assert NoteFrames(function).fact(16, 3, "detune_cents") == 0.0

@@ -41,7 +41,7 @@ def a_voice(config: ModelConfig) -> Voice:
         folder=Path("nowhere"),
         network=network,
         sampling=DIFFUSERS_SAMPLING,
-        vocoder=VocoderSpec("griffin-lim"),
+        vocoder=VocoderSpec("partials"),
     )
 
 

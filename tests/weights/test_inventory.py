@@ -126,7 +126,7 @@ def test_a_folder_in_the_diffusers_layout(tmp_path: Path) -> None:
     details = find_details(str(folder), LOCK)
     assert details.card.config == REFERENCE_LIKE
     assert details.n_parameters == count_parameters(REFERENCE_LIKE)
-    assert (details.card.vocoder.name, details.card.sampling.schedule) == ("griffin-lim", "discrete")
+    assert (details.card.vocoder.name, details.card.sampling.schedule) == ("partials", "discrete")
     name = "decoder/diffusion_pytorch_model.bin"
     (file,) = [file for file in details.entry.files if file.path == name]
     assert file.sha256 == hashlib.sha256((folder / name).read_bytes()).hexdigest()

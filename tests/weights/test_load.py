@@ -61,8 +61,8 @@ def test_sizes_are_inferred_without_config_files(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_vocoder_says_what_it_uses(tmp_path: Path) -> None:
     voice = load_voice(str(write_diffusers_folder(tmp_path / "voice")))
-    assert voice.vocoder.name == "griffin-lim"
-    assert "melgan/model.onnx" in voice.messages[0]
+    assert voice.vocoder.name == "partials"
+    assert "melgan/model.onnx" in voice.messages[0] and "(partials)" in voice.messages[0]
     (tmp_path / "voice" / "melgan").mkdir()
     (tmp_path / "voice" / "melgan" / "model.onnx").write_bytes(b"")
     voice = load_voice(str(tmp_path / "voice"))

@@ -21,6 +21,7 @@ from specdiff_cli.weights.checkpoints.arrays import Array
 from specdiff_cli.weights.checkpoints.files import Files, Folder, Zip
 from specdiff_cli.weights.load import Voice, empty_network, load_diffusers_folder, load_voice_folder
 from specdiff_cli.weights.voice_file import (
+    BY_PARTIALS,
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
     PUBLISHED_PREFERS_BFLOAT16,
@@ -33,7 +34,7 @@ from specdiff_cli.weights.voice_file import (
 )
 
 VOICE, DIFFUSERS, LIGHTNING = "specdiff voice", "Diffusers", "PyTorch Lightning"
-NO_VOCODER = "such checkpoints hold no vocoder: the sound comes from Griffin-Lim, which is rougher"
+NO_VOCODER = f"such checkpoints hold no vocoder: {BY_PARTIALS}"
 
 #: What REFERENCE_CONFIGS' names are called among people.
 _ARCHITECTURES = {
@@ -165,7 +166,7 @@ def _read_lightning(path: Path) -> Source:
         folder=path,
         network=lightning.read_network(path),
         sampling=lightning.LIGHTNING_SAMPLING,
-        vocoder=VocoderSpec("griffin-lim"),
+        vocoder=VocoderSpec("partials"),
         prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
         messages=(NO_VOCODER,),
     )
@@ -191,7 +192,7 @@ def _read_t5x(files: Files, path: Path) -> Source:
         folder=path,
         network=_filled(files.shown, config, arrays),
         sampling=AUTOREGRESSIVE_SAMPLING if config.is_autoregressive else DIFFUSERS_SAMPLING,
-        vocoder=VocoderSpec("griffin-lim"),
+        vocoder=VocoderSpec("partials"),
         prefers_bfloat16=PUBLISHED_PREFERS_BFLOAT16,
         messages=(NO_VOCODER,),
     )

@@ -89,7 +89,7 @@ def write_voice(target: Path, voice: Voice, about: About, *, overwrite: bool) ->
             _copy(voice.folder / ONNX_VOCODER, folder / ONNX_VOCODER)
             hashed.append(ONNX_VOCODER)
         elif vocoder.name == "soundstream":
-            vocoder = VocoderSpec("griffin-lim")
+            vocoder = VocoderSpec("partials")
         config = voice.network.config
         described = VoiceFile(
             name=about.name,

@@ -1,0 +1,146 @@
+"""What a MIDI file asks for while notes sound, measured on the sound: pitch by a spectrum's peak, level by power."""
+
+import io
+import math
+from collections.abc import Callable
+
+import mido
+import numpy as np
+import pytest
+import torch
+from steady_tones import Tones, cents, frequency_hz, level_db
+
+from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
+from specdiff_cli.engine.timbres import SongNotes
+from specdiff_cli.midi.notes import parse_midi
+from specdiff_cli.model.note_frames import NoteFrames
+from specdiff_cli.model.note_function import NoteFunction, note_function_config
+
+RATE_HZ = 16_000
+A4_HZ = 440.0
+Message = tuple[float, str, dict[str, int]]  # seconds, kind, fields
+Heard = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def heard() -> Heard:
+    frames = NoteFrames(NoteFunction(note_function_config((0,))))
+
+    def render(*messages: Message, duration_s: float = 3.0) -> np.ndarray:
+        """(n,) of steady tones that obey messages; a tone of A4 from 0.1 to 2.6 s is always asked for."""
+        song = parse_midi(file_of([(0.1, *NOTE_ON), (2.6, *NOTE_OFF), *messages]), "test.mid")
+        notes = SongNotes.of(song.notes, frames, song.expression).played
+        synthesis = NotesToSound(notes, Tones(), rate_hz=RATE_HZ, n_channels=1, seed=1, device=torch.device("cpu"))
+        audio: np.ndarray = synthesis.render(round(duration_s * RATE_HZ / HOPS[RATE_HZ]))[0].numpy()
+        assert np.isfinite(audio).all()
+        return audio.astype(np.float64)
+
+    return render
+
+
+NOTE_ON, NOTE_OFF = ("note_on", {"note": 69, "velocity": 100}), ("note_off", {"note": 69})
+
+
+def file_of(messages: list[Message]) -> bytes:
+    track, last = mido.MidiTrack(), 0
+    for time_s, kind, values in sorted(messages, key=lambda message: message[0]):
+        tick = round(time_s * 960)
+        track.append(mido.Message(kind, time=tick - last, **values))
+        last = tick
+    file = io.BytesIO()
+    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(file=file)
+    return file.getvalue()
+
+
+def control(time_s: float, number: int, value: int) -> Message:
+    return time_s, "control_change", {"control": number, "value": value}
+
+
+def parameter(number: int, coarse: int, fine: int = 0) -> list[Message]:
+    return [control(0.0, 101, 0), control(0.0, 100, number), control(0.0, 6, coarse), control(0.0, 38, fine)]
+
+
+def between(audio: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
+    return audio[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]
+
+
+def cents_off(piece: np.ndarray, semitones: float) -> float:
+    expected_hz = A4_HZ * 2 ** (semitones / 12)
+    return cents(frequency_hz(piece, RATE_HZ, expected_hz), expected_hz)
+
+
+def bend(time_s: float, pitch: int) -> Message:
+    return time_s, "pitchwheel", {"pitch": pitch}
+
+
+def test_a_bend_goes_as_far_as_its_range(heard: Heard) -> None:
+    audio = heard(bend(1.2, 4096))
+    assert abs(cents_off(between(audio, 0.3, 1.1), 0.0)) < 5
+    assert abs(cents_off(between(audio, 1.3, 2.5), 1.0)) < 5  # half of two semitones
+    assert abs(cents_off(between(heard(*parameter(0, 12), bend(1.2, -8192)), 1.3, 2.5), -12.0)) < 5
+
+
+def test_fine_and_coarse_tuning_are_heard(heard: Heard) -> None:
+    assert abs(cents_off(between(heard(*parameter(1, 0x50)), 0.3, 2.5), 0.25)) < 5  # (0x50 - 0x40) / 0x40 of a semitone
+    assert abs(cents_off(between(heard(*parameter(2, 64 - 5)), 0.3, 2.5), -5.0)) < 5
+
+
+def test_the_modulation_wheel_is_vibrato(heard: Heard) -> None:
+    plain, swinging = (between(heard(control(0.0, 1, value)), 0.3, 2.5) for value in (0, 127))
+    spectrum = np.fft.fft(swinging)
+    hertz = np.fft.fftfreq(len(swinging), 1 / RATE_HZ)
+    turns = np.unwrap(np.angle(np.fft.ifft(spectrum * ((hertz > 300) & (hertz < 650)))))
+    found_hz = np.convolve(np.diff(turns)[3200:-3200] * RATE_HZ / (2 * np.pi), np.ones(160) / 160, "valid")
+    swing = 1200 * np.log2(found_hz / A4_HZ)
+    assert (swing.max(), swing.min()) == (pytest.approx(50, abs=5), pytest.approx(-50, abs=5))
+    assert abs(cents_off(plain, 0.0)) < 1
+
+
+@pytest.mark.parametrize(("number", "usual"), [(7, 100), (11, 127)], ids=["volume", "expression"])
+def test_volume_and_expression_change_a_note_that_sounds(heard: Heard, number: int, usual: int) -> None:
+    audio = heard(control(1.2, number, 50))
+    change_db = level_db(between(audio, 1.3, 2.5)) - level_db(between(audio, 0.3, 1.1))
+    assert change_db == pytest.approx(40 * math.log10(50 / usual), abs=0.5)
+
+
+def test_sostenuto_holds_the_notes_it_found(heard: Heard) -> None:
+    other = [(1.0, "note_on", {"note": 57, "velocity": 100}), (1.1, "note_off", {"note": 57})]
+    audio = heard((0.2, *NOTE_OFF), control(0.15, 66, 127), control(2.0, 66, 0), *other)
+    assert abs(cents_off(between(audio, 1.2, 1.95), 0.0)) < 5
+    assert level_db(between(audio, 1.2, 1.95)) == pytest.approx(level_db(between(audio, 0.3, 0.95)), abs=0.5)
+    assert np.abs(between(audio, 2.1, 2.5)).max() == 0.0
+
+
+def test_the_soft_pedal_softens_what_is_struck_while_it_is_down(heard: Heard) -> None:
+    plain, soft, half, late = (
+        level_db(between(heard(*pedal), 0.3, 2.5))
+        for pedal in ((), (control(0.0, 67, 127),), (control(0.0, 67, 64),), (control(1.0, 67, 127),))
+    )
+    assert soft - plain == pytest.approx(-3.0, abs=0.5)
+    assert -3.0 < half - plain <= 0.0
+    assert late == pytest.approx(plain, abs=0.05)
+
+
+def test_portamento_glides_from_the_note_that_it_is_told(heard: Heard) -> None:
+    audio = heard(control(0.0, 65, 127), control(0.0, 5, 64), control(0.05, 84, 64))  # from E4, five semitones below
+    early = between(audio, 0.1, 0.16)
+    spectrum = np.abs(np.fft.rfft(early * np.hanning(len(early)), 1 << 16))
+    peak_hz = float(np.argmax(spectrum[: 600 * (1 << 16) // RATE_HZ])) * RATE_HZ / (1 << 16)
+    assert 315 < peak_hz < 430
+    assert abs(cents_off(between(audio, 1.8, 2.5), 0.0)) < 5
+
+
+def test_absurd_requests_give_finite_sound(heard: Heard) -> None:
+    absurd = [*parameter(0, 127, 127), bend(0.5, 8191), bend(1.0, -8192), *parameter(2, 127), *parameter(1, 127, 127)]
+    audio = heard(*absurd, control(0.0, 5, 127), control(0.0, 65, 127), control(0.0, 84, 0))
+    assert np.abs(audio).max() < 4
+
+
+def test_notes_by_the_thousand_sound_together(heard: Heard) -> None:
+    crowd: list[Message] = []
+    for k in range(2000):
+        note = 21 + k % 88
+        crowd += [(0.5 + k / 4000, "note_on", {"note": note, "velocity": 100})]
+        crowd += [(0.502 + k / 4000, "note_off", {"note": note})]
+    audio = heard(*crowd, duration_s=1.5)
+    assert level_db(between(audio, 0.6, 0.9)) > level_db(between(audio, 0.2, 0.4))
