@@ -26,6 +26,7 @@ FLOORS = {
     "engine.waiting": 0,
     "choices": 1,
     "files": 1,
+    "streams": 1,
     "lengths": 1,
     "midi": 2,
     "diffusion": 2,

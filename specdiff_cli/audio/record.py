@@ -27,7 +27,7 @@ from specdiff_cli.audio.tags import (
 )
 from specdiff_cli.constants import exact_div
 from specdiff_cli.errors import ExitCode, SpecdiffError
-from specdiff_cli.files import reason
+from specdiff_cli.files import reason, shown_path
 
 PROGRAM = "specdiff"  # what the key "program" of a record of ours says
 READ_BYTES = 1 << 20
@@ -111,8 +111,8 @@ def find_problem(path: Path, record: dict[str, Any]) -> str | None:
     return _flac_problem(path, magic[FLAC_MD5_AT]) if magic[:4] == b"fLaC" else _wav_problem(path, record)
 
 
-def inspect_audio(path: Path) -> AudioFile:
-    """Read all of an audio file, whoever made it.
+def inspect_audio(path: Path, name: str | None = None) -> AudioFile:
+    """Read all of an audio file, whoever made it; ``name`` is what messages call it.
 
     Raises:
         AudioFileError: missing, unreadable, or not a format that libsndfile knows.
@@ -140,9 +140,9 @@ def inspect_audio(path: Path) -> AudioFile:
                 loop=read_loop(path),
             )
     except OSError as error:
-        raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
+        raise AudioFileError(f"{shown_path(name or path)}: cannot be read ({reason(error)})") from None
     except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a NUL character in the name
-        raise unreadable(path, error) from None
+        raise unreadable(Path(name or path), error) from None
 
 
 def _measure(audio: Any) -> tuple[int, float, float | None, int]:

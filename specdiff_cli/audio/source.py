@@ -25,11 +25,12 @@ class AudioSource:
     the file.
 
     Raises (from ``with`` and ``blocks``) AudioFileError with one line: missing, unreadable, empty, longer than
-    ``max_duration_s``, or with samples that are not finite numbers.
+    ``max_duration_s``, or with samples that are not finite numbers. There the file is called ``name``.
     """
 
-    def __init__(self, path: Path, max_duration_s: float = math.inf) -> None:
+    def __init__(self, path: Path, max_duration_s: float = math.inf, name: str | None = None) -> None:
         self.path = path
+        self._name = Path(name) if name is not None else path
         self._max_duration_s = max_duration_s
         self._stream: BinaryIO | None = None
         self._file: Any = None
@@ -44,11 +45,11 @@ class AudioSource:
         except BaseException as error:
             self._close()
             if isinstance(error, FileNotFoundError):
-                raise AudioFileError(f"{self.path}: does not exist; check the name") from None
+                raise AudioFileError(f"{self._name}: does not exist; check the name") from None
             if isinstance(error, OSError):
-                raise AudioFileError(f"{self.path}: cannot be read ({reason(error)})") from None
+                raise AudioFileError(f"{self._name}: cannot be read ({reason(error)})") from None
             if isinstance(error, (soundfile.LibsndfileError, ValueError, TypeError)):
-                raise unreadable(self.path, error) from None
+                raise unreadable(self._name, error) from None
             raise
         return self
 
@@ -75,7 +76,7 @@ class AudioSource:
             try:
                 block = self._file.read(int(BLOCK_S * rate_hz), dtype="float32", always_2d=True)
             except (OSError, soundfile.LibsndfileError) as error:
-                raise unreadable(self.path, error) from None
+                raise unreadable(self._name, error) from None
             self._check_block(block, n_read)
             n_read += len(block)
             is_last = len(block) == 0
@@ -96,21 +97,21 @@ class AudioSource:
     def _check_header(self) -> None:
         rate_hz = self._file.samplerate
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise AudioFileError(f"{self.path}: has a sample rate of {rate_hz} Hz; between 1 and 768 kHz can be read")
+            raise AudioFileError(f"{self._name}: has a sample rate of {rate_hz} Hz; between 1 and 768 kHz can be read")
         if self.n_samples == 0:
-            raise AudioFileError(f"{self.path}: holds no audio")
+            raise AudioFileError(f"{self._name}: holds no audio")
         self._check_length(self._file.frames)
 
     def _check_length(self, n_frames: int) -> None:
         if n_frames > self._max_duration_s * self._file.samplerate:
-            what = f"{self.path}: is longer than {self._max_duration_s:g} seconds; raise "
+            what = f"{self._name}: is longer than {self._max_duration_s:g} seconds; raise "
             raise AudioFileError(what, Option("max_duration"), " to read it", option="max_duration")
 
     def _check_block(self, block: npt.NDArray[np.float32], n_before: int) -> None:
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             at_s = (n_before + int(np.argmin(finite))) / self._file.samplerate
-            raise AudioFileError(f"{self.path}: holds samples that are not numbers, the first at {at_s:.3f} s")
+            raise AudioFileError(f"{self._name}: holds samples that are not numbers, the first at {at_s:.3f} s")
         self._check_length(n_before + len(block))
 
     def _close(self) -> None:

@@ -25,6 +25,7 @@ from specdiff_cli.cli.version import show_version
 from specdiff_cli.cli.vocode import vocode
 from specdiff_cli.cli.web import web
 from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError
+from specdiff_cli.streams import replace_closed
 
 app = typer.Typer(
     name="specdiff",
@@ -88,8 +89,7 @@ app.add_typer(train_app)
 
 def run() -> None:
     """Entry point of the console script; leaves through SystemExit with a documented exit code."""
-    if sys.stderr is None:  # closed by the caller; messages must not end up anywhere else, least of all in the audio
-        sys.stderr = open(os.devnull, "w")
+    replace_closed()
     if os.environ.get("COLUMNS", "").strip() == "0":  # some terminals say so before they know; nothing would be shown
         del os.environ["COLUMNS"]
     try:

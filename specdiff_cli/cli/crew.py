@@ -111,7 +111,7 @@ class CrewScreen(RenderScreen):
             self._say_counts()
         if self._n_jobs == 1 and self.outcomes and self.outcomes[0].error is not None:
             return self.outcomes[0].error.exit_code
-        return ExitCode.FAILURE if self._counts["failed"] else ExitCode.OK
+        return ExitCode.FAILURE if self._counts["failed"] else self._code_unread()
 
     def _say_counts(self) -> None:
         if self._showing.quiet and not self._counts["failed"]:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def inspect_midi(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="MIDI files, or folders of them.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="MIDI files, or folders of them; - is standard input.", show_default=False
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, on one line.")] = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also show the tokens of every window.")] = False,

@@ -15,7 +15,9 @@ from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.progress import clock, fail, one_line, print_tables, say
 from specdiff_cli.cli.tables import facts, screen_width
 from specdiff_cli.errors import ExitCode, SpecdiffError
+from specdiff_cli.files import reason
 from specdiff_cli.rendering.inputs import named
+from specdiff_cli.streams import seekable
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def inspect_wav(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="WAV or FLAC files.", show_default=False)],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Audio files; - is standard input.", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, on one line.")] = False,
     debug: shared.Debug = False,
 ) -> None:
@@ -62,7 +66,11 @@ def inspect_wav(
 def _inspect(path: Path, as_json: bool, *, is_first: bool) -> None:
     from specdiff_cli.audio.record import AudioFileError, inspect_audio
 
-    audio = inspect_audio(path)
+    try:
+        with seekable(path) as copy:
+            audio = inspect_audio(copy, name=str(path))
+    except OSError as error:
+        raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
     if as_json:
         typer.echo(json.dumps(describe(path, audio)))
     else:

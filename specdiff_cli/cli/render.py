@@ -14,6 +14,7 @@ from specdiff_cli.cli.progress import say
 from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
 from specdiff_cli.errors import UsageError
+from specdiff_cli.streams import closed, is_closed
 from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def render(
         raise UsageError("--quiet and --verbose contradict each other; leave one out")
     if as_json and output == STDOUT:
         raise UsageError("--json: does not go with -o -, which sends the audio to standard output")
+    if as_json and is_closed():
+        raise closed()
     request = Request.of(_options(context.params))
     showing = Showing(as_json, quiet, wants_tracebacks(debug))
     if workers is not None or ray is not None or file_timeout is not None or ship:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.cli.guard import DEBUG_VARIABLE, shown, worded
+from specdiff_cli.cli.guard import DEBUG_VARIABLE, close_stdout, shown, worded
 from specdiff_cli.cli.progress import (
     RenderDisplay,
     SongsDisplay,
@@ -31,6 +31,7 @@ from specdiff_cli.cli.progress import (
 from specdiff_cli.cli.tables import screen_width, table
 from specdiff_cli.constants import WINDOW_S
 from specdiff_cli.errors import ExitCode, SpecdiffError, explain
+from specdiff_cli.files import reason
 from specdiff_cli.rendering.events import Done, Event, Failed, Loaded, Loading, Opened, Skipped, Step, Told
 from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.wording import count
@@ -128,6 +129,7 @@ class RenderScreen:
         self._bar: RenderDisplay | None = None
         self._songs: SongsDisplay | None = None  # the bar of several songs at once
         self._kept_s: dict[Job, float] = {}
+        self._is_unread = False  # whoever read --json is gone
 
     def __enter__(self) -> "RenderScreen":
         return self
@@ -199,7 +201,19 @@ class RenderScreen:
                 traceback.print_exception(end.cause or end.error)
             fail(shown(end.error))
         if self._showing.as_json:
+            self._print_json(outcome)
+
+    def _print_json(self, outcome: Outcome) -> None:
+        """A line for the program that reads. Once it is gone, the songs are still rendered, and the exit code tells."""
+        if self._is_unread:
+            return
+        try:
             print_line(json.dumps(outcome.to_json()))
+        except OSError as error:
+            self._is_unread = True
+            close_stdout()
+            why = "its reader is gone" if isinstance(error, BrokenPipeError) else reason(error)
+            fail(f"cannot write to standard output: {why}; the rest is rendered all the same")
 
     def sum_up(self) -> int:
         """The table of several songs in the order of the inputs, and the line that counts them; the exit code."""
@@ -208,7 +222,11 @@ class RenderScreen:
             outcomes = sorted(self.outcomes, key=lambda outcome: self._places[outcome.job])
             self._print_table([item for item in outcomes if item.error is not None] if n_jobs > MAX_ROWS else outcomes)
             self._print_counts(outcomes, n_jobs)
-        return exit_code(self.outcomes, n_jobs)
+        return exit_code(self.outcomes, n_jobs) or self._code_unread()
+
+    def _code_unread(self) -> int:
+        """Of results that nobody has seen, though all else went well."""
+        return ExitCode.OUTPUT if self._is_unread else ExitCode.OK
 
     def _print_table(self, outcomes: Sequence[Outcome]) -> None:
         if outcomes and not self._showing.quiet:
@@ -242,7 +260,7 @@ def wants_tracebacks(debug: bool) -> bool:
 
 
 def print_line(text: str) -> None:
-    """One line to standard output at once, whoever reads."""
+    """One line to standard output at once. Raises OSError where nobody reads it, or there is no room."""
     typer.echo(text)
     sys.stdout.flush()
 

@@ -1,7 +1,6 @@
 """``specdiff vocode``: audio to log-mel and back, to hear what a vocoder alone does to it."""
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,14 +10,17 @@ from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import clock, counted_display, say, working
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.streams import input_path
 from specdiff_cli.wording import count
 
 
 def vocode(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="INPUT", help="An audio file, or a spectrogram of render --save-mel (.npy).", show_default=False
+            metavar="INPUT",
+            help="An audio file, or a spectrogram of render --save-mel (.npy); - reads standard input.",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -73,6 +75,7 @@ def vocode(
       specdiff vocode in.mp3 -o out.flac --vocoder griffin-lim
       specdiff vocode mel.npy -o out.wav
       specdiff vocode in.wav -o - | aplay
+      specdiff render song.mid -o - | specdiff vocode - -o out.wav
 
     \b
     Exit codes: 0 done, 2 usage, 3 input that cannot be read, 4 weights,
@@ -81,8 +84,9 @@ def vocode(
     from specdiff_cli.audio.mel_stream import DECIBELS_PER_NEPER
     from specdiff_cli.rendering.vocode import VocodeRequest, vocode_file
 
+    path = input_path(source)
     request = VocodeRequest(
-        source=source,
+        source=path,
         output=output,
         model=model,
         vocoder=vocoder,
@@ -94,12 +98,12 @@ def vocode(
         overwrite=overwrite,
     )
     with ExitStack() as stack:
-        show = stack.enter_context(counted_display(source.name, quiet))
+        show = stack.enter_context(counted_display(path.name, quiet))
         done = vocode_file(request, loading=working(f"loading {model}", quiet), on_progress=show)
     if quiet:
         return
     if done.n_clipped:
-        say(f"{source.name}: {count(done.n_clipped, 'sample')} clipped: --subtype float keeps them")
+        say(f"{path.name}: {count(done.n_clipped, 'sample')} clipped: --subtype float keeps them")
     say(
         f"{output if request.target else 'stdout'}: {clock(done.duration_s)} of audio in {done.elapsed_s:.1f} s, "
         f"{done.duration_s / done.elapsed_s:.1f} × realtime · {done.voice} + {done.vocoder} · "

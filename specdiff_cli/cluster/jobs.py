@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specdiff_cli.errors import Option, UsageError
-from specdiff_cli.rendering.inputs import MIDI_SUFFIXES, STDIN, Source, find_sources, identity, iterate_list
+from specdiff_cli.rendering.inputs import MIDI_SUFFIXES, Source, find_sources, identity, iterate_list
 from specdiff_cli.rendering.jobs import Job, plan
 from specdiff_cli.rendering.record import Settled
+from specdiff_cli.streams import DASH
 
 #: Up to so many inputs are held, sorted and planned together, as one process does.
 MAX_HELD = 10_000
@@ -94,6 +95,8 @@ def planned(settled: Settled) -> Iterator[Planned]:
     """
     asked = settled.request.inputs
     asked.check_any()
+    if DASH in asked.inputs:
+        raise UsageError("standard input cannot be rendered by several workers; leave out ", Option("workers"))
     with ExitStack() as stack:
         listed = None
         if asked.files_from is not None:
@@ -155,7 +158,7 @@ def _is_numbered(settled: Settled) -> bool:
 def _open_list(name: str) -> Iterator[BinaryIO]:
     """The list of names, to be read more than once. Raises UsageError."""
     try:
-        if name != STDIN:
+        if name != DASH:
             with open(name, "rb") as file:
                 yield file
             return

@@ -1,8 +1,10 @@
 """Bytes to tracks of messages: by mido wherever it can, by our own reader where mido refuses what holds music."""
 
 import io
+import os
 import re
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import mido
 from mido.midifiles.meta import KeySignatureError
 
 from specdiff_cli.errors import MidiError
+from specdiff_cli.files import reason, shown_path
 from specdiff_cli.midi import chunks
 from specdiff_cli.midi.events import MAX_DELTA_TICKS, TrackDamage, TrackParser
 from specdiff_cli.midi.remarks import Remark
 from specdiff_cli.midi.text import decode_texts
+from specdiff_cli.streams import STDIN, open_input
 from specdiff_cli.wording import count
 
 MAX_FILE_BYTES = 16 * 1024 * 1024  # millions of notes; mido needs about a hundred bytes of memory for each byte
@@ -52,14 +56,17 @@ class OpenedMidi:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file that may be MIDI. Raises MidiError where they cannot be read, or are far too many."""
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise MidiError(f"{path}: is a folder, not a MIDI file")
-        with path.open("rb") as file:
+        with ExitStack() as stack:
+            file = open_input(path)
+            if path != STDIN:
+                stack.enter_context(file)
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise MidiError(f"{path}: no such file; check the path") from None
     except OSError as error:
-        raise MidiError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise MidiError(f"{shown_path(path)}: cannot be read ({reason(error)})") from None
     except ValueError:
         raise MidiError(f"{path!s:.200}: is not a usable file name") from None
     if len(data) > MAX_FILE_BYTES:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from specdiff_cli.errors import MidiError, Option, UsageError
+from specdiff_cli.streams import DASH, input_path
 
 if TYPE_CHECKING:
     from specdiff_cli.rendering.request import Inputs
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".smf", ".rmi")
-STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def named(items: Sequence[str]) -> list[Path]:
     """Arguments as paths. Raises UsageError for an empty one: it would mean the current folder."""
     if "" in items:
         raise UsageError("an input has an empty name (an unset variable?); a single . means the current folder")
-    return [Path(item) for item in items]
+    return [input_path(item) for item in items]
 
 
 def _sources(item: Path, recursive: bool, *, is_named: bool, in_order: bool) -> Iterator[Source]:
@@ -152,7 +152,7 @@ def read_list(name: str, *, null: bool) -> list[Path]:
         UsageError: the list cannot be read, or holds no names.
     """
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == DASH else Path(name).read_bytes()
     except (OSError, AttributeError, ValueError) as error:  # no standard input; a NUL character in the name
         detail = error.strerror if isinstance(error, OSError) else "it is closed"
         raise UsageError.of("files_from", name, f"cannot be read ({detail})") from None

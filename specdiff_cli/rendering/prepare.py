@@ -11,6 +11,7 @@ from specdiff_cli.lengths import count_windows
 from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.rendering.record import Settled, differences, source_facts
 from specdiff_cli.rendering.request import Request
+from specdiff_cli.streams import is_closed
 
 LOOP_MARGIN_S = 0.1  # behind the loop, so that no rounding leaves it short
 
@@ -158,7 +159,7 @@ def _check_outputs(job: Job, settled: Settled, overwrite: bool) -> None:
     from specdiff_cli.rendering.snapshots import check_files
 
     if job.target is None:
-        if sys.stdout is None:
+        if is_closed():
             raise OutputError.of("output", "-", "standard output is closed; give a file name")
         StreamWriter(
             sys.stdout.buffer,

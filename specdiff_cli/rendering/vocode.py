@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, check_max_duration, check_threads
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, OutputError, UsageError
+from specdiff_cli.files import reason
 from specdiff_cli.rendering.jobs import format_of
 from specdiff_cli.rendering.request import STDOUT
+from specdiff_cli.streams import is_closed, seekable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from specdiff_cli.audio.wav import AtomicWriter, StreamWriter, Writer
 
 MEL_SUFFIX = ".npy"
+MEL_MAGIC = b"\x93NUMPY"
 MEL_BLOCK_FRAMES = 128
 
 
@@ -130,33 +133,35 @@ class MelSource:
     values that are not finite numbers.
     """
 
-    def __init__(self, path: Path, max_duration_s: float) -> None:
+    def __init__(self, path: Path, max_duration_s: float, name: str | None = None) -> None:
         import numpy as np
 
         from specdiff_cli.audio.record import AudioFileError
         from specdiff_cli.constants import FRAMES_PER_SECOND, HOP_SAMPLES, N_MELS
 
+        self._name = str(path) if name is None else name
         try:
             self._mel: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
-            raise AudioFileError(f"{path}: does not exist; check the name") from None
+            raise AudioFileError(f"{self._name}: does not exist; check the name") from None
         except (OSError, ValueError, EOFError) as error:
             detail = getattr(error, "strerror", None) or "no NumPy array of numbers"
-            raise AudioFileError(f"{path}: cannot be read ({detail})") from None
+            raise AudioFileError(f"{self._name}: cannot be read ({detail})") from None
         if not isinstance(self._mel, np.ndarray) or self._mel.ndim != 2 or self._mel.shape[1] != N_MELS:
             shape = getattr(self._mel, "shape", "several arrays")
-            what = f"{path}: is {shape}, not (frames, {N_MELS}) as "
+            what = f"{self._name}: is {shape}, not (frames, {N_MELS}) as "
             raise AudioFileError(what, Option("save_mel"), " writes it")
         if self._mel.dtype.kind != "f":
-            what = f"{path}: holds {self._mel.dtype}, not float32 as "
+            what = f"{self._name}: holds {self._mel.dtype}, not float32 as "
             raise AudioFileError(what, Option("save_mel"), " writes it")
         if len(self._mel) == 0:
-            raise AudioFileError(f"{path}: holds no frames")
+            raise AudioFileError(f"{self._name}: holds no frames")
         if len(self._mel) > max_duration_s * FRAMES_PER_SECOND:
             raise AudioFileError(
-                f"{path}: is longer than {max_duration_s:g} seconds; raise ", Option("max_duration"), " to read it"
+                f"{self._name}: is longer than {max_duration_s:g} seconds; raise ",
+                Option("max_duration"),
+                " to read it",
             )
-        self._path = path
         self.n_samples = len(self._mel) * HOP_SAMPLES
 
     def frames(self) -> "Iterator[torch.Tensor]":
@@ -170,7 +175,7 @@ class MelSource:
             block = np.array(self._mel[start : start + MEL_BLOCK_FRAMES], dtype=np.float32)
             if not np.isfinite(block).all():
                 at = start + int(np.argmin(np.isfinite(block).all(axis=1)))
-                raise AudioFileError(f"{self._path}: holds values that are not numbers, the first in frame {at}")
+                raise AudioFileError(f"{self._name}: holds values that are not numbers, the first in frame {at}")
             yield torch.from_numpy(block)
 
 
@@ -180,7 +185,7 @@ def _check_output(request: VocodeRequest) -> None:
 
     if request.target is not None:
         check_target(request.target, request.overwrite)
-    elif sys.stdout is None:
+    elif is_closed():
         raise OutputError(Option("output", STDOUT), ": standard output is closed; give a file name")
     else:
         _open_stream(request, SAMPLE_RATE_HZ)
@@ -207,13 +212,26 @@ def _open_writer(request: VocodeRequest, resampler: "Resampler", n_samples: int)
     )
 
 
-def _open_source(path: Path, max_duration_s: float) -> Any:
-    """An ``AudioSource`` or a ``MelSource``, as a context."""
-    if path.suffix.lower() == MEL_SUFFIX:
-        return nullcontext(MelSource(path, max_duration_s))
+@contextmanager
+def _open_source(path: Path, max_duration_s: float) -> "Iterator[AudioSource | MelSource]":
+    """Sound or a spectrogram; of a pipe, which tells neither by its name, what it begins with decides."""
+    from specdiff_cli.audio.record import AudioFileError
     from specdiff_cli.audio.source import AudioSource
 
-    return AudioSource(path, max_duration_s)
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(seekable(path))
+        except OSError as error:
+            raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
+        if path.suffix.lower() == MEL_SUFFIX or copy != path and _begins_with(copy, MEL_MAGIC):
+            yield MelSource(copy, max_duration_s, name=str(path))
+        else:
+            yield stack.enter_context(AudioSource(copy, max_duration_s, name=str(path)))
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
 
 
 def _load(request: VocodeRequest) -> "tuple[str, Vocoder]":

@@ -1,0 +1,126 @@
+"""Standard input and output where they are not what a program expects: named by a dash, no files, closed.
+
+Nothing here imports numpy or torch.
+"""
+
+import io
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from specdiff_cli.errors import OutputError
+
+DASH = "-"
+#: What a dash among the inputs stands for. Outputs are named after it: ``stdin.wav``.
+STDIN = Path("/dev/stdin")
+MAX_SPOOLED_BYTES = 1 << 32
+_BLOCK_BYTES = 1 << 20
+
+
+def input_path(text: str | os.PathLike[str]) -> Path:
+    """An argument as the path of an input. A file that is really called so is meant by ``./-``."""
+    path = Path(text)
+    if os.fspath(text) == DASH:
+        return STDIN
+    return Path(os.path.abspath(path)) if path == Path(DASH) else path
+
+
+def open_input(path: Path) -> BinaryIO:
+    """A file, or standard input, for reading; the latter is not to be closed. Raises OSError."""
+    if path != STDIN:
+        return path.open("rb")
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return sys.stdin.buffer
+
+
+@contextmanager
+def seekable(path: Path) -> Iterator[Path]:
+    """A name of the content that can be read twice: of a pipe that of a copy, which is gone when the block ends.
+
+    Raises OSError where the pipe cannot be read or is endless, OutputError where there is no room for the copy.
+    """
+    if path != STDIN and not _is_pipe(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="specdiff-") as folder:
+        copy = Path(folder) / "input"
+        source = open_input(path)
+        n_left = MAX_SPOOLED_BYTES
+        while n_left > 0 and (block := source.read(min(n_left, _BLOCK_BYTES))):
+            n_left -= len(block)
+            try:
+                with copy.open("ab") as file:
+                    file.write(block)
+            except OSError as error:
+                raise OutputError(f"cannot keep a copy of {path} in {folder}: {error.strerror}") from error
+        if n_left <= 0:
+            raise OSError(f"it does not end within {MAX_SPOOLED_BYTES >> 30} GiB")
+        if source is not getattr(sys.stdin, "buffer", None):
+            source.close()
+        copy.touch()
+        yield copy
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # whoever opens it says what is wrong
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+class ClosedOutput(io.TextIOBase):
+    """Stands for a standard output that was closed before we began (``>&-``): writing is an error, nothing else is."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self.buffer = _ClosedBuffer()
+
+    def write(self, text: str) -> int:
+        """Raises OutputError."""
+        raise closed()
+
+    def writable(self) -> bool:
+        return True
+
+
+class _ClosedBuffer(io.RawIOBase):
+    def write(self, data: object) -> int:
+        raise closed()
+
+    def writable(self) -> bool:
+        return True
+
+
+def closed() -> OutputError:
+    """What to raise for a closed standard output."""
+    return OutputError("cannot write to standard output: it is closed")
+
+
+def is_closed() -> bool:
+    """Is there no standard output?"""
+    return sys.stdout is None or isinstance(sys.stdout, ClosedOutput)
+
+
+def replace_closed() -> None:
+    """Put something in the place of closed standard streams.
+
+    Their numbers go to the null device: the next file that is opened would get them otherwise, and a message or a
+    child's output would end up in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = ClosedOutput()
