@@ -5,6 +5,7 @@ A message is one line: what is wrong, where, and what to do about it. Where it n
 """
 
 import errno
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -155,6 +156,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+#: What the place of a file, and nobody's mistake in a program, makes impossible.
+_PLACE_ERRNOS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS}
 _OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -171,6 +174,8 @@ def explain(error: BaseException) -> SpecdiffError:
     if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
         # Our own files are written by code that names them, so without a name it is standard output.
         return OutputError(f"cannot write {error.filename or 'to standard output'}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in _PLACE_ERRNOS and isinstance(error.filename, str | bytes):
+        return OutputError(f"{os.fsdecode(error.filename)[:200]}: cannot be used: {error.strerror}")
     return SpecdiffError(
         f"internal error ({type(error).__name__}: {error}); please report it with the output of ", Option("debug")
     )

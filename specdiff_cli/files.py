@@ -46,7 +46,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
         target = Path(os.path.realpath(path))
         mode = target.stat().st_mode
     except FileNotFoundError:
-        if target.parent.is_dir():
+        if os.path.isdir(target.parent):
             return target
         folder = shown_path(target.parent)
         raise OutputError(f"cannot write {shown}: the folder {folder} does not exist, create it first") from None
@@ -109,7 +109,7 @@ class PendingFile:
             return False
         except OSError:  # a file system without locks: nobody can sweep there either
             return True
-        return self._temporary.exists()
+        return os.path.exists(self._temporary)
 
     def settle(self) -> None:
         """Bring the content to the disk and close the file: after this only the name can fail."""
@@ -209,7 +209,7 @@ def _move_without_clobbering(source: Path, target: Path) -> None:
         if error.errno not in _NO_HARD_LINKS:
             raise
         # without a second name the best there is: a very short moment between looking and renaming
-        if target.exists():
+        if os.path.exists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         os.rename(source, target)
     else:

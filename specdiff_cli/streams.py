@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,21 +50,26 @@ def seekable(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="specdiff-") as folder:
         copy = Path(folder) / "input"
-        source = open_input(path)
-        n_left = MAX_SPOOLED_BYTES
-        while n_left > 0 and (block := source.read(min(n_left, _BLOCK_BYTES))):
-            n_left -= len(block)
-            try:
-                with copy.open("ab") as file:
-                    file.write(block)
-            except OSError as error:
-                raise OutputError(f"cannot keep a copy of {path} in {folder}: {error.strerror}") from error
-        if n_left <= 0:
-            raise OSError(f"it does not end within {MAX_SPOOLED_BYTES >> 30} GiB")
-        if source is not getattr(sys.stdin, "buffer", None):
-            source.close()
-        copy.touch()
+        with ExitStack() as stack:
+            source = open_input(path)
+            if path != STDIN:
+                stack.enter_context(source)
+            _copy(source, copy, path)
         yield copy
+
+
+def _copy(source: BinaryIO, copy: Path, path: Path) -> None:
+    n_left = MAX_SPOOLED_BYTES
+    with copy.open("wb") as file:
+        while block := source.read(min(n_left, _BLOCK_BYTES)):
+            n_left -= len(block)
+            if n_left <= 0:
+                raise OSError(f"it does not end within {MAX_SPOOLED_BYTES >> 30} GiB")
+            try:
+                file.write(block)
+                file.flush()
+            except OSError as error:
+                raise OutputError(f"cannot keep a copy of {path} in {copy.parent}: {error.strerror}") from error
 
 
 def _is_pipe(path: Path) -> bool:

@@ -110,7 +110,7 @@ def _open_session(path: Path, n_threads: int | None) -> Any:
         raise UsageError(
             "the soundstream vocoder needs onnxruntime: run \"pip install '.[onnx]'\" in a copy of specdiff"
         ) from error
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"{path}: the SoundStream decoder is missing; run specdiff download-weights")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # failures are reported by our own line

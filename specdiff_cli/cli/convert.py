@@ -1,6 +1,7 @@
 """``specdiff convert``: checkpoints of other programs to a voice, and voices to the Diffusers layout."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,7 @@ def convert(
         raise UsageError(f"{source}: is a voice already; --to diffusers writes the other layout")
     else:
         about = writing.About(
-            name=name or target.resolve().name,
+            name=name or Path(os.path.realpath(target)).name,
             description=f"{read.architecture}, converted from {read.layout}",
             licence=licence or read.licence,
             origin=origin or read.origin,

@@ -161,7 +161,7 @@ def evaluate(
         return
     if not midi:
         raise UsageError("--midi is missing: give held-out MIDI files, or --sounds for every sound alone")
-    files = [file for item in midi for file in expand(item)]
+    files = [source.path for item in midi for source in expand(item)]
     from specdiff_cli.engine.devices import check_device_name
     from specdiff_cli.evaluation.evaluate import Evaluation, read_pieces
     from specdiff_cli.evaluation.report import ReportFolder, describe

@@ -13,7 +13,7 @@ from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.progress import fail, say
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
-from specdiff_cli.rendering.inputs import expand, identity, named
+from specdiff_cli.rendering.inputs import LeftOut, expand, identity, named
 
 if TYPE_CHECKING:
     from specdiff_cli.midi.notes import MidiSong, Reader
@@ -101,12 +101,16 @@ def inspect_midi(
 def _sources(items: list[Path]) -> list[Path | MidiError]:
     """Each file once, in the order given; a folder without any stands as its error, so that others get their turn."""
     sources: dict[Path, Path | MidiError] = {}
+    left_out = LeftOut()
     for item in items:
         try:
-            for path in expand(item):
-                sources.setdefault(identity(path), path)
+            for found in expand(item, left_out):
+                problem = None if found.problem is None else MidiError(found.problem)
+                sources.setdefault(identity(found.path), problem or found.path)
         except MidiError as error:
             sources.setdefault(identity(item), error)
+    for line in left_out.remarks():
+        say(line)
     return list(sources.values())
 
 

@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
@@ -14,6 +13,7 @@ from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli.progress import say
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import DeviceError
+from specdiff_cli.streams import input_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ NO_SOUND = (
 
 
 def play(
-    song: Annotated[Path, typer.Argument(help="A MIDI file.", autocompletion=complete.midi_files)],
+    song: Annotated[str, typer.Argument(help="A MIDI file; - is standard input.", autocompletion=complete.midi_files)],
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="VOICE", help="A voice.", autocompletion=complete.models)
     ] = "tiny",
@@ -68,7 +68,8 @@ def play(
 
     from specdiff_cli.midi.notes import read_midi
 
-    read = read_midi(song)
+    path = input_path(song)
+    read = read_midi(path)
     open_sink, player = find_player()
     from specdiff_cli.engine.loading import load_synthesizer
 
@@ -77,7 +78,7 @@ def play(
     if steps is not None:
         sampling = replace(sampling, steps=steps)
     if not quiet:
-        say(f"playing {song.name} through {player}; Ctrl-C stops")
+        say(f"playing {path.name} through {player}; Ctrl-C stops")
     with open_sink() as sink:
         for chunk in synthesizer.stream(read, sampling=sampling):
             sink(chunk)

@@ -15,7 +15,6 @@ from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
 from specdiff_cli.errors import UsageError
 from specdiff_cli.streams import closed, is_closed
-from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.rendering.jobs import Job
@@ -139,12 +138,12 @@ def render(
             if code := render_by_workers(settle(request, find_voice(request.model)), crew, showing):
                 raise typer.Exit(code)
             return
-    sources, n_repeated = gather(request.inputs)
+    sources, left_out = gather(request.inputs)
     settled = settle(request, find_voice(request.model))
     jobs = plan(sources, settled)
     with RenderScreen(jobs, settled, showing) as screen:
-        if n_repeated:
-            screen.tell(f"{count(n_repeated, 'input')} named more than once: rendered once")
+        for line in left_out.remarks():
+            screen.tell(line)
         if verbose:
             for setting, origin in settings_from_elsewhere(context).items():
                 say(f"{setting}: from {origin}")

@@ -47,7 +47,7 @@ def config_path() -> Path:
     """``SPECDIFF_CONFIG``, else ``config.toml`` in the platform's folder for settings. It need not exist."""
     override = os.environ.get(CONFIG_VARIABLE, "")
     if override:
-        return Path(override).expanduser()
+        return Path(os.path.expanduser(override))
     import platformdirs
 
     return Path(platformdirs.user_config_dir("specdiff", appauthor=False)) / CONFIG_NAME
@@ -70,6 +70,8 @@ def read_defaults() -> dict[str, Any]:
             raise UsageError(f"{CONFIG_VARIABLE}: {path}: no such file; correct or unset it") from None
         return {}
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, not TOML
+        if isinstance(error, OSError) and not os.environ.get(CONFIG_VARIABLE) and not os.path.exists(path):
+            return {}  # a home that cannot be reached holds no settings
         detail = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise UsageError(f"{path}: cannot be read ({detail})") from None
     for key, value in values.items():

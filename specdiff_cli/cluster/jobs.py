@@ -125,6 +125,8 @@ def _plan_many(settled: Settled, sources: Callable[[], Iterator[Source]]) -> Pla
             others.add(_named(source.path))
     for job in _plan(settled, sources(), repeated):
         assert job.target is not None  # noqa: S101 - several inputs never go to standard output
+        if job.problem is not None:
+            continue
         if job.target.suffix.lower() in MIDI_SUFFIXES or _named(job.target) in others:
             raise UsageError(f"{job.target}: may be an input, too; choose another name for the output")
         if not targets.add(_named(job.target)):

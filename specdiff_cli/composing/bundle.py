@@ -1,6 +1,7 @@
 """Composers on disk: the one inside the package, and folders of training runs."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def find_composer(name: str) -> Path:
             if problem is not None:
                 raise WeightsError(f"{folder / file.path}: {problem}: reinstall specdiff")
         return folder
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return Path(name)
     known = ", ".join(sorted(composers))
     raise WeightsError(f"{name}: is neither a composer of this package ({known}) nor the folder of a training run")

@@ -1,6 +1,7 @@
 """Folders of MIDI files as training data for the composer."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +39,10 @@ class Songs:
 
 def midi_files(folder: Path) -> list[Path]:
     """MIDI files in a folder and below it, in the order of their names. Raises UsageError where there are none."""
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "no such folder"
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "no such folder"
         raise UsageError(f"{folder}: {problem}; give one that holds MIDI files")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MIDI_SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MIDI_SUFFIXES and os.path.isfile(path))
     if not files:
         raise UsageError(f"{folder}: holds no MIDI files ({', '.join(MIDI_SUFFIXES)})")
     return files

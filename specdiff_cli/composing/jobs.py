@@ -10,6 +10,7 @@ import numpy as np
 from specdiff_cli.composing.requests import KEY_NAMES, Conditions
 from specdiff_cli.errors import MidiError, Option, UsageError, listed
 from specdiff_cli.midi.sections import Moment
+from specdiff_cli.streams import input_path
 
 LARGEST_BATCH = 8  # pieces of a batch are ready together: an interruption costs no more; larger ones gain nothing
 DTYPES = ("auto", "float32", "bfloat16")
@@ -34,7 +35,7 @@ class Songs:
             "reharmonise": self.reharmonised,
             "accompany": self.accompanied,
         }
-        return {option: path for option, path in paths.items() if path is not None}
+        return {option: input_path(path) for option, path in paths.items() if path is not None}
 
     @property
     def stem(self) -> str:

@@ -1,5 +1,7 @@
 """From a voice's vocoder entry to a vocoder ready to run."""
 
+import os
+
 import torch
 
 from specdiff_cli.audio.vocoder import NoteVocoder, Vocoder
@@ -32,14 +34,14 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
         return GriffinLim()
     if name == "soundstream":
         path = voice.folder / ONNX_VOCODER
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise WeightsError(f"{path}: the SoundStream decoder is missing; add it or use ", PLAIN)
         from specdiff_cli.audio.soundstream import SoundStream
 
         return SoundStream(path, n_threads=torch.get_num_threads() if n_threads is None else n_threads)
     if name == "spectral":
         path = voice.folder / VOCODER_FILE
-        if not voice.vocoder.sizes or not path.is_file():
+        if not voice.vocoder.sizes or not os.path.isfile(path):
             raise WeightsError(f"{voice.folder}: the voice {voice.name} has no spectral vocoder; use ", PLAIN)
         from specdiff_cli.audio.spectral import SpectralConfig, load_spectral
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from specdiff_cli.errors import MidiError, Option, UsageError
 from specdiff_cli.streams import DASH, input_path
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.rendering.request import Inputs
@@ -24,35 +25,62 @@ class Source:
     """One input file. ``subfolder``: where it lay below the folder that was named, which outputs mirror.
 
     ``is_named``: the user gave this very file, and it alone, as an argument: not a folder, a pattern or a list.
+    ``problem``: what is wrong with it, where that is known already; it fails with this line, and the others go on.
     """
 
     path: Path
     subfolder: Path = Path()
     is_named: bool = False
+    problem: str | None = None
 
 
-def gather(asked: "Inputs") -> tuple[list[Source], int]:
-    """Every input once, in the order given; also how many were named again and left out.
+@dataclass(slots=True)
+class LeftOut:
+    """What was found and is no input of its own."""
+
+    n_repeated: int = 0
+    n_companions: int = 0
+    """AppleDouble files (``._song.mid``): macOS puts a file's attributes there where a file system has no place."""
+
+    def remarks(self) -> list[str]:
+        """A line about each kind."""
+        lines = []
+        if self.n_repeated:
+            lines.append(f"{count(self.n_repeated, 'input')} named more than once: rendered once")
+        if self.n_companions:
+            lines.append(f"{count(self.n_companions, 'file')} of macOS (._*.mid) passed over: no music is in them")
+        return lines
+
+
+def gather(asked: "Inputs") -> tuple[list[Source], LeftOut]:
+    """Every input once, in the order given; also what was left out.
 
     Raises:
         UsageError: nothing named, an empty name, a list that cannot be read.
         MidiError: a folder or a pattern without MIDI files.
     """
     asked.check_any()
+    if asked.files_from == DASH and DASH in asked.inputs:
+        raise UsageError.of("files_from", DASH, "standard input is the list, and cannot be a song, too")
     listed = [] if asked.files_from is None else read_list(asked.files_from, null=asked.null)
-    sources = list(find_sources(asked, listed))
+    left_out = LeftOut()
+    sources = list(find_sources(asked, listed, left_out=left_out))
     distinct: dict[Path, Source] = {}
     for source in sources:
         distinct.setdefault(identity(source.path), source)
-    return list(distinct.values()), len(sources) - len(distinct)
+    left_out.n_repeated = len(sources) - len(distinct)
+    return list(distinct.values()), left_out
 
 
-def find_sources(asked: "Inputs", listed: Iterable[Path], *, in_order: bool = True) -> Iterator[Source]:
+def find_sources(
+    asked: "Inputs", listed: Iterable[Path], *, in_order: bool = True, left_out: LeftOut | None = None
+) -> Iterator[Source]:
     """The files that are asked for, one after the other, as they are found; those named twice come twice.
 
     Args:
         listed: the names in the list of ``files_from``.
         in_order: sorted by name, for which the names in a folder are held; else as the system has them.
+        left_out: counts what is passed over.
 
     Raises:
         UsageError, MidiError: as :func:`gather`, when it comes to it.
@@ -61,11 +89,11 @@ def find_sources(asked: "Inputs", listed: Iterable[Path], *, in_order: bool = Tr
     is_alone = len(items) == 1 and asked.files_from is None
     for item, is_named in chain(items, ((item, False) for item in listed)):
         try:
-            yield from _sources(item, asked.recursive, is_named=is_named, in_order=in_order)
-        except MidiError:
+            yield from _sources(item, _Walk(asked.recursive, in_order, left_out), is_named=is_named)
+        except MidiError as error:
             if is_alone:
                 raise
-            yield Source(item)  # fails like a file that is not there; the others are rendered
+            yield Source(item, problem=str(error.args[0]))  # the others are rendered
 
 
 def identity(path: Path) -> Path:
@@ -80,56 +108,104 @@ def named(items: Sequence[str]) -> list[Path]:
     return [input_path(item) for item in items]
 
 
-def _sources(item: Path, recursive: bool, *, is_named: bool, in_order: bool) -> Iterator[Source]:
-    if not os.path.isdir(item) and not is_pattern(item):
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """How folders are gone through."""
+
+    is_recursive: bool
+    in_order: bool = True
+    left_out: LeftOut | None = None
+
+    def files(self, folder: Path, subfolder: Path = Path()) -> Iterator[Source]:
+        """The MIDI files in a folder, and what looked like one. Raises OSError: it cannot be listed."""
+        with os.scandir(folder) as entries:
+            wanted = ((entry.name, is_folder) for entry in entries if (is_folder := self._is_folder(entry)) is not None)
+            for name, is_folder in sorted(wanted, key=_by_name) if self.in_order else wanted:
+                path = folder / name
+                if not is_folder:
+                    yield Source(path, subfolder, problem=_problem_of_link(path))
+                    continue
+                try:
+                    yield from self.files(path, subfolder / name)
+                except OSError as error:
+                    yield Source(path, subfolder, problem=_not_listed(path, error))
+
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool | None:
+        """True: a folder to go into; False: a file to be rendered; None: neither."""
+        try:
+            if self.is_recursive and entry.is_dir(follow_symlinks=False):
+                return True
+            if os.path.splitext(entry.name)[1].lower() not in MIDI_SUFFIXES:
+                return None
+            # A link to nothing, or to itself, is told; other things that are no files (folders, pipes) are passed over.
+            if not entry.is_file() and os.path.exists(entry.path):
+                return None
+        except OSError:  # of a link: it leads in circles, or where nobody may look
+            pass
+        if entry.name.startswith("._"):
+            if self.left_out is not None:
+                self.left_out.n_companions += 1
+            return None
+        return False
+
+
+def _by_name(found: tuple[str, bool]) -> str:
+    return os.path.normcase(found[0])
+
+
+def _problem_of_link(path: Path) -> str | None:
+    if not os.path.islink(path) or os.path.exists(path):
+        return None
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return f"{path}: is a link to nothing ({os.readlink(path)})"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
+    return None
+
+
+def _not_listed(folder: Path, error: OSError) -> str:
+    return f"{error.filename or folder}: cannot be listed ({error.strerror})"
+
+
+def _sources(item: Path, walk: _Walk, *, is_named: bool) -> Iterator[Source]:
+    if os.path.isdir(item):
+        yield from _midi_files(item, walk)
+    elif not is_pattern(item):
         yield Source(item, is_named=is_named)
-        return
-    for part in [item] if os.path.isdir(item) else match(item):
-        if os.path.isdir(part):
-            found = _midi_files(part, recursive, in_order)
-            yield from (Source(path, path.parent.relative_to(part)) for path in found)
-        else:
-            yield Source(part)
+    else:
+        for part in match(item):
+            if not os.path.isdir(part):
+                yield Source(part, problem=_problem_of_link(part))
+                continue
+            try:
+                yield from _midi_files(part, walk)
+            except MidiError as error:
+                yield Source(part, problem=str(error.args[0]))
 
 
-def expand(item: Path, *, recursive: bool = False) -> list[Path]:
-    """The MIDI files an argument stands for: itself, or those inside a folder, sorted by name.
-
-    Without ``recursive`` only those directly inside it. Links to folders are not followed: they may lead in circles.
+def expand(item: Path, left_out: LeftOut | None = None) -> list[Source]:
+    """The MIDI files an argument stands for: itself, or those directly inside a folder, sorted by name.
 
     Raises:
         MidiError: a folder cannot be listed or holds no MIDI file. Whether a file exists is left to its reader.
     """
-    return list(_midi_files(item, recursive)) if os.path.isdir(item) else [item]
+    walk = _Walk(is_recursive=False, left_out=left_out)
+    return list(_midi_files(item, walk)) if os.path.isdir(item) else [Source(item)]
 
 
-def _midi_files(folder: Path, recursive: bool, in_order: bool = True) -> Iterator[Path]:
+def _midi_files(folder: Path, walk: _Walk) -> Iterator[Source]:
     is_empty = True
     try:
-        for path in _walk(folder, recursive, in_order):
+        for source in walk.files(folder):
             is_empty = False
-            yield path
+            yield source
     except OSError as error:
-        raise MidiError(f"{error.filename or folder}: cannot be listed ({error.strerror})") from None
+        raise MidiError(_not_listed(folder, error)) from None
     if is_empty:
-        hint = () if recursive else ("; ", Option("recursive"), " looks into its folders, too")
+        hint = () if walk.is_recursive else ("; ", Option("recursive"), " looks into its folders, too")
         raise MidiError(f"{folder}: this folder holds no MIDI file ({', '.join(MIDI_SUFFIXES)})", *hint)
-
-
-def _walk(folder: Path, recursive: bool, in_order: bool) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        wanted = ((entry.name, entry.is_file()) for entry in entries if _is_wanted(entry, recursive))
-        for name, is_file in sorted(wanted, key=lambda found: os.path.normcase(found[0])) if in_order else wanted:
-            if is_file:
-                yield folder / name
-            else:
-                yield from _walk(folder / name, recursive, in_order)
-
-
-def _is_wanted(entry: os.DirEntry[str], recursive: bool) -> bool:
-    if entry.is_file():
-        return os.path.splitext(entry.name)[1].lower() in MIDI_SUFFIXES
-    return recursive and entry.is_dir(follow_symlinks=False)
 
 
 def is_pattern(item: Path) -> bool:

@@ -46,6 +46,8 @@ class Job:
     mel_target: Path | None = None
     plot_target: Path | None = None
     makes_folder: bool = False
+    problem: str | None = None
+    """What is wrong with the input, where that is known already; nothing is rendered then."""
 
     @property
     def companions(self) -> list[Path]:
@@ -80,10 +82,16 @@ def plan(sources: Sequence[Source], settled: "Settled", first: int = 1) -> list[
         jobs = [Job(sources[0].path, Path(output), *companions)]
     else:
         folder = Path(output) if output is not None else Path()
-        if folder.exists() and not folder.is_dir():
+        if os.path.exists(folder) and not os.path.isdir(folder):
             raise UsageError.of("output", folder, "is a file; several inputs need a folder")
         jobs = [
-            Job(source.path, folder / source.subfolder / _name(source.path, index, settled), *companions, True)
+            Job(
+                source.path,
+                folder / source.subfolder / _name(source.path, index, settled),
+                *companions,
+                makes_folder=True,
+                problem=source.problem,
+            )
             for index, source in enumerate(sources, start=first)
         ]
     _check_distinct(jobs)
@@ -97,7 +105,7 @@ def plan(sources: Sequence[Source], settled: "Settled", first: int = 1) -> list[
 
 
 def _is_folder(output: str) -> bool:
-    return Path(output).is_dir() or output.endswith(("/", "\\"))
+    return os.path.isdir(output) or output.endswith(("/", "\\"))
 
 
 def format_of(output: str | None, template: str | None) -> str:
@@ -162,7 +170,7 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
         if len({folded(target) for target in targets}) < len(targets):
             names = ", ".join(map(str, targets))
             raise UsageError(f"{names}: the audio and what is written beside it need different names")
-        if job.target is not None:
+        if job.target is not None and job.problem is None:
             other = taken.setdefault(folded(job.target), job)
             if other is not job:
                 names = f"{job.target}"

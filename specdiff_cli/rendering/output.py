@@ -1,6 +1,7 @@
 """What one song leaves behind: its audio, and what was asked for beside it. All of it appears together, or nothing."""
 
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -251,7 +252,7 @@ class SongOutput:
             )
 
     def _enter_companion(self, writer: AbstractContextManager[object], path: Path) -> None:
-        is_new = not path.exists()
+        is_new = not os.path.exists(path)
 
         def remember(kind: type[BaseException] | None, error: object, trace: object) -> None:
             if kind is None and is_new:
@@ -264,14 +265,14 @@ class SongOutput:
         """Draw the page of ``--plot``, before anything has its name."""
         path, prepared = self.prepared.job.plot_target, self.prepared
         if self._plot is not None and path is not None:
-            is_new = not path.exists()
+            is_new = not os.path.exists(path)
             self._plot.write(path, prepared.notes, prepared.duration_s, prepared.job.source.name, prepared.overwrite)
             if is_new:
                 self._new_files.append(path)
 
     def _write_snapshots(self) -> None:
         if self.snapshots is not None:
-            self._new_files += [path for path in self.snapshots.paths if not path.exists()]
+            self._new_files += [path for path in self.snapshots.paths if not os.path.exists(path)]
             self.snapshots.write()
 
 
@@ -279,7 +280,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        what = "is a link to nothing" if folder.is_symlink() else "is a file"
+        what = "is a link to nothing" if os.path.islink(folder) else "is a file"
         raise OutputError(f"{folder}: {what}, not a folder; choose another name") from None
     except OSError as error:
         raise OutputError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from None

@@ -1,6 +1,7 @@
 """One song made ready, or refused, before any PyTorch is loaded."""
 
 import io
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,11 +73,13 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     from specdiff_cli.midi.loops import find_loop, play_twice
     from specdiff_cli.midi.remarks import remaining
 
+    if job.problem is not None:
+        raise MidiError(job.problem)
     sound, voice, request = settled.sound, settled.voice, settled.request
     data = midi.read_bytes(job.source)
     facts = source_facts(job.source.name, data, voice, sound)
     why = None
-    if job.target is not None and request.batching.skip_existing and job.target.exists():
+    if job.target is not None and request.batching.skip_existing and os.path.exists(job.target):
         why = _why_again(job, job.target, facts, request)
         if why is None:
             return None
@@ -167,11 +170,11 @@ def _check_outputs(job: Job, settled: Settled, overwrite: bool) -> None:
             subtype=request.output.subtype,
             sample_rate_hz=settled.sound.sample_rate_hz,
         )
-    elif not (job.makes_folder and not job.target.parent.exists()):
+    elif not (job.makes_folder and not os.path.exists(job.target.parent)):
         check_target(job.target, overwrite)
     for path in job.companions:
         check_target(path, overwrite)
-    if request.output.snapshots and job.target is not None and job.target.parent.exists():
+    if request.output.snapshots and job.target is not None and os.path.exists(job.target.parent):
         check_files(job.target.with_suffix(""), request.output.snapshots, overwrite)
 
 
@@ -179,7 +182,7 @@ def _check_stems(prepared: Prepared, file_format: str) -> None:
     from specdiff_cli.files import check_target
 
     for path in prepared.stem_targets(file_format):
-        if path.parent.exists():
+        if os.path.exists(path.parent):
             check_target(path, prepared.overwrite)
 
 
@@ -204,7 +207,7 @@ def _why_again(job: Job, target: Path, facts: dict[str, Any], request: Request) 
         stems = [stems_folder(target) / name for name in record.get("stems", ())]
         stem = target.with_suffix("")
         snapshots = [path for number in request.output.snapshots for path in snapshot_paths(stem, number)]
-        missing = [path for path in [*job.companions, *stems, *snapshots] if not path.exists()]
+        missing = [path for path in [*job.companions, *stems, *snapshots] if not os.path.exists(path)]
         return f"{missing[0]} is missing" if missing else None
     except OSError as error:
         raise OutputError(f"cannot read {shown_path(target)}: {reason(error)}") from None

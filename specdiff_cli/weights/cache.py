@@ -64,7 +64,7 @@ def cache_root() -> Path:
     """``SPECDIFF_CACHE``, else the platform's cache folder for specdiff. Creates nothing."""
     override = os.environ.get("SPECDIFF_CACHE", "").strip()
     if override:
-        return Path(override).expanduser().absolute()
+        return Path(os.path.abspath(os.path.expanduser(override)))
     return Path(platformdirs.user_cache_dir("specdiff", appauthor=False))
 
 
@@ -168,7 +168,7 @@ def file_state(folder: Path, file: LockedFile) -> FileState:
         status = (folder / file.path).stat()
     except OSError:
         part = folder / (file.path + PART_SUFFIX)
-        return FileState.PARTIAL if part.exists() else FileState.MISSING
+        return FileState.PARTIAL if os.path.exists(part) else FileState.MISSING
     record = read_record(folder, file)
     if record is None:
         return FileState.UNVERIFIED
@@ -222,7 +222,7 @@ def verify_model(
     folder = model_folder(model)
     _require_anything(model, folder)
     files = loaded_files(model)
-    if model.checkpoint is not None and (folder / model.checkpoint.path).exists():
+    if model.checkpoint is not None and os.path.exists(folder / model.checkpoint.path):
         files = (model.checkpoint, *files)
     problems: list[str] = []
     for file in files:

@@ -107,7 +107,7 @@ def _require_network(model: LockedModel, folder: Path, force: bool) -> None:
     if not is_offline():
         return
     done = model.checkpoint if not force and _is_made(model, folder) else None
-    needed = [file.path for file in model.files if force or not (file is done or (folder / file.path).is_file())]
+    needed = [file.path for file in model.files if force or not (file is done or os.path.isfile(folder / file.path))]
     if needed:
         raise WeightsError(
             f"{model.name}: HF_HUB_OFFLINE is set, but {needed[0]} is not in the cache ({folder}): unset it to download"
@@ -117,7 +117,7 @@ def _require_network(model: LockedModel, folder: Path, force: bool) -> None:
 def _settle_present(folder: Path, file: LockedFile, progress: Progress) -> str | None:
     """The outcome for a file that is there and right; None when it has to be fetched."""
     path = folder / file.path
-    if cache.expected_sha256(folder, file) is None and path.is_file():
+    if cache.expected_sha256(folder, file) is None and os.path.isfile(path):
         # Put there by hand, or its record was lost. The user allowed trust on first use, and this is the first use.
         sha256 = _hash(path, file.path, progress)
         problem = _implausible(path, file)
@@ -128,7 +128,7 @@ def _settle_present(folder: Path, file: LockedFile, progress: Progress) -> str |
     problem = cache.check_file(folder, file, progress=progress)
     if problem is None:
         return "ok"
-    if path.exists():
+    if os.path.exists(path):
         progress.note(f"{file.path}: {problem}; downloading it again")
         if is_offline():
             raise WeightsError(f"{path}: {problem}: HF_HUB_OFFLINE is set, unset it to download the file again")

@@ -5,6 +5,7 @@ Nothing here loads PyTorch or reads weights, save to hash the files of the packa
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from os.path import isdir, isfile  # unlike Path's, they answer no where looking is not allowed
 from pathlib import Path
@@ -116,7 +117,7 @@ def find_details(name: str, known: Lock) -> Details:
         entry = download_entry(place)
         path = Path(entry.folder) / VOICE_FILE
         commands = tuple(cache.download_command(other) for other in known.models[name].places)
-        if entry.state == "downloaded" and path.is_file():
+        if entry.state == "downloaded" and os.path.isfile(path):
             return _of_voice(name, entry, read_voice_file(path), commands)
         config = None if place.architecture is None else REFERENCE_CONFIGS[place.architecture]
         return _of_published(name, entry, config, commands)
@@ -171,7 +172,7 @@ def _download_state(model: LockedModel, folder: Path) -> str:
 
 def _locked_file(folder: Path, file: LockedFile) -> FileEntry:
     size_bytes = file.size_bytes
-    if size_bytes is None and (folder / file.path).is_file():
+    if size_bytes is None and os.path.isfile(folder / file.path):
         size_bytes = (folder / file.path).stat().st_size
     return FileEntry(
         path=file.path,
@@ -232,7 +233,7 @@ def _folder_entry(folder: Path, voice: VoiceFile | None) -> ModelEntry:
     present = [name for name in names if name in expected or isfile(folder / name)]
     files = tuple(_hashed_file(folder, name, expected.get(name)) for name in present)
     return ModelEntry(
-        model=folder.resolve().name if voice is None else voice.name,
+        model=Path(os.path.realpath(folder)).name if voice is None else voice.name,
         kind="folder",
         source="folder",
         state="damaged" if any(file.state in ("missing", "wrong content") for file in files) else "folder",

@@ -10,6 +10,7 @@ memory than the network that it makes.
 """
 
 import json
+import os
 import pickle
 import warnings
 import zipfile
@@ -120,7 +121,7 @@ def load_diffusers_folder(folder: Path, name: str | None = None, dtype: Precisio
         _fill_from(getattr(network, attribute), paths[part], described[part], chosen, names)
     has_vocoder = isfile(folder / ONNX_VOCODER)
     without = f"{folder} has no {ONNX_VOCODER}: {BY_PARTIALS}"
-    card = published_card(str(folder), folder, name or folder.resolve().name, has_vocoder=has_vocoder)
+    card = published_card(str(folder), folder, name or Path(os.path.realpath(folder)).name, has_vocoder=has_vocoder)
     return _loaded(card, network, () if has_vocoder else (without,))
 
 

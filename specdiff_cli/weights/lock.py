@@ -145,7 +145,7 @@ def lock_path() -> Path:
     """The lock beside this module (an installed wheel) or at the top of the checkout (an editable install)."""
     here = Path(__file__).resolve()
     for candidate in (here.with_name(LOCK_NAME), here.parents[2] / LOCK_NAME):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     raise WeightsError(f"{LOCK_NAME} is missing from this installation: reinstall specdiff")
 

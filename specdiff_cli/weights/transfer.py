@@ -7,6 +7,7 @@ bytes that the server has", never "are they the right ones".
 import email.utils
 import http.client
 import json
+import os
 import re
 import shutil
 import ssl
@@ -110,7 +111,11 @@ class PartFile:
 
     def is_complete(self) -> bool:
         """Whether every byte is there, as far as the length is known."""
-        return self.note.total_bytes is not None and self.size_bytes() == self.note.total_bytes and self.path.exists()
+        return (
+            self.note.total_bytes is not None
+            and self.size_bytes() == self.note.total_bytes
+            and os.path.exists(self.path)
+        )
 
     def discard(self) -> None:
         """Start over: no bytes, nothing known."""

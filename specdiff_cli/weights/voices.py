@@ -1,5 +1,6 @@
 """What a voice is, known before it is loaded, and the one way to find one. No torch."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,7 +82,7 @@ class VoiceCard:
     def n_bytes(self) -> int:
         """Size of the weights on disk, as a measure of the network's size."""
         paths = (self.folder / name for name in _weight_files(self.folder))
-        return sum(path.stat().st_size for path in paths if path.is_file())
+        return sum(path.stat().st_size for path in paths if os.path.isfile(path))
 
 
 def find_voice(model: str) -> VoiceCard:
@@ -103,7 +104,7 @@ def find_voice(model: str) -> VoiceCard:
         return _folder(model, folder, model, found)
     folder = Path(model)
     if isdir(folder):
-        return _folder(model, folder, folder.resolve().name, None)
+        return _folder(model, folder, Path(os.path.realpath(folder)).name, None)
     if exists(folder):
         raise WeightsError(
             f"{model}: is a file; ",

@@ -45,10 +45,10 @@ def jobs_of(asked: Settled) -> list[Job]:
 @pytest.mark.usefixtures("limit")
 def test_they_are_the_jobs_of_one_process(template: str | None) -> None:
     asked = settled(inputs=("in", "in/c.mid", "in/*.mid"), output_template=template)
-    sources, n_repeated = gather(asked.request.inputs)
+    sources, left_out = gather(asked.request.inputs)
     expected = plan(sources, asked)
     with planned(asked) as found:
-        assert found.n_repeated == n_repeated == 3
+        assert found.n_repeated == left_out.n_repeated == 3
         listed = list(found.jobs)
     assert sorted(listed, key=str) == sorted(expected, key=str)
     if template is not None:

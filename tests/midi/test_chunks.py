@@ -30,7 +30,7 @@ def test_a_song_inside_riff_is_the_song(chunks: list[tuple[bytes, bytes]]) -> No
 
 def test_a_folder_is_searched_for_them(tmp_path: Path) -> None:
     (tmp_path / "a.RMI").write_bytes(riff((b"data", SONG)))
-    assert expand(tmp_path) == [tmp_path / "a.RMI"]
+    assert [source.path for source in expand(tmp_path)] == [tmp_path / "a.RMI"]
 
 
 def test_foreign_chunks_are_passed_over() -> None:

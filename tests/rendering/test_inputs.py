@@ -30,14 +30,14 @@ def gathered(*items: str, files_from: str | None = None, null: bool = False, rec
 
 
 def test_a_file_stands_for_itself_even_if_it_is_missing(tmp_path: Path) -> None:
-    assert expand(tmp_path / "none.mid") == [tmp_path / "none.mid"]
+    assert expand(tmp_path / "none.mid") == [Source(tmp_path / "none.mid")]
 
 
 def test_a_folder_stands_for_its_midi_files(tmp_path: Path) -> None:
     for name in ("b.mid", "a.MIDI", "c.kar", "d.smf", "notes.txt", "e.midx"):
         (tmp_path / name).touch()
     (tmp_path / "folder.mid").mkdir()
-    assert [path.name for path in expand(tmp_path)] == ["a.MIDI", "b.mid", "c.kar", "d.smf"]
+    assert [source.path.name for source in expand(tmp_path)] == ["a.MIDI", "b.mid", "c.kar", "d.smf"]
 
 
 def test_a_folder_without_midi_is_refused(tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_a_folder_without_midi_is_refused(tmp_path: Path) -> None:
 def test_recursive_keeps_where_files_lay(folder: Path) -> None:
     touch("in/b.mid", "in/x/a.mid", "in/x/y/c.mid", "in/x/notes.txt")
     (folder / "in" / "x" / "round").symlink_to(folder / "in")  # a circle
-    sources, n_repeated = gather(Inputs(("in",), recursive=True))
+    sources, left_out = gather(Inputs(("in",), recursive=True))
     assert sources == [
         Source(Path("in/b.mid"), Path()),
         Source(Path("in/x/a.mid"), Path("x")),
         Source(Path("in/x/y/c.mid"), Path("x/y")),
     ]
-    assert n_repeated == 0
+    assert left_out.remarks() == []
     assert gathered("in") == ["in/b.mid"]
 
 
@@ -81,9 +81,9 @@ def test_a_file_named_twice_is_taken_once(folder: Path) -> None:
     touch("a.mid", "in/b.mid")
     (folder / "link.mid").symlink_to("a.mid")
     (folder / "again").symlink_to("in")
-    sources, n_repeated = gather(Inputs(("a.mid", "./a.mid", str(folder / "a.mid"), "link.mid", "in", "again/b.mid")))
+    sources, left_out = gather(Inputs(("a.mid", "./a.mid", str(folder / "a.mid"), "link.mid", "in", "again/b.mid")))
     assert [str(source.path) for source in sources] == ["a.mid", "link.mid", "in/b.mid"]
-    assert n_repeated == 3
+    assert left_out.remarks() == ["3 inputs named more than once: rendered once"]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,70 @@ def test_what_names_nothing_is_refused(folder: Path, items: list[str], files_fro
     (folder / "nul.txt").write_bytes(b"a.mid\0b.mid\0")
     with pytest.raises(UsageError, match=message):
         gathered(*items, files_from=files_from)
+
+
+def test_links_to_nothing_and_to_themselves_are_told_and_stop_nothing(folder: Path) -> None:
+    touch("in/a.mid", "in/x/b.mid")
+    for name, target in (("lost.mid", "nowhere.mid"), ("loop.mid", "loop.mid"), ("x/far.mid", "../../c.mid")):
+        (folder / "in" / name).symlink_to(target)
+    (folder / "in" / "loop").symlink_to("loop")  # neither a file of music nor a folder
+    (folder / "in" / "folder.mid").mkdir()
+    sources, _ = gather(Inputs(("in",), recursive=True))
+    problems = {str(source.path): source.problem for source in sources}
+    assert problems["in/a.mid"] is None and problems["in/x/b.mid"] is None
+    assert problems["in/lost.mid"] == "in/lost.mid: is a link to nothing (nowhere.mid)"
+    assert problems["in/x/far.mid"] == "in/x/far.mid: is a link to nothing (../../c.mid)"
+    assert (problems["in/loop.mid"] or "").startswith("in/loop.mid: cannot be read (")
+    assert len(problems) == 5
+    assert {source.path: source.problem for source in gather(Inputs(("in/*.mid",)))[0]}[Path("in/lost.mid")]
+
+
+def test_files_of_macos_are_passed_over_and_counted(folder: Path) -> None:
+    touch("in/._a.mid", "in/a.mid", "in/x/._b.MID", "in/x/b.MID")
+    sources, left_out = gather(Inputs(("in",), recursive=True))
+    assert [source.path.name for source in sources] == ["a.mid", "b.MID"]
+    assert left_out.remarks() == ["2 files of macOS (._*.mid) passed over: no music is in them"]
+    assert gathered("in/._a.mid") == ["in/._a.mid"]  # whoever names it, means it
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_subfolder_is_told_and_stops_nothing(folder: Path) -> None:
+    touch("in/a.mid", "in/x/b.mid", "in/y/c.mid")
+    (folder / "in" / "x").chmod(0)
+    try:
+        sources, _ = gather(Inputs(("in",), recursive=True))
+        with pytest.raises(MidiError, match="in/x: cannot be listed"):
+            gather(Inputs(("in/x",)))
+        beside, _ = gather(Inputs(("in/x", "in/a.mid")))
+    finally:
+        (folder / "in" / "x").chmod(0o700)
+    assert [(str(source.path), source.problem) for source in sources] == [
+        ("in/a.mid", None),
+        ("in/x", "in/x: cannot be listed (Permission denied)"),
+        ("in/y/c.mid", None),
+    ]
+    assert [source.problem for source in beside] == ["in/x: cannot be listed (Permission denied)", None]
+
+
+def test_folders_that_cannot_be_listed_stop_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above needs another user for."""
+    touch("in/a.mid", "in/x/b.mid")
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if str(path) == "in/x":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    sources, _ = gather(Inputs(("in",), recursive=True))
+    assert [(source.path.name, source.problem) for source in sources] == [
+        ("a.mid", None),
+        ("x", "in/x: cannot be listed (Permission denied)"),
+    ]
+
+
+def test_standard_input_is_one_input_and_not_the_list_too(folder: Path) -> None:
+    assert gathered("-", "-") == ["/dev/stdin"]
+    with pytest.raises(UsageError, match="standard input is the list"):
+        gathered("-", files_from="-")

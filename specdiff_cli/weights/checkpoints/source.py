@@ -1,5 +1,6 @@
 """Any checkpoint that specdiff knows, whatever its layout, to a network with its weights in float32."""
 
+import os
 import zipfile
 from collections.abc import Mapping
 from contextlib import closing
@@ -185,10 +186,10 @@ def _read_t5x(files: Files, path: Path) -> Source:
         config = convert_t5x.t5x_config(shapes, t5x.read_settings(files, folder))
     except ValueError as error:
         raise WeightsError(f"{files.shown}: is no checkpoint of a spectrogram diffusion model: {error}") from None
-    hashes = _hashes(path.parent, [path.name]) if path.is_file() else {}
-    place = f"{path.resolve().name}/{folder}".rstrip("/")
+    hashes = _hashes(path.parent, [path.name]) if os.path.isfile(path) else {}
+    place = f"{Path(os.path.realpath(path)).name}/{folder}".rstrip("/")
     voice = Voice(
-        name=path.resolve().stem if path.is_file() else path.resolve().name,
+        name=Path(os.path.realpath(path)).stem if os.path.isfile(path) else Path(os.path.realpath(path)).name,
         folder=path,
         network=_filled(files.shown, config, arrays),
         sampling=AUTOREGRESSIVE_SAMPLING if config.is_autoregressive else DIFFUSERS_SAMPLING,

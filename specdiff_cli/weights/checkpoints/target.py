@@ -59,17 +59,17 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"cannot write {target}: the folder {target.parent} does not exist, create it first")
-    if not target.exists() and not target.is_symlink():
+    if not os.path.exists(target) and not os.path.islink(target):
         return
-    if not target.is_dir() or target.is_symlink():
+    if not os.path.isdir(target) or os.path.islink(target):
         raise OutputError(f"cannot write {target}: it is not a folder, give another name")
     if not any(target.iterdir()):
         return
     if not overwrite:
         raise already_there(target)
-    if not (target / VOICE_FILE).is_file() and not (target / PIPELINE_FILE).is_file():
+    if not os.path.isfile(target / VOICE_FILE) and not os.path.isfile(target / PIPELINE_FILE):
         what = f"{target} holds something other than a voice: "
         raise OutputError(what, Option("overwrite"), " does not replace it; remove it")
 
@@ -85,7 +85,7 @@ def write_voice(target: Path, voice: Voice, about: About, *, overwrite: bool) ->
         _save(folder / WEIGHTS_FILE, voice.network.state_dict())
         hashed = [WEIGHTS_FILE]
         vocoder = voice.vocoder
-        if (voice.folder / ONNX_VOCODER).is_file():
+        if os.path.isfile(voice.folder / ONNX_VOCODER):
             _copy(voice.folder / ONNX_VOCODER, folder / ONNX_VOCODER)
             hashed.append(ONNX_VOCODER)
         elif vocoder.name == "soundstream":
@@ -138,7 +138,7 @@ def write_diffusers(target: Path, voice: Voice, *, overwrite: bool) -> dict[str,
             files[part] = f"{part}/{DIFFUSERS_STEM}.safetensors"
             _save(folder / files[part], {theirs: ours[key] for theirs, key in names.items()})
             _write_json(folder / part / "config.json", _part_config(part, config))
-        if (voice.folder / ONNX_VOCODER).is_file():
+        if os.path.isfile(voice.folder / ONNX_VOCODER):
             _copy(voice.folder / ONNX_VOCODER, folder / ONNX_VOCODER)
             files["melgan"] = ONNX_VOCODER
         (folder / "scheduler").mkdir()
@@ -234,7 +234,7 @@ def _write_folder(target: Path, overwrite: bool, write: Callable[[Path], dict[st
             made = Path(name, "made")
             made.mkdir()
             hashes = write(made)
-            if target.exists():
+            if os.path.exists(target):
                 check_target(target, overwrite)  # once more: much time has passed
                 _replace(target, made, Path(name, "replaced"))
             else:

@@ -1,0 +1,104 @@
+"""Commands whose standard input or output is a pipe, closed, or left by its reader."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from midi_files import midi_bytes, note
+from typer.testing import CliRunner
+
+from specdiff_cli.cli.app import app
+
+SONG = midi_bytes(note(0, 240, 0, 60))
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPECDIFF_MODEL", voice)
+    return tmp_path
+
+
+def shell(line: str) -> subprocess.CompletedProcess[bytes]:
+    command = f"'{sys.executable}' -m specdiff_cli"
+    return subprocess.run(line.replace("specdiff", command), shell=True, capture_output=True, check=False)  # noqa: S602
+
+
+@pytest.mark.parametrize("output", [None, "out.wav", "new/", "-"])
+def test_a_dash_renders_standard_input(folder: Path, output: str | None) -> None:
+    options = [] if output is None else ["-o", output]
+    result = CliRunner().invoke(app, ["render", "-", "--tail", "0", "-q", *options], input=SONG)
+    assert result.exit_code == 0, result.stderr
+    if output == "-":
+        assert result.stdout_bytes[:4] == b"RIFF"
+        return
+    made = {None: "stdin.wav", "out.wav": "out.wav", "new/": "new/stdin.wav"}[output]
+    assert soundfile.info(made).duration == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"", "is empty"), (b"no music", "is not a standard MIDI file")])
+def test_what_is_wrong_with_standard_input_is_told(folder: Path, data: bytes, words: str) -> None:
+    for command in ("render", "inspect-midi"):
+        result = CliRunner().invoke(app, [command, "-"], input=data)
+        assert result.exit_code == 3
+        assert result.stderr.startswith(f"error: /dev/stdin: {words}") and len(result.stderr.splitlines()) == 1
+
+
+def test_both_inspectors_read_standard_input(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect-midi", "-", "--json"], input=SONG)
+    assert json.loads(result.stdout)["n_notes"] == 1
+    sound = CliRunner().invoke(app, ["render", "-", "-o", "-", "-q", "--tail", "0"], input=SONG).stdout_bytes
+    result = CliRunner().invoke(app, ["inspect-wav", "-", "--json"], input=sound)
+    assert json.loads(result.stdout)["n_samples"] == 4_000
+    result = CliRunner().invoke(app, ["inspect-wav", "-"], input=b"no sound")
+    assert (result.exit_code, result.stderr.count("\n")) == (3, 1)
+    assert result.stderr.startswith("error: /dev/stdin: is not an audio file")
+
+
+@posix
+def test_vocode_reads_pipes(folder: Path) -> None:
+    assert CliRunner().invoke(app, ["render", "-", "-q", "--save-mel", "a.npy"], input=SONG).exit_code == 0
+    vocode = "specdiff vocode -m $SPECDIFF_MODEL -q"
+    for name, line in {
+        "file": f"{vocode} stdin.wav -o file.wav",
+        "dash": f"cat stdin.wav | {vocode} - -o dash.wav",
+        "mel": f"cat a.npy | {vocode} - -o mel.wav",
+        "mel_file": f"{vocode} a.npy -o mel_file.wav",
+    }.items():
+        done = shell(line)
+        assert (done.returncode, done.stderr) == (0, b""), name
+    assert Path("dash.wav").read_bytes() == Path("file.wav").read_bytes()
+    assert Path("mel.wav").read_bytes() == Path("mel_file.wav").read_bytes()
+
+
+@posix
+@pytest.mark.parametrize(
+    "line", ["inspect-midi a.mid", "models", "render -n a.mid", "render a.mid --json", "--help"]
+)  # fmt: skip
+def test_closed_standard_output_is_one_line(folder: Path, line: str) -> None:
+    Path("a.mid").write_bytes(SONG)
+    done = shell(f"specdiff {line} >&-")
+    assert (done.returncode, done.stderr) == (5, b"error: cannot write to standard output: it is closed\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.mid"]
+
+
+@posix
+def test_what_needs_no_standard_output_does_without(folder: Path) -> None:
+    Path("a.mid").write_bytes(SONG)
+    assert shell("specdiff render a.mid -q >&-").returncode == 0
+    assert soundfile.info("a.wav").duration == pytest.approx(1.25)
+
+
+@posix
+def test_a_batch_outlives_who_reads_its_json(folder: Path) -> None:
+    for name in ("a.mid", "b.mid"):
+        Path(name).write_bytes(SONG)
+    done = shell("(specdiff render a.mid b.mid --json -q --tail 0; echo $? > code) | true")
+    assert Path("code").read_text() == "5\n"
+    assert Path("a.wav").exists() and Path("b.wav").exists()
+    assert done.stderr.count(b"its reader is gone; the rest is rendered all the same") == 1
