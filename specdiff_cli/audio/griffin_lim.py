@@ -59,8 +59,14 @@ class GriffinLim:
 
 @lru_cache(maxsize=4)
 def _spread_matrices(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sparse (two weights per bin at most): bins to bands (128, 513), bands to bins (513, 128)."""
-    weights = torch.from_numpy(mel_matrix()).to(device, dtype)
+    """Bins to bands (128, 513) and bands to bins (513, 128).
+
+    Two weights per bin at most, so they are sparse on the CPU; elsewhere sparse products may add in any order.
+    """
+    weights = torch.from_numpy(mel_matrix()).to(dtype)
+    if device.type != "cpu":
+        weights = weights.to(device)
+        return weights.T.contiguous(), weights
     bins, bands = weights.nonzero(as_tuple=True)
     values = weights[bins, bands]
     to_bands = torch.sparse_coo_tensor(torch.stack([bands, bins]), values, (N_MELS, N_BINS), check_invariants=True)
@@ -80,10 +86,8 @@ def spread_mel(mel: torch.Tensor) -> torch.Tensor:
     """
     _, bins = _spread_matrices(torch.float64, mel.device)
     bands = mel.T.double()  # (128, n_frames)
-    per_bin = torch.sparse.mm(
-        bins, torch.ones(N_MELS, 1, dtype=torch.float64, device=mel.device)
-    )  # zero where no triangle reaches
-    magnitude = torch.sparse.mm(bins, bands) / per_bin.clamp_min(_TINY)  # (513, n_frames)
+    per_bin = bins @ torch.ones(N_MELS, 1, dtype=torch.float64, device=mel.device)  # zero where no triangle reaches
+    magnitude = bins @ bands / per_bin.clamp_min(_TINY)  # (513, n_frames)
     peaky = _update(magnitude, bands, N_PEAK_UPDATES)
     return peaky.T.contiguous()
 
@@ -99,9 +103,9 @@ def _update(magnitude: torch.Tensor, bands: torch.Tensor, n_updates: int) -> tor
     They keep what they start from smooth where the bands say nothing.
     """
     to_bands, to_bins = _spread_matrices(magnitude.dtype, magnitude.device)
-    target = torch.sparse.mm(to_bins, bands)
+    target = to_bins @ bands
     for _ in range(n_updates):
-        reached = torch.sparse.mm(to_bins, torch.sparse.mm(to_bands, magnitude))
+        reached = to_bins @ (to_bands @ magnitude)
         magnitude = magnitude * target.div(reached.add_(_TINY))
     return magnitude
 
@@ -147,7 +151,7 @@ def follow_peaks(peaks: Peaks, first_frame: int) -> torch.Tensor:
     Returns (n_frames, 513) float32 radians. They depend on frames back to the last anchor only; ``first_frame`` is
     the song index of the first frame, which places the anchors.
     """
-    grid = AnchorGrid(first_frame, peaks.nearest.shape[0])
+    grid = AnchorGrid(first_frame, peaks.nearest.shape[0], peaks.nearest.device)
     turns, nearest = grid.lay_out(peaks.turns), grid.lay_out(peaks.nearest)
     phases = torch.empty_like(turns)
     phases[:, 0] = grid.start_phases().gather(1, nearest[:, 0])
@@ -162,7 +166,7 @@ def follow_turns(peaks: Peaks, turns: torch.Tensor, first_frame: int) -> torch.T
 
     The peaks give the phases at the anchors. Returns as ``follow_peaks``.
     """
-    grid = AnchorGrid(first_frame, turns.shape[0])
+    grid = AnchorGrid(first_frame, turns.shape[0], turns.device)
     steps = grid.lay_out(turns)
     start = grid.start_phases().gather(1, grid.lay_out(peaks.nearest)[:, 0])
     steps[:, 0] = start - grid.lay_out(peaks.lobes)[:, 0]
@@ -172,7 +176,8 @@ def follow_turns(peaks: Peaks, turns: torch.Tensor, first_frame: int) -> torch.T
 class AnchorGrid:
     """Frames of a piece laid out by anchor period, so that all periods advance together."""
 
-    def __init__(self, first_frame: int, n_frames: int) -> None:
+    def __init__(self, first_frame: int, n_frames: int, device: torch.device) -> None:
+        self._device = device
         self._n_frames = n_frames
         self._lead = first_frame % ANCHOR_FRAMES
         self._first_anchor = first_frame // ANCHOR_FRAMES
@@ -193,7 +198,7 @@ class AnchorGrid:
         mixed = (anchors * N_BINS + torch.arange(N_BINS)) & 0x7FFFFFFF
         for multiplier in (0x45D9F3B, 0x119DE1F3):  # odd factors below 2^31: products stay inside int64
             mixed = ((mixed ^ (mixed >> 16)) * multiplier) & 0x7FFFFFFF
-        return (mixed ^ (mixed >> 15)).double() * (2 * math.pi / 2**31)
+        return (mixed ^ (mixed >> 15)).double().mul(2 * math.pi / 2**31).to(self._device)
 
 
 def fast_griffin_lim(magnitude: torch.Tensor, phases: torch.Tensor, n_iterations: int) -> torch.Tensor:
@@ -206,7 +211,7 @@ def fast_griffin_lim(magnitude: torch.Tensor, phases: torch.Tensor, n_iterations
     Returns:
         (n_frames * 320,) float32. What would ring beyond the last hop is cut, as the analysis takes it for silence.
     """
-    window = hann_window()
+    window = hann_window().to(magnitude.device)
     envelope = _inverse_envelope(window, magnitude.shape[0])
     spectrum = torch.polar(magnitude, phases)
     previous: torch.Tensor | None = None

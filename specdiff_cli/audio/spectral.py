@@ -137,15 +137,17 @@ def network_inputs(mel: torch.Tensor) -> tuple[torch.Tensor, Peaks]:
 class SpectralVocoder:
     """The compiled network; its phases are added up by rule, and Griffin-Lim finishes. See ``audio.vocoder.Vocoder``.
 
-    The parameters of the network are frozen.
+    The parameters of the network are frozen. All is computed on ``device``, which knows float64; the sound comes back
+    to the CPU.
     """
 
     name = "spectral"
 
-    def __init__(self, network: SpectralNetwork, config: SpectralConfig) -> None:
+    def __init__(self, network: SpectralNetwork, config: SpectralConfig, device: torch.device | None = None) -> None:
         self.config = config
         self.context_frames = config.context_frames
-        self._network = compiled(network)
+        self._device = device or torch.device("cpu")
+        self._network = compiled(network.to(self._device))
 
     @torch.no_grad()
     def invert(self, mel: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
@@ -153,6 +155,11 @@ class SpectralVocoder:
         mel = checked_mel(mel)
         if mel.shape[0] == 0:
             return torch.empty(0)
+        return self.invert_there(mel.to(self._device), first_frame).cpu()
+
+    @torch.no_grad()
+    def invert_there(self, mel: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
+        """As :meth:`invert`, from a checked mel on the device to sound on the device."""
         spread, peaks = network_inputs(mel)
         log_magnitude, cosine, sine = (output[0] for output in self._network(mel[None], spread[None]))
         magnitude = log_magnitude.clamp(2 * LOG_MAGNITUDE_MIN, LOG_MAGNITUDE_MAX).exp()
@@ -166,11 +173,13 @@ def bin_turns() -> torch.Tensor:
     return torch.arange(N_BINS) * (2 * math.pi * HOP_SAMPLES / FFT_SAMPLES)
 
 
-def load_spectral(state_dict: Mapping[str, torch.Tensor], config: SpectralConfig) -> SpectralVocoder:
+def load_spectral(
+    state_dict: Mapping[str, torch.Tensor], config: SpectralConfig, device: torch.device | None = None
+) -> SpectralVocoder:
     """A vocoder with these weights (any float dtype). Raises WeightsError with one sorted line when they do not fit."""
     network = SpectralNetwork(config)
     load_weights(network, state_dict)
-    return SpectralVocoder(network, config)
+    return SpectralVocoder(network, config, device)
 
 
 def load_weights(network: SpectralNetwork, state_dict: Mapping[str, torch.Tensor]) -> None:

@@ -135,7 +135,7 @@ class Synthesizer:
         if not isinstance(self.vocoder, NoteVocoder):
             return self.vocoder
         if self._mel_vocoder is None:
-            self._mel_vocoder = load_vocoder(self.voice)
+            self._mel_vocoder = load_vocoder(self.voice, device=self.device)
         return self._mel_vocoder
 
     @property
@@ -374,7 +374,7 @@ class Synthesizer:
             return vocoder
         if knows_notes(self.voice, vocoder):
             return load_note_vocoder(self.voice, self.device, *self._format)
-        return load_vocoder(self.voice, vocoder)
+        return load_vocoder(self.voice, vocoder, device=self.device)
 
     def _activate(self, song: Song[Key], sampling: Sampling, score: SongNotes | None = None) -> ActiveSong[Key]:
         if song.on_step is not None and not self.config.denoises:

@@ -17,10 +17,13 @@ PLAIN = Option("vocoder", "griffin-lim")  # which every voice can have
 TIMBRES_VOICE = "tiny"
 
 
-def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None = None) -> Vocoder:
+def load_vocoder(
+    voice: Voice, name: str | None = None, *, n_threads: int | None = None, device: torch.device | None = None
+) -> Vocoder:
     """Load the vocoder of a voice that hears the mel alone, or another one by name.
 
-    ``n_threads``: of the CPU; by default PyTorch's.
+    ``n_threads``: of the CPU; by default PyTorch's. ``device``: what the network computes on; a vocoder that cannot
+    compute there does so on the CPU.
 
     Raises:
         UsageError: not the name of such a vocoder.
@@ -51,7 +54,8 @@ def load_vocoder(voice: Voice, name: str | None = None, *, n_threads: int | None
             raise WeightsError(f"{voice.folder / VOICE_FILE}: the sizes in [vocoder] do not fit ({error})") from None
         except WeightsError as error:
             raise WeightsError(f"{voice.folder / VOICE_FILE}: [vocoder] {error}, or use ", PLAIN) from None
-        return load_spectral(read_tensors(path), config)
+        is_able = device is not None and device.type == "cuda"  # Metal knows no float64
+        return load_spectral(read_tensors(path), config, device if is_able else None)
     if name == "partials":
         raise UsageError.of("vocoder", name, "needs notes, and here is the spectrogram alone; use ", PLAIN)
     raise ValueError(f"{name} has no loader")

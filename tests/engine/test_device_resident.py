@@ -7,6 +7,7 @@ import torch
 from random_voices import OURS, REFERENCE_LIKE, random_network
 from torch import nn
 
+from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, SpectralVocoder
 from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.engine.denoising import DiffusionSampler
 from specdiff_cli.engine.songs import ActiveSong
@@ -56,6 +57,16 @@ def test_sampling_fetches_nothing_from_the_device(
             assert (mels.device, mels.shape) == (META, (2, 256, 128))
             for row, active in enumerate(songs):
                 active.finish(mels[row : row + 1], WINDOW)
+
+
+def test_the_vocoder_fetches_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specdiff_cli.audio.spectral.compiled", lambda network: network)
+    config = SpectralConfig(dim=16, n_blocks=1, n_iterations=2)
+    vocoder = SpectralVocoder(SpectralNetwork(config), config, META)
+    sound = vocoder.invert_there(torch.empty(70, 128, device=META), 5)
+    assert (sound.device, sound.shape) == (META, (70 * 320,))
+    with pytest.raises(NotImplementedError):  # and once it is done
+        vocoder.invert(torch.zeros(70, 128))
 
 
 def test_a_copy_from_the_device_would_be_noticed() -> None:
