@@ -3,7 +3,8 @@
 #   docker build --build-arg VERSION=0.2.0 -t specdiff .
 #   docker run --rm --read-only --tmpfs /tmp -v "$PWD:/work" -v specdiff-models:/models specdiff render song.mid
 #
-# Runs as a user without rights and on a read-only root. /models keeps what download-weights fetches.
+# Runs as a user without rights and on a read-only root. /models keeps what download-weights fetches. About 1.4 GB, of
+# which PyTorch is 0.75 GB: an environment installed by the same line was weighed, and the base image added.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY . .
@@ -24,7 +25,7 @@ ENV PATH=/opt/specdiff/bin:$PATH \
     SPECDIFF_CACHE=/models \
     MPLCONFIGDIR=/tmp \
     HOME=/tmp
-USER specdiff
+USER 1000
 WORKDIR /work
 VOLUME /models
 ENTRYPOINT ["specdiff"]

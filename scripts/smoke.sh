@@ -10,6 +10,6 @@ trap 'rm -rf "$folder"' EXIT
 "$bin/specdiff" --version
 "$bin/python" "$demo" "$folder/demo.mid"
 "$bin/specdiff" inspect-midi "$folder/demo.mid" >/dev/null
-"$bin/specdiff" render "$folder/demo.mid" -o "$folder/demo.flac" --end 6 --steps 1 --quiet
+"$bin/specdiff" render "$folder/demo.mid" -o "$folder/demo.flac" --end 6 --quiet
 "$bin/specdiff" inspect-wav "$folder/demo.flac"
 "$bin/python" -c 'import specdiff_cli; assert specdiff_cli.__version__ != "0+unknown"; specdiff_cli.load_voice("tiny")'

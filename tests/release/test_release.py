@@ -57,7 +57,7 @@ def container_steps() -> str:
 
 def test_the_container_is_for_a_user_without_rights() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    after = text[text.index("USER specdiff") :]
+    after = text[text.index("USER 1000") :]
     assert "RUN" not in after
     assert "VOLUME /models" in after
     assert "SPECDIFF_CACHE=/models" in text
