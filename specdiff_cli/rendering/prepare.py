@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from specdiff_cli.errors import MidiError, Option, OutputError
 from specdiff_cli.lengths import count_windows
@@ -64,13 +64,8 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
         MidiError: the song cannot be read, holds nothing for this voice, or not what it is to be edited for.
         OutputError: the output cannot be written, or exists and is not ours to replace.
     """
-    import mido
-
-    from specdiff_cli.audio.looping import LoopPlan
     from specdiff_cli.midi import notes as midi
     from specdiff_cli.midi.adapt import fit_to_voice
-    from specdiff_cli.midi.edits import apply_edits
-    from specdiff_cli.midi.loops import find_loop, play_twice
     from specdiff_cli.midi.remarks import remaining
 
     if job.problem is not None:
@@ -85,31 +80,7 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
             return None
     overwrite = request.output.overwrite or why is not None
     _check_outputs(job, settled, overwrite)
-    song = midi.parse_midi(
-        data,
-        str(job.source),
-        max_duration_s=request.score.max_duration_s,
-        track=sound.track,
-        reader=cast("Reader", sound.reader),
-    )
-    midi_file = None
-    if sound.loop and sound.edits.start is None and sound.edits.end is None:
-        midi_file = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    span = find_loop(song, midi_file, str(job.source)) if midi_file is not None else None
-    song, edited = apply_edits(song, sound.edits, str(job.source))
-    loop = None
-    if sound.loop:
-        if span is None:
-            span = find_loop(song, None, str(job.source))
-        elif sound.edits.tempo_scale != 1:
-            speed = sound.edits.tempo_scale
-            span = replace(span, start_s=span.start_s / speed, end_s=span.end_s / speed)
-        edited = [*edited, f"loops from {span.start_s:.2f} to {span.end_s:.2f} s, by {span.origin}"]
-        loop = LoopPlan(span.start_s, span.length_s)
-        song = play_twice(song, span)
-    if song.end_s > request.score.max_duration_s:
-        what = f"{job.source}: would last {song.end_s:.0f} s; use a higher "
-        raise MidiError(what, Option("tempo_scale"), " or ", Option("max_duration"))
+    song, edited, loop = _arranged(data, str(job.source), settled)
     notes, fitted = fit_to_voice(
         song.notes, voice.programs, voice.plays_drums, voice.follows_velocity, voice.follows_gain
     )
@@ -121,9 +92,8 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     if sound.by_stems:
         from specdiff_cli.midi.stems import split_stems
 
-        by_tracks = sound.stems_by == "tracks"
-        names = [track.name for track in song.tracks]
-        stems = split_stems(notes, by="tracks" if by_tracks else "instruments", track_names=names)
+        by: Literal["tracks", "instruments"] = "tracks" if sound.stems_by == "tracks" else "instruments"
+        stems = split_stems(notes, by=by, track_names=[track.name for track in song.tracks])
     prepared = Prepared(
         job=job,
         song=song,
@@ -141,6 +111,44 @@ def prepare(job: Job, settled: Settled) -> Prepared | None:
     if sound.stems:
         _check_stems(prepared, request.output.format)
     return prepared
+
+
+def _arranged(data: bytes, name: str, settled: Settled) -> "tuple[MidiSong, list[str], LoopPlan | None]":
+    """The song as it is to be played, with lines for the user, and where it loops. Raises MidiError."""
+    import mido
+
+    from specdiff_cli.audio.looping import LoopPlan
+    from specdiff_cli.midi import notes as midi
+    from specdiff_cli.midi.edits import apply_edits
+    from specdiff_cli.midi.loops import find_loop, play_twice
+
+    sound = settled.sound
+    song = midi.parse_midi(
+        data,
+        name,
+        max_duration_s=settled.request.score.max_duration_s,
+        track=sound.track,
+        reader=cast("Reader", sound.reader),
+    )
+    midi_file = None
+    if sound.loop and sound.edits.start is None and sound.edits.end is None:
+        midi_file = mido.MidiFile(file=io.BytesIO(data), clip=True)
+    span = find_loop(song, midi_file, name) if midi_file is not None else None
+    song, edited = apply_edits(song, sound.edits, name)
+    loop = None
+    if sound.loop:
+        if span is None:
+            span = find_loop(song, None, name)
+        elif sound.edits.tempo_scale != 1:
+            speed = sound.edits.tempo_scale
+            span = replace(span, start_s=span.start_s / speed, end_s=span.end_s / speed)
+        edited = [*edited, f"loops from {span.start_s:.2f} to {span.end_s:.2f} s, by {span.origin}"]
+        loop = LoopPlan(span.start_s, span.length_s)
+        song = play_twice(song, span)
+    if song.end_s > settled.request.score.max_duration_s:
+        what = f"{name}: would last {song.end_s:.0f} s; use a higher "
+        raise MidiError(what, Option("tempo_scale"), " or ", Option("max_duration"))
+    return song, edited, loop
 
 
 def _duration_s(song: "MidiSong", job: Job, settled: Settled) -> float:

@@ -81,14 +81,28 @@ def render_tab(studio: Studio) -> "gr.File":
         show_progress="hidden",
     )
     parts["before"] = before
-    stop.click(
+    _offer_stop(parts, event)
+
+    _offer_stems(studio, parts, opened, table, wishes)
+    return midi
+
+
+def _offer_stop(parts: dict[str, Any], rendering: Any) -> None:
+    """Let the button for it end a render."""
+    import gradio as gr
+
+    parts["stop"].click(
         lambda: [line("Stopped."), "", gr.Button(interactive=True), gr.Button(interactive=False)],
         None,
-        [status, live, go, stop],
-        cancels=[event],
+        [parts["status"], parts["live"], parts["go"], parts["stop"]],
+        cancels=[rendering],
         queue=False,
         api_visibility="private",
     )
+
+
+def _offer_stems(studio: Studio, parts: dict[str, Any], opened: Any, table: Any, wishes: dict[str, Any]) -> None:
+    """Let the button for stems render them."""
 
     def make_stems(song: OpenSong | None, choices: Any, *values: Any) -> Iterator[dict[Any, Any]]:
         for update in _make_stems(studio, song, choices, dict(zip(wishes, values, strict=True))):
@@ -97,12 +111,11 @@ def render_tab(studio: Studio) -> "gr.File":
     parts["make_stems"].click(
         make_stems,
         [opened, table, *wishes.values()],
-        [status, parts["make_stems"], parts["stems"]],
+        [parts["status"], parts["make_stems"], parts["stems"]],
         concurrency_limit=None,
         api_visibility="private",
         show_progress="hidden",
     )
-    return midi
 
 
 def _result_parts() -> "tuple[gr.Column, dict[str, Any]]":
