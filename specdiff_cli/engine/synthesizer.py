@@ -49,7 +49,7 @@ from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.expression import ChannelExpression
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.timeline import Part
-from specdiff_cli.midi.windows import tokenize
+from specdiff_cli.midi.windows import empty_windows, tokenize
 from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.weights.load import Voice
 
@@ -382,7 +382,10 @@ class Synthesizer:
             raise UsageError(f"the voice {self.voice.name} {what}: it has no diffusion steps to be shown")
         n_windows = self.count_windows(song.duration_s, sampling.overlap_frames)
         vocabulary, hop_frames = self.config.vocabulary, sampling.hop_frames
-        windows = tokenize(song.notes, vocabulary, total_s=song.duration_s, hop_frames=hop_frames, joins_keys=True)
+        if self.config.is_templates:  # its notes are read as they are
+            windows = empty_windows(song.duration_s)
+        else:
+            windows = tokenize(song.notes, vocabulary, total_s=song.duration_s, hop_frames=hop_frames, joins_keys=True)
         return ActiveSong(
             song.key,
             islice(windows, n_windows),

@@ -144,6 +144,14 @@ def tokenize(
         )
 
 
+def empty_windows(total_s: float) -> Iterator[TokenWindow]:
+    """The windows that cover ``total_s`` seconds, for voices that read no tokens."""
+    n_frames, nothing = count_frames(total_s), np.zeros(0, dtype=np.int64)
+    for index in range(count_windows(total_s)):
+        n_own = min(WINDOW_FRAMES, n_frames - index * WINDOW_FRAMES)
+        yield TokenWindow(index, n_own, nothing, 0, np.zeros((0, len(LAYOUT_COLUMNS))))
+
+
 @dataclass(frozen=True, slots=True)
 class EventTable:
     """Note-offs and note-ons of a song in time order, as parallel arrays."""

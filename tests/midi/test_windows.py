@@ -21,6 +21,7 @@ from specdiff_cli.midi.windows import (
     WindowWriter,
     count_frames,
     count_windows,
+    empty_windows,
     tokenize,
 )
 
@@ -609,3 +610,12 @@ def test_a_key_pressed_again_before_its_release_sounds_on() -> None:
     assert names.count("velocity 0") == 1  # one silence, at the end
     assert names.count("pitch 60") == 5
     assert names.index("velocity 0") > max(index for index, name in enumerate(names) if name == "velocity 1")
+
+
+@pytest.mark.parametrize("total_s", [0.0, 1.0, WINDOW_S, 12.3])
+def test_windows_without_tokens_lie_where_those_with_them_do(total_s: float) -> None:
+    expected = list(tokenize([], total_s=total_s))
+    found = list(empty_windows(total_s))
+    places = [[(w.index, w.n_frames, w.start_s, w.hop_frames, w.layout.shape) for w in ws] for ws in (found, expected)]
+    assert places[0] == places[1]
+    assert not any(len(window.tokens) or window.n_dropped_events for window in found)

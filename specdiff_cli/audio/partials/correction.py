@@ -64,8 +64,8 @@ class MelCorrection:
             n_fft = FFT_SAMPLES * hop * FRAMES_PER_SECOND // SAMPLE_RATE_HZ
             magnitudes = torch.fft.rfft(frames, n=n_fft)[:, :N_BINS].abs()
         else:
-            real, imaginary = (frames @ self._analysis).chunk(2, dim=1)
-            magnitudes = torch.hypot(real, imaginary)
+            early, late = frames[:, :hop], frames[:, hop:].flip(1)
+            magnitudes = torch.hypot((early + late) @ self._analysis[0], (early - late) @ self._analysis[1])
         mel: Tensor = magnitudes @ self._weights
         return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
 
@@ -109,7 +109,10 @@ class MelCorrection:
 
 
 def _analysis(rate_hz: int, device: torch.device) -> Tensor | None:
-    """(frame, 2 x 513) cosines and sines at the reference's bins, where no FFT has bins there; else None."""
+    """(2, hop, 513) cosines and sines at the reference's bins, where no FFT has bins there; else None.
+
+    They count from the middle of a frame, about which cosines are even and sines odd: half a frame does.
+    """
     if (FFT_SAMPLES * rate_hz) % SAMPLE_RATE_HZ == 0:
         return None
     return _bins_of(rate_hz).to(device)
@@ -117,10 +120,11 @@ def _analysis(rate_hz: int, device: torch.device) -> Tensor | None:
 
 @lru_cache(maxsize=2)
 def _bins_of(rate_hz: int) -> Tensor:
-    n_samples = 2 * rate_hz // FRAMES_PER_SECOND
-    turns = torch.arange(n_samples, dtype=torch.float64)[:, None] * torch.arange(N_BINS, dtype=torch.float64)
+    hop_samples = rate_hz // FRAMES_PER_SECOND
+    offset = torch.arange(hop_samples, dtype=torch.float64) + 0.5 - hop_samples
+    turns = offset[:, None] * torch.arange(N_BINS, dtype=torch.float64)
     angle = turns * (2 * math.pi * SAMPLE_RATE_HZ / FFT_SAMPLES / rate_hz)
-    return torch.cat([angle.cos(), -angle.sin()], dim=1).float()
+    return torch.stack([angle.cos(), angle.sin()]).float()
 
 
 @lru_cache(maxsize=4)

@@ -57,7 +57,7 @@ class NoiseBank:
     def __init__(self, rate_hz: int, hop_samples: int, top_hz: float, device: torch.device) -> None:
         self.hop_samples = hop_samples
         self.n_bands = len(noise_centres_hz(top_hz))
-        n_samples = 1 << math.ceil(math.log2(BANK_S * rate_hz))
+        n_samples = 1 << round(math.log2(BANK_S * rate_hz))
         self.n_pieces = n_samples // hop_samples
         generator = torch.Generator().manual_seed(_SEED)
         spectrum = torch.fft.rfft(torch.randn(n_samples, generator=generator))
