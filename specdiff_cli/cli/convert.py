@@ -94,7 +94,7 @@ def _summary(read: "Source", target: Path, licence: str, written: Mapping[str, s
         f"licence       {licence}",
         f"source        {read.origin}",
         *(f"read          {file}, sha256 {sha256}" for file, sha256 in read.hashes.items()),
-        *(f"note          {note}" for note in read.voice.messages),
+        *(f"message       {line}" for line in read.voice.messages),
         *(f"written       {target / file}, sha256 {sha256}" for file, sha256 in written.items()),
     ]
 
@@ -114,5 +114,5 @@ def _described(
         "target": str(target),
         "to": layout,
         "written": dict(written),
-        "notes": list(read.voice.messages),
+        "messages": list(read.voice.messages),
     }
