@@ -88,8 +88,37 @@ def show_model(
         typer.echo(_folded(label, text, width))
 
 
+def list_instruments(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the instruments: what --only, --mute, --program and --swap call them.
+
+    Numbers, as MIDI files have them, and beginnings of names do as well;
+    `drums` are channel 10.
+
+    \b
+    Examples:
+      specdiff models instruments | grep -i guitar
+      specdiff render duo.mid --swap piano=cello
+
+    Exit codes: 0 done, 2 usage.
+    """
+    from specdiff_cli.midi.instruments import FAMILIES
+    from specdiff_cli.midi.programs import GM_NAMES, model_class
+
+    if as_json:
+        rows = [
+            {"program": program, "name": name, "model_class": MODEL_CLASSES[model_class(program)]}
+            for program, name in enumerate(GM_NAMES)
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    named = [(str(program), name, MODEL_CLASSES[model_class(program)]) for program, name in enumerate(GM_NAMES)]
+    print_columns(("PROGRAM", "NAME", "PLAYED BY 34-CLASS VOICES AS"), named)
+    typer.echo(f"\nfamilies: {', '.join(FAMILIES)}; drums")
+
+
 models_app.callback(invoke_without_command=True)(guarded(list_models))
 models_app.command("show")(guarded(show_model))
+models_app.command("instruments")(guarded(list_instruments))
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -85,7 +85,11 @@ Program = Annotated[
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option(metavar="WHAT", help="Only these: violin, drums, ch2; may be repeated.", rich_help_panel=_SCORE),
+    typer.Option(
+        metavar="WHAT",
+        help="Only these: violin, drums, ch2; may be repeated. specdiff models instruments lists names.",
+        rich_help_panel=_SCORE,
+    ),
 ]
 Mute = Annotated[
     list[str] | None,
@@ -229,7 +233,11 @@ Stereo = Annotated[
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option(metavar="OUT.png", help="Also draw piano roll, spectrogram and waveform.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        metavar="OUT.png|DIR",
+        help="Also draw piano roll, spectrogram and waveform; of several songs into a folder.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Snapshots = Annotated[
     str | None,

@@ -5,7 +5,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +66,12 @@ def plan(sources: Sequence[Source], settled: "Settled", first: int = 1) -> list[
     if output == "":
         raise UsageError(Option("output"), ": the name is empty (an unset variable?)", option="output")
     is_single = len(sources) == 1 and sources[0].is_named
-    for option, value in (("save_mel", request.save_mel), ("plot", request.plot)):
-        if value is not None and not is_single:
-            raise UsageError(Option(option), " takes a single input; render the files one by one", option=option)
-    companions = request.save_mel, request.plot
+    plots = request.plot if request.plot is not None and _holds_plots(request.plot, is_single) else None
+    if request.save_mel is not None and not is_single:
+        raise UsageError(Option("save_mel"), " takes a single input; render the files one by one", option="save_mel")
+    if request.plot is not None and plots is None and not is_single:
+        raise UsageError(Option("plot"), " takes a folder for several inputs, not a file", option="plot")
+    companions = request.save_mel, request.plot if plots is None else None
     if output == STDOUT:
         if not is_single:
             raise UsageError(
@@ -94,14 +96,29 @@ def plan(sources: Sequence[Source], settled: "Settled", first: int = 1) -> list[
             )
             for index, source in enumerate(sources, start=first)
         ]
+    if plots is not None:
+        jobs = [_with_plot(job, source, plots) for job, source in zip(jobs, sources, strict=True)]
     _check_distinct(jobs)
     if request.snapshots and len(jobs) > 1:
         raise UsageError(Option("snapshots"), " takes a single input; render the files one by one", option="snapshots")
     if request.plot is not None:
-        from specdiff_cli.rendering.plots import check_plot
+        from specdiff_cli.rendering.plots import check_matplotlib, check_plot
 
-        check_plot(request.plot, request.overwrite or settled.request.batching.skip_existing)
+        if plots is None:
+            check_plot(request.plot, request.overwrite or settled.request.batching.skip_existing)
+        check_matplotlib()
     return jobs
+
+
+def _holds_plots(plot: Path, is_single: bool) -> bool:
+    """Is it a folder, or for several inputs the name of one to be made?"""
+    return os.path.isdir(plot) or (not is_single and not plot.suffix)
+
+
+def _with_plot(job: Job, source: Source, folder: Path) -> Job:
+    """The job with a picture in a folder of pictures, called like the audio, else like the input."""
+    name = (source.path if job.target is None else job.target).stem
+    return replace(job, plot_target=folder / source.subfolder / f"{name}.png", makes_folder=True)
 
 
 def _is_folder(output: str) -> bool:

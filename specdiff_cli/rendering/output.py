@@ -237,6 +237,8 @@ class SongOutput:
         if job.plot_target is not None:
             from specdiff_cli.rendering.plots import PagePlot
 
+            if job.makes_folder:
+                _make_folder(job.plot_target.parent)
             self._plot = PagePlot(n_channels=2 if sound.stereo else 1)
         if self._request.output.snapshots and job.target is not None:
             from specdiff_cli.rendering.snapshots import SnapshotWriter
@@ -266,7 +268,8 @@ class SongOutput:
         path, prepared = self.prepared.job.plot_target, self.prepared
         if self._plot is not None and path is not None:
             is_new = not os.path.exists(path)
-            self._plot.write(path, prepared.notes, prepared.duration_s, prepared.job.source.name, prepared.overwrite)
+            title, bars = prepared.job.source.name, prepared.song.bars
+            self._plot.write(path, prepared.notes, prepared.duration_s, title, prepared.overwrite, bars)
             if is_new:
                 self._new_files.append(path)
 

@@ -28,18 +28,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from specdiff_cli.midi.bars import BarMap
     from specdiff_cli.midi.notes import MidiSong, Note
 
 MAX_COLUMNS = 4096  # of anything along the time axis: two or three for each pixel of the page
 MIN_BAR_COLUMNS = 4  # a bar of less than a pixel could fall between two
 DECIBELS_PER_NEPER = 20 / np.log(10)
 RANGE_DB = 80.0
+MAX_BAR_LINES = 120
 
 _WIDTH_IN, _DPI = 14.0, 150
 _ROLL_IN, _DRUMS_IN, _MEL_IN, _WAVE_IN, _TITLE_IN, _AXIS_IN, _GAP_IN = 4.4, 1.0, 3.0, 0.9, 0.6, 0.55, 0.12
 _LEFT_IN, _RIGHT_IN = 1.05, 2.15
 _MAX_NAMES = 18
-_INK, _GRID, _WAVE = "#22262e", "#d9dce3", "#3d5a80"
+_INK, _GRID, _WAVE, _BAR_LINE = "#22262e", "#d9dce3", "#3d5a80", "#b4bac6"
 # Told apart in pairs of light and dark, too; later instruments take them again.
 _COLOURS = (
     "#3366cc", "#e8710a", "#1a9850", "#c2185b", "#7b4bb7", "#00a3b4", "#b8860b", "#d73027", "#6b8e23", "#8c564b",
@@ -68,12 +70,17 @@ def check_plot(path: Path, overwrite: bool) -> Path:
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"{shown_path(path)}: pictures are PNG files; give a name that ends in .png")
+    check_matplotlib()
+    return check_target(path, overwrite)
+
+
+def check_matplotlib() -> None:
+    """Raises UsageError: it is not installed."""
     with _quiet_matplotlib():
         try:
             import matplotlib.figure  # noqa: F401
         except ImportError:
             raise UsageError("pictures need matplotlib: run \"pip install '.[plot]'\" in a copy of specdiff") from None
-    return check_target(path, overwrite)
 
 
 class PagePlot:
@@ -98,13 +105,20 @@ class PagePlot:
         self._highest.push(columns)
 
     def write(
-        self, path: Path, notes: "Sequence[Note]", duration_s: float, title: str, overwrite: bool = False
+        self,
+        path: Path,
+        notes: "Sequence[Note]",
+        duration_s: float,
+        title: str,
+        overwrite: bool = False,
+        bars: "BarMap | None" = None,
     ) -> None:
         """Draw the page; the file appears complete or not at all. Raises as ``check_plot``, and OutputError."""
         heights = [*_roll_heights(notes), _MEL_IN, *[_WAVE_IN] * self._n_channels]
         with _page(path, overwrite, title, _facts(notes, duration_s), heights, duration_s) as (figure, axes):
             n_rolls = len(axes) - 1 - self._n_channels
             _draw_notes(axes[:n_rolls], notes, duration_s)
+            _draw_bars(axes[:n_rolls], bars, duration_s)
             mean_power = self._power.columns() / self._power.sizes()[:, None]
             mel = 0.5 * np.log(np.maximum(mean_power, 1e-30))
             column_s = self._power.factor / FRAMES_PER_SECOND
@@ -129,6 +143,7 @@ def piano_roll_page(path: Path, song: "MidiSong", title: str, overwrite: bool = 
     heights = [1.3 * height for height in _roll_heights(song.notes)]
     with _page(path, overwrite, title, _facts(song.notes, song.end_s), heights, song.end_s) as (_, axes):
         _draw_notes(axes, song.notes, song.end_s)
+        _draw_bars(axes, song.bars, song.end_s)
 
 
 def spectrogram_picture(path: Path, mel: npt.NDArray[np.float32], title: str, overwrite: bool = False) -> None:
@@ -194,6 +209,19 @@ def _draw_notes(axes: "Sequence[Axes]", notes: "Sequence[Note]", duration_s: flo
         _draw_pitches(axes[0], pitched, duration_s)
     if drums:
         _draw_drums(axes[-1], drums, duration_s)
+
+
+def _draw_bars(axes: "Sequence[Axes]", bars: "BarMap | None", duration_s: float) -> None:
+    """A line where each bar begins; of many bars, where every second, fourth … does."""
+    if bars is None:
+        return
+    first, last = bars.bar_at(0.0), bars.count(duration_s)
+    step = 1
+    while (last - first) // step > MAX_BAR_LINES:
+        step *= 2
+    times_s = [bars.start_s(bar) for bar in range(first, last + 1, step)]
+    for axis in axes:
+        axis.vlines(times_s, 0, 1, transform=axis.get_xaxis_transform(), colors=_BAR_LINE, linewidth=0.6, zorder=0.5)
 
 
 def _draw_pitches(axis: "Axes", notes: "Sequence[Note]", duration_s: float) -> None:

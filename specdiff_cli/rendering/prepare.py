@@ -181,7 +181,8 @@ def _check_outputs(job: Job, settled: Settled, overwrite: bool) -> None:
     elif not (job.makes_folder and not os.path.exists(job.target.parent)):
         check_target(job.target, overwrite)
     for path in job.companions:
-        check_target(path, overwrite)
+        if not (job.makes_folder and not os.path.exists(path.parent)):
+            check_target(path, overwrite)
     if request.output.snapshots and job.target is not None and os.path.exists(job.target.parent):
         check_files(job.target.with_suffix(""), request.output.snapshots, overwrite)
 

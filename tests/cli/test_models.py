@@ -138,3 +138,16 @@ def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "[]\n")
+
+
+def test_instruments_are_listed_with_the_names_that_options_take() -> None:
+    from specdiff_cli.midi.instruments import find_instrument
+
+    result = CliRunner().invoke(app, ["models", "instruments", "--json"])
+    listed = json.loads(result.stdout)
+    assert [row["program"] for row in listed] == list(range(128))
+    for row in listed:
+        assert find_instrument(row["name"]).program == row["program"]
+    lines = CliRunner().invoke(app, ["models", "instruments"]).stdout.splitlines()
+    assert lines[41].split() == ["40", "Violin", "violin"]
+    assert lines[-1].startswith("families: piano, ") and lines[-1].endswith("; drums")

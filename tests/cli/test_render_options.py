@@ -265,3 +265,16 @@ def test_voice_means_model(folder: Path, voice: str, monkeypatch: pytest.MonkeyP
     assert run("--voice", voice).exit_code == 0
     record = read_record(Path("a.wav"))
     assert record is not None and record["model"]["name"] == "random"
+
+
+def test_pictures_of_several_songs_go_into_a_folder(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    Path("b.mid").write_bytes(Path("a.mid").read_bytes())
+    result = run("b.mid", "-o", "out", "--plot", "pictures", "--end", "0.5")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in Path("pictures").iterdir()) == ["a.png", "b.png"]
+    result = run("b.mid", "-o", "out", "-f", "--plot", "one.png")
+    assert (result.exit_code, result.stderr) == (2, "error: --plot takes a folder for several inputs, not a file\n")
+    Path("there").mkdir()
+    assert run("-f", "--plot", "there", "--end", "0.5").exit_code == 0
+    assert [path.name for path in Path("there").iterdir()] == ["a.png"]

@@ -203,3 +203,20 @@ assert "matplotlib.pyplot" not in sys.modules
     environment = {**os.environ, "MPLCONFIGDIR": f"{os.devnull}/none"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_bar_lines_stand_where_bars_begin_and_never_crowd() -> None:
+    from matplotlib.figure import Figure
+
+    from specdiff_cli.rendering.plots import MAX_BAR_LINES, _draw_bars
+
+    def lines(n_bars: int) -> list[float]:
+        axis = Figure().add_subplot()
+        song = parse_midi(midi_bytes(note(0, 1920 * n_bars, 0, 60)), "a.mid")
+        _draw_bars([axis], song.bars, song.end_s)
+        return [float(np.asarray(path.vertices)[0, 0]) for path in axis.collections[0].get_paths()]
+
+    assert lines(3) == [0.0, 2.0, 4.0]  # 4/4 at 120 beats a minute
+    many = lines(1000)
+    assert len(many) <= MAX_BAR_LINES + 1
+    assert set(np.diff(many)) == {32.0}
