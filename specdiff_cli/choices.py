@@ -38,7 +38,9 @@ SAMPLERS = ("ddpm", "ddim", "dpm++2m", "unipc")
 SCHEDULES = ("magenta", "discrete")
 #: What stands in their place in voices without denoising, which have no choice.
 NO_SAMPLERS, NO_SCHEDULE = ("autoregressive", "templates"), "none"
-VOCODERS = ("partials", "spectral", "soundstream", "griffin-lim")
+VOCODERS = ("melgan", "partials", "spectral", "soundstream", "griffin-lim")
+#: Those that are told the notes.
+NOTE_VOCODERS = ("melgan", "partials")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICES_IN_WORDS = ("auto", "cpu", "cuda", "cuda:N", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")

@@ -68,7 +68,8 @@ def hann_window(length_samples: int = FRAME_SAMPLES) -> torch.Tensor:
 @lru_cache(maxsize=8)
 def _analysis_tensors(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Window (640,) and mel matrix (513, 128) on a device: built once, as losses ask for them at every step."""
-    return hann_window().to(device), torch.from_numpy(mel_matrix()).to(device)
+    with torch.inference_mode(False):  # a loss may ask for them after a render has
+        return hann_window().to(device), torch.from_numpy(mel_matrix()).to(device)
 
 
 def magnitudes(audio: torch.Tensor) -> torch.Tensor:

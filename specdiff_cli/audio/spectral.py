@@ -182,7 +182,7 @@ def load_spectral(
     return SpectralVocoder(network, config, device)
 
 
-def load_weights(network: SpectralNetwork, state_dict: Mapping[str, torch.Tensor]) -> None:
+def load_weights(network: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Copy weights (any float dtype) into a network. Raises WeightsError with one sorted line when they do not fit."""
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     faults = [f"{name} is missing" for name in expected if name not in state_dict]
@@ -202,7 +202,7 @@ def load_weights(network: SpectralNetwork, state_dict: Mapping[str, torch.Tensor
     network.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()})
 
 
-def compiled(network: SpectralNetwork) -> Any:
+def compiled(network: nn.Module) -> Any:
     """The network scripted and frozen, for inference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation notice is not for users to act on

@@ -21,7 +21,7 @@ from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights.inventory import Details, ModelEntry, find_details, list_entries
 from specdiff_cli.weights.lock import load_lock
 from specdiff_cli.weights.progress import format_bytes
-from specdiff_cli.weights.voice_file import FEATURES, vocabulary_table
+from specdiff_cli.weights.voice_file import FEATURES, VocoderSpec, vocabulary_table
 from specdiff_cli.wording import count
 
 HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
@@ -171,7 +171,7 @@ def _full(details: Details) -> dict[str, Any]:
         "vocabulary": dict(_vocabulary_of(details)),
         "sampling": details.card.sampling.as_table(),
         "presets": {name: preset.as_table() for name, preset in _presets(details).items()},
-        "vocoder": {"name": details.card.vocoder.name, **details.card.vocoder.sizes},
+        "vocoder": _vocoder(details.card.vocoder),
         "plays": {"programs": list(_programs(details)), "drums": details.card.plays_drums},
         "prefers_bfloat16": details.card.prefers_bfloat16,
         "allows_int8": details.card.allows_int8,
@@ -181,6 +181,12 @@ def _full(details: Details) -> dict[str, Any]:
 
 def _vocabulary_of(details: Details) -> Mapping[str, int | float]:
     return {} if details.card.config is None else vocabulary_table(details.card.config)
+
+
+def _vocoder(vocoder: VocoderSpec) -> dict[str, Any]:
+    """As JSON has it."""
+    described = {"name": vocoder.name, **vocoder.sizes}
+    return {**described, "melgan": dict(vocoder.melgan)} if vocoder.melgan else described
 
 
 def _programs(details: Details) -> tuple[int, ...]:
@@ -218,6 +224,9 @@ def _facts(details: Details) -> Iterator[tuple[str, str]]:
         yield f"preset {name}", f"{_sampling(preset.sampling)}: {preset.meaning}{own}"
     sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.sizes.items())
     yield "vocoder", f"{details.card.vocoder.name} ({sizes})" if sizes else details.card.vocoder.name
+    if details.card.vocoder.melgan:
+        sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.melgan.items())
+        yield "last stage", f"melgan ({sizes})"
     half = "bfloat16 or 8 bits where they are" if details.card.allows_int8 else "bfloat16 where it is"
     yield "precision", f"{half} faster here" if details.card.prefers_bfloat16 else "float32"
     programs = _programs(details)

@@ -17,8 +17,11 @@ def train_export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of `specdiff train model`.")],
     voice: Annotated[Path, typer.Option("--voice", metavar="DIR", help="Folder of the voice, named like it.")],
     vocoder: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Run of `specdiff train vocoder`; without one the voice uses partials."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run of `specdiff train vocoder`, one of either head; without one the voice uses partials.",
+        ),
     ] = None,
     lock: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A weights.lock whose hashes of this voice are replaced.")
@@ -56,7 +59,7 @@ def train_export(
     if lock is not None:
         read_lock_text(lock, voice)  # before anything is written
     sampling = Sampling(steps, sampler, "magenta", guidance)
-    words = export(run, voice, sampling, vocoder_run=vocoder, description=description, overwrite=overwrite)
+    words = export(run, voice, sampling, vocoder_runs=vocoder or (), description=description, overwrite=overwrite)
     if lock is not None:
         update_lock(lock, voice, words)
     if not quiet:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from specdiff_cli.train.vocoder import Report, Trainer
 
 
+PIECES_A_LINE = 5
+
+
 def train_vocoder(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Sizes and settings.", show_default=False)],
     corpus: Annotated[Path, typer.Option(metavar="DIR", help="A corpus of specdiff train data.")],
@@ -36,7 +39,7 @@ def train_vocoder(
     quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
-    """Train the vocoder of a voice: log-mel to sound.
+    """Train the vocoder of a voice: log-mel to sound, or the stage behind partials.
 
     RUN receives vocoder.safetensors (what a voice ships), its sizes and how
     good it is, a log, and the state from which the same call goes on bit for
@@ -46,6 +49,7 @@ def train_vocoder(
     \b
     Examples:
       specdiff train vocoder vocoder.toml --corpus corpus --out runs/vocoder
+      specdiff train vocoder vocoder-melgan.toml --corpus corpus --out runs/melgan
       specdiff train vocoder vocoder.toml --corpus corpus --out runs/finer --steps 600 \\
           --start-from runs/vocoder/vocoder.safetensors
 
@@ -65,7 +69,12 @@ def train_vocoder(
         raise UsageError(f"{error.name} is not installed; install specdiff with its 'train' extra") from None
     set_threads(threads)
     settings, sizes = read_vocoder_settings(config, steps)
-    trainer = Trainer(corpus, out, settings, sizes, resolve_device(device), start_from)
+
+    def on_ready(n_ready: int, n_pieces: int) -> None:
+        if not quiet and n_ready % PIECES_A_LINE == 0:
+            say(f"{corpus}: rendering pieces with the voice, {n_ready} of {n_pieces} are there")
+
+    trainer = Trainer(corpus, out, settings, sizes, resolve_device(device), start_from, on_ready)
     if not quiet:
         say(_introduction(trainer, out))
     began_s = time.monotonic()
@@ -81,10 +90,10 @@ def train_vocoder(
 def _introduction(trainer: "Trainer", out: Path) -> str:
     n_parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     going_on = f", goes on at step {trainer.step}" if trainer.step else ""
-    hours = sum(len(piece) for piece in trainer.corpus.pieces) / 16_000 / 3600
+    route = trainer.route
     return (
-        f"{out}: {n_parameters / 1e6:.2f} M parameters, head {trainer.sizes.head}, {len(trainer.corpus.pieces)} pieces "
-        f"of {hours:.1f} h, {trainer.device} {str(trainer.half).removeprefix('torch.')}{going_on}"
+        f"{out}: {n_parameters / 1e6:.2f} M parameters, head {trainer.sizes.head}, {route.n_pieces} pieces "
+        f"of {route.hours:.1f} h, {trainer.device} {str(route.half).removeprefix('torch.')}{going_on}"
     )
 
 

@@ -373,7 +373,7 @@ class Synthesizer:
         if vocoder is not None and not isinstance(vocoder, str):
             return vocoder
         if knows_notes(self.voice, vocoder):
-            return load_note_vocoder(self.voice, self.device, *self._format)
+            return load_note_vocoder(self.voice, vocoder, self.device, *self._format)
         return load_vocoder(self.voice, vocoder, device=self.device)
 
     def _activate(self, song: Song[Key], sampling: Sampling, score: SongNotes | None = None) -> ActiveSong[Key]:

@@ -1,16 +1,20 @@
 """From a voice's vocoder entry to a vocoder ready to run."""
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 
 from specdiff_cli.audio.vocoder import NoteVocoder, Vocoder
-from specdiff_cli.choices import VOCODERS, check_choice
+from specdiff_cli.choices import NOTE_VOCODERS, VOCODERS, check_choice
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError, WeightsError
 from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice, load_voice, read_tensors
-from specdiff_cli.weights.voice_file import ONNX_VOCODER, VOCODER_FILE, VOICE_FILE, current_vocoder_name
+from specdiff_cli.weights.voice_file import MELGAN_FILE, ONNX_VOCODER, VOCODER_FILE, VOICE_FILE
+
+if TYPE_CHECKING:
+    from specdiff_cli.audio.partials.vocoder import PartialVocoder
 
 PLAIN = Option("vocoder", "griffin-lim")  # which every voice can have
 #: The bundled voice, whose note templates serve voices that have none.
@@ -29,7 +33,7 @@ def load_vocoder(
         UsageError: not the name of such a vocoder.
         WeightsError: the voice's folder does not hold the weights of that vocoder, or they are damaged.
     """
-    name = _mel_vocoder_of(voice) if name is None else current_vocoder_name(name)
+    name = _mel_vocoder_of(voice) if name is None else name
     check_choice("vocoder", name, VOCODERS)
     if name == "griffin-lim":
         from specdiff_cli.audio.griffin_lim import GriffinLim
@@ -56,24 +60,27 @@ def load_vocoder(
             raise WeightsError(f"{voice.folder / VOICE_FILE}: [vocoder] {error}, or use ", PLAIN) from None
         is_able = device is not None and device.type == "cuda"  # Metal knows no float64
         return load_spectral(read_tensors(path), config, device if is_able else None)
-    if name == "partials":
+    if name in NOTE_VOCODERS:
         raise UsageError.of("vocoder", name, "needs notes, and here is the spectrogram alone; use ", PLAIN)
     raise ValueError(f"{name} has no loader")
 
 
 def knows_notes(voice: Voice, name: str | None) -> bool:
     """Whether a vocoder, by default the voice's own, is told the notes."""
-    return (voice.vocoder.name if name is None else name) == "partials"
+    return (voice.vocoder.name if name is None else name) in NOTE_VOCODERS
 
 
 def load_note_vocoder(
-    voice: Voice, device: torch.device, rate_hz: int = SAMPLE_RATE_HZ, n_channels: int = 1
+    voice: Voice, name: str | None, device: torch.device, rate_hz: int = SAMPLE_RATE_HZ, n_channels: int = 1
 ) -> NoteVocoder:
-    """The vocoder that is told the notes, with the voice's own note templates or else the bundled voice's.
+    """A vocoder that is told the notes, with the voice's own note templates or else the bundled voice's.
+
+    Args:
+        name: ``partials``, or ``melgan`` for the voice's generator behind it; None: the better that the voice has.
 
     Raises:
         UsageError: the templates are in use on another device.
-        WeightsError: there are none.
+        WeightsError: there are none, or no generator, or its weights are damaged.
     """
     from specdiff_cli.audio.partials.vocoder import PartialVocoder
     from specdiff_cli.engine.timbres import NoteTimbres, note_frames
@@ -84,7 +91,24 @@ def load_note_vocoder(
     if not isinstance(network, NoteFunction):
         what = f"the voice {TIMBRES_VOICE} has no note templates to lend; use "
         raise WeightsError.of("vocoder", "partials", what, PLAIN)
-    return PartialVocoder(NoteTimbres(note_frames(network, device)), rate_hz, n_channels, device)
+    partials = PartialVocoder(NoteTimbres(note_frames(network, device)), rate_hz, n_channels, device)
+    return _with_melgan(voice, partials) if (name or voice.vocoder.best) == "melgan" else partials
+
+
+def _with_melgan(voice: Voice, partials: "PartialVocoder") -> NoteVocoder:
+    """``partials`` with the voice's own generator behind it."""
+    from specdiff_cli.audio.melgan import GeneratorConfig, ready_generator
+    from specdiff_cli.audio.partials.melgan import MelGanVocoder
+
+    path = voice.folder / MELGAN_FILE
+    if not voice.vocoder.melgan or not os.path.isfile(path):
+        plain = Option("vocoder", "partials")
+        raise WeightsError(f"{voice.folder}: the voice {voice.name} has no MelGAN stage; use ", plain)
+    try:
+        sizes = GeneratorConfig("melgan", **voice.vocoder.melgan)
+    except TypeError as error:
+        raise WeightsError(f"{voice.folder / VOICE_FILE}: the sizes in [vocoder.melgan] do not fit ({error})") from None
+    return MelGanVocoder(partials, ready_generator(read_tensors(path), sizes), sizes.context_frames)
 
 
 def _mel_vocoder_of(voice: Voice) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 from specdiff_cli import __version__
 from specdiff_cli.audio.compression import Compression
 from specdiff_cli.audio.record import PROGRAM
+from specdiff_cli.choices import NOTE_VOCODERS
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING, FIXED_SAMPLING, TEMPLATES_SAMPLING, Sampling
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.edits import Edits
 from specdiff_cli.rendering.request import Finish, Request
-from specdiff_cli.weights.voice_file import current_vocoder_name
 from specdiff_cli.weights.voices import VoiceCard
 from specdiff_cli.wording import count
 
@@ -75,7 +75,7 @@ class SoundOptions(Finish):
 
     @property
     def _knows_notes(self) -> bool:
-        return self.vocoder == "partials"
+        return self.vocoder in NOTE_VOCODERS
 
     @property
     def sampling(self) -> Sampling:
@@ -134,7 +134,7 @@ class Settled:
         found = {"velocity"} if self.voice.follows_velocity else set()
         if self.voice.kind == "templates":
             found.add("gain")
-            if self.sound.vocoder == "partials":
+            if self.sound.vocoder in NOTE_VOCODERS:
                 found |= {"pitch_bend", "modulation", "portamento", "scale_tuning", "soft_pedal", "pan"}
         return frozenset(found | {"pan"} if self.sound.stereo else found)
 
@@ -165,8 +165,8 @@ def settle(request: Request, voice: VoiceCard) -> Settled:
         from specdiff_cli.rendering.snapshots import check_snapshots
 
         check_snapshots(request.output.snapshots, sampling.steps)
-    vocoder = voice.vocoder.name if request.sound.vocoder is None else current_vocoder_name(request.sound.vocoder)
-    has_notes = voice.kind == "templates" and vocoder == "partials"
+    vocoder = voice.vocoder.best if request.sound.vocoder is None else request.sound.vocoder
+    has_notes = voice.kind == "templates" and vocoder in NOTE_VOCODERS
     usual_rate_hz, is_usually_stereo = TEMPLATES_SOUND if has_notes else PLAIN_SOUND
     if request.output.format == "opus" and usual_rate_hz != SAMPLE_RATE_HZ:
         usual_rate_hz = 48_000  # which it has instead of 44100
@@ -248,8 +248,6 @@ def differences(record: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str
     elif model.get("weights") != facts["model"]["weights"]:
         found.append(f"the weights of {facts['model']['name']} have changed")
     was, now = dict(_table(record, "options")), facts["options"]
-    if "vocoder" in was:  # of an earlier version, perhaps
-        was["vocoder"] = current_vocoder_name(str(was["vocoder"]))
     for key in dict.fromkeys([*now, *was]):
         before, after = (options.get(key, _DEFAULTS.get(key)) for options in (was, now))
         # auto stands for whatever it was resolved to, so asking for just that by name changes nothing

@@ -66,9 +66,9 @@ class Piece:
     """
 
     def __init__(self, path: Path, vocabulary: Vocabulary) -> None:
-        audio, rows = _read_piece(path)
+        audio, rows = read_piece(path)
         self.mel = to_model_range(log_mel(audio)).half()  # (frames, 128)
-        notes = [Note(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), bool(row[5])) for row in rows.tolist()]
+        notes = notes_of(rows)
         self._vocabulary = vocabulary
         self._events = EventTable.from_notes(notes, vocabulary)
         self._start_steps = np.rint(rows[:, 0] * STEPS_PER_SECOND)
@@ -125,8 +125,8 @@ class Piece:
         return out
 
 
-def _read_piece(path: Path) -> tuple[Tensor, npt.NDArray[np.float64]]:
-    """Audio (n,) float32 and notes (n, 6)."""
+def read_piece(path: Path) -> tuple[Tensor, npt.NDArray[np.float64]]:
+    """Audio (n,) float32 and notes (n, 6) of a piece of a corpus. Raises UsageError."""
     try:
         with np.load(path) as archive:
             pcm, rows = archive["audio"], archive["notes"]
@@ -136,6 +136,11 @@ def _read_piece(path: Path) -> tuple[Tensor, npt.NDArray[np.float64]]:
     if pcm.dtype != np.int16 or pcm.ndim != 1 or rows.ndim != 2 or rows.shape[1] != 6:
         raise UsageError(f"{path}: is not a piece of a corpus (16-bit audio and notes of 6 columns); make it again")
     return torch.from_numpy(pcm.astype(np.float32) / _PCM16_SCALE), np.asarray(rows, dtype=np.float64)
+
+
+def notes_of(rows: npt.NDArray[np.float64]) -> list[Note]:
+    """The notes of a piece, from their table (n, 6)."""
+    return [Note(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), bool(row[5])) for row in rows.tolist()]
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -37,7 +37,7 @@ class SpectrumDiscriminator(nn.Module):
         image = torch.stack([level, level * turn.real, level * turn.imag], dim=1)  # (B, 3, n_frames, 513)
         results = []
         for stack in self.stacks:
-            results.append(_activations(stack, image))
+            results.append(activations(stack, image))
             image = functional.avg_pool2d(image, 2)
         return results
 
@@ -53,12 +53,17 @@ def discriminator_loss(real: Activations, made: Activations) -> Tensor:
 def generator_losses(real: Activations, made: Activations) -> tuple[Tensor, Tensor]:
     """Adversarial loss (what was made should score 1), and the distance of the inner activations."""
     adversarial = torch.stack([(m[-1].float() - 1).square().mean() for m in made]).sum()
+    return adversarial, feature_matching(real, made)
+
+
+def feature_matching(real: Activations, made: Activations) -> Tensor:
+    """Mean distance of the inner activations; those of recordings take no gradient."""
     pairs = [(a, b) for r, m in zip(real, made, strict=True) for a, b in zip(r[:-1], m[:-1], strict=True)]
-    matching = torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in pairs]).mean()
-    return adversarial, matching
+    return torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in pairs]).mean()
 
 
-def _activations(stack: nn.Module, x: Tensor) -> list[Tensor]:
+def activations(stack: nn.Module, x: Tensor) -> list[Tensor]:
+    """What each layer of a stack makes of ``x``; the last is the score."""
     *layers, last = stack.children()
     activations = []
     for layer in layers:

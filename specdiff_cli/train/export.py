@@ -21,6 +21,7 @@ from specdiff_cli.weights.load import load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import (
     FEATURES,
+    MELGAN_FILE,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
@@ -35,7 +36,7 @@ from specdiff_cli.wording import count
 LICENSE = "Apache-2.0"
 NAMED_INSTRUMENTS = 3  # a description that would name more of them counts them
 #: What a voice folder holds; the last one says what the others are.
-VOICE_FILES = (WEIGHTS_FILE, VOCODER_FILE, VOICE_FILE)
+VOICE_FILES = (WEIGHTS_FILE, VOCODER_FILE, MELGAN_FILE, VOICE_FILE)
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,19 @@ def export(
     voice: Path,
     sampling: Sampling,
     *,
-    vocoder_run: Path | None = None,
+    vocoder_runs: Sequence[Path] = (),
     description: str | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Write ``model.safetensors`` (float16), perhaps ``vocoder.safetensors``, and ``voice.toml``.
+    """Write ``model.safetensors`` (float16), what vocoder runs gave, and ``voice.toml``.
 
     The folder is made beside its place and read back before it takes its name; without a vocoder run the voice sounds
-    through partials. The ``sampling`` of one that consists of note templates is fixed. Returns
-    the description.
+    through partials. The ``sampling`` of one that consists of note templates is fixed. There may be a run of either
+    head. Returns the description.
 
     Raises:
-        UsageError: not a run, or ``voice`` exists and ``overwrite`` is false.
+        UsageError: not a run, two of one head, a generator for a voice without note templates, or ``voice`` exists and
+            ``overwrite`` is false.
         WeightsError: weights that are damaged or do not fit.
         OutputError: the folder cannot be written.
     """
@@ -85,11 +87,11 @@ def export(
         sampling, _ = FIXED_SAMPLING[config.kind]
     vocoder = VocoderSpec("partials")
     sources = {WEIGHTS_FILE: run / "model.safetensors"}
-    if vocoder_run is not None:
-        # A voice that knows its notes keeps it for sound without notes.
-        name = vocoder.name if config.is_templates else "spectral"
-        vocoder = VocoderSpec(name, _read_json(vocoder_run / "vocoder.json", ("sizes",))["sizes"])
-        sources[VOCODER_FILE] = vocoder_run / "vocoder.safetensors"
+    for vocoder_run in vocoder_runs:
+        vocoder, target = _with_run(vocoder, vocoder_run, config)
+        if target in sources:
+            raise UsageError(f"{vocoder_run}: is a second vocoder of its kind; give one run of each")
+        sources[target] = vocoder_run / "vocoder.safetensors"
     if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
         raise already_there(voice)
     described = VoiceFile(
@@ -119,6 +121,18 @@ def export(
     except OSError as error:
         raise OutputError(f"cannot write {voice}: {error.strerror or error}") from None
     return description
+
+
+def _with_run(vocoder: VocoderSpec, run: Path, config: ModelConfig) -> tuple[VocoderSpec, str]:
+    """A vocoder with what a run of `train vocoder` made, and the name of its file. Raises UsageError."""
+    sizes = dict(_read_json(run / "vocoder.json", ("sizes",))["sizes"])
+    if sizes.get("head") != "melgan":
+        # A voice that knows its notes keeps it for sound without notes.
+        return replace(vocoder, name=vocoder.name if config.is_templates else "spectral", sizes=sizes), VOCODER_FILE
+    if not config.is_templates:
+        raise UsageError(f"{run}: is a stage behind partials, which only voices of note templates sound through")
+    del sizes["head"]
+    return replace(vocoder, melgan=sizes), MELGAN_FILE
 
 
 def _move(made: Path, voice: Path) -> None:

@@ -32,7 +32,7 @@ def read_settings(
     Raises:
         UsageError: missing or unreadable file, no TOML, unknown table or key, missing key, wrong type or value.
     """
-    data = _read(path)
+    data = read_toml(path)
     for name in data:
         if name not in sections:
             what = "table" if isinstance(data[name], dict) else "key"
@@ -49,7 +49,8 @@ def read_settings(
     return built
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a settings file. Raises UsageError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -21,26 +21,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from specdiff_cli.audio.griffin_lim import GriffinLim
-from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, SpectralVocoder, load_weights
-from specdiff_cli.constants import N_MELS, SAMPLE_RATE_HZ
-from specdiff_cli.engine.devices import resolve_dtype
+from specdiff_cli.audio.melgan import GeneratorConfig
+from specdiff_cli.audio.spectral import SpectralConfig
+from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, SpecdiffError, UsageError, WeightsError
-from specdiff_cli.train.discriminators import discriminator_loss, generator_losses
 from specdiff_cli.train.journal import Journal
 from specdiff_cli.train.run_folder import RunFolder, load_tensors, write_atomically, write_text_atomically
-from specdiff_cli.train.settings import read_settings
-from specdiff_cli.train.vocoder_data import AudioCorpus, Example, excerpt_samples, noised_mel
-from specdiff_cli.train.vocoder_losses import Quality, mean_quality, quality
-from specdiff_cli.train.vocoder_routes import Attempt, route_of
-from specdiff_cli.train.vocoder_settings import RETIRED_KEYS, TrainConfig, lr_factor
+from specdiff_cli.train.settings import read_settings, read_toml
+from specdiff_cli.train.vocoder_losses import Quality
+from specdiff_cli.train.vocoder_pairs import OnReady
+from specdiff_cli.train.vocoder_routes import Attempt, open_route
+from specdiff_cli.train.vocoder_settings import RETIRED_KEYS, MelGanTrainConfig, RunSettings, TrainConfig, lr_factor
 from specdiff_cli.weights.load import read_tensors
 
 STATE_VERSION = 1
-N_VALIDATION_PIECES = 6
-VALIDATION_SAMPLES = 6 * SAMPLE_RATE_HZ
-N_HEARD_PIECES = 2
 
 
 @dataclass(frozen=True)
@@ -55,18 +49,25 @@ class Report:
     """Of the averaged weights on the validation pieces, where they were just measured."""
 
 
-def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[TrainConfig, SpectralConfig]:
-    """The settings of a run; ``n_steps`` replaces the file's.
+def read_vocoder_settings(
+    path: Path, n_steps: int | None = None
+) -> tuple[RunSettings, SpectralConfig | GeneratorConfig]:
+    """The settings of a run, of the kind that ``head`` names; ``n_steps`` replaces the file's.
 
     Raises UsageError with one line that names the file and the key.
     """
+    table = read_toml(path).get("vocoder")
+    kinds: dict[str, type[Any]] = {"vocoder": SpectralConfig, "train": TrainConfig}
+    retired = RETIRED_KEYS
+    if isinstance(table, dict) and table.get("head") == "melgan":
+        kinds, retired = {"vocoder": GeneratorConfig, "train": MelGanTrainConfig}, {}
     try:
-        settings = read_settings(path, {"vocoder": SpectralConfig, "train": TrainConfig}, RETIRED_KEYS)
+        settings = read_settings(path, kinds, retired)
     except UsageError:
         raise
     except SpecdiffError as error:  # sizes that cannot be
         raise UsageError(f"{path}: [vocoder] {error}") from None
-    config: TrainConfig = settings["train"]
+    config: RunSettings = settings["train"]
     try:
         return (config if n_steps is None else replace(config, n_steps=n_steps)), settings["vocoder"]
     except ValueError as error:
@@ -105,31 +106,27 @@ class Trainer:
         self,
         corpus: Path,
         out: Path,
-        config: TrainConfig,
-        sizes: SpectralConfig,
+        config: RunSettings,
+        sizes: SpectralConfig | GeneratorConfig,
         device: torch.device | None = None,
         start_from: Path | None = None,
+        on_ready: OnReady = lambda ready, planned: None,
     ) -> None:
-        torch.manual_seed(config.seed)
         self.config, self.sizes, self.out = config, sizes, out
         self.device = device or torch.device("cpu")
         self.settings = json.loads(json.dumps({"vocoder": asdict(sizes), "train": asdict(config)}))
         self.step = 0
-        self.corpus = AudioCorpus(corpus / "train", excerpt_samples(config.n_frames))
-        self.validation = AudioCorpus(corpus / "validation", excerpt_samples(config.n_frames))
+        self.route = open_route(corpus, config, sizes, self.device, on_ready)
         state = self._saved_state()
-        self.route = route_of(sizes)
-        self.network = SpectralNetwork(sizes).to(self.device)
-        self.discriminator = self.route.discriminator(config.discriminator_width).to(self.device)
+        torch.manual_seed(config.seed)
+        self.network = self.route.network().to(self.device)
+        self.discriminator = self.route.discriminator().to(self.device)
         self.starts_from_weights = start_from is not None and state is None
         if start_from is not None and state is None:
-            load_weights(self.network, read_tensors(start_from))
+            self.route.begin_with(self.network, read_tensors(start_from))
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = _adamw(self.network, (0.9, 0.98))
         self.judge_optimiser = _adamw(self.discriminator, (0.5, 0.9))
-        prefers_half = config.precision != "float32"
-        name = "auto" if config.precision == "auto" else config.precision
-        self.half = resolve_dtype(name, self.device, prefers_bfloat16=prefers_half)
         self.generator = np.random.default_rng(config.seed)
         self.noise = torch.Generator().manual_seed(config.seed)
         self._plain: Quality | None = None
@@ -142,14 +139,14 @@ class Trainer:
         """Whether the discriminator takes part in the next step."""
         return self.step >= self.config.first_adversarial_step
 
-    def train_step(self, example: Example | None = None) -> dict[str, float]:
+    def train_step(self, example: Any = None) -> dict[str, float]:
         """One step, on the given batch or the next one; returns the losses by name.
 
         Raises SpecdiffError when the gradient is not finite: the network is then as it was before the step.
         """
         config = self.config
         rate = config.learning_rate * lr_factor(self.step, config)
-        attempt = self.route.attempt(self.network, example or self.next_example(), self.half)
+        attempt = self.route.attempt(self.network, example or self.next_example())
         losses = dict(attempt.losses)
         if self.is_adversarial:
             losses["judge"] = self._train_discriminator(attempt, rate / 4)
@@ -163,32 +160,25 @@ class Trainer:
                 average.lerp_(current, 1 - decay)
         return {name: loss.item() for name, loss in losses.items()} | {"rate": rate}
 
-    def next_example(self) -> Example:
-        """A batch of random excerpts at random levels and strengths of noise."""
-        config = self.config
-        n_excerpts, draw = config.batch_size, self.generator
-        audio = self.corpus.sample(n_excerpts, excerpt_samples(config.n_frames), draw)
-        level_db = torch.from_numpy(draw.uniform(*config.level_range_db, (n_excerpts, 1))).float()
-        strength = torch.from_numpy(draw.uniform(0, config.largest_noise, (n_excerpts, 1, 1))).float()
-        noise = strength * torch.randn(n_excerpts, config.n_frames, N_MELS, generator=self.noise)
-        audio = (audio * 10 ** (level_db / 20)).to(self.device)
-        return Example(audio, noised_mel(audio, noise.to(self.device)))
+    def next_example(self) -> Any:
+        """A batch of random excerpts, as its route makes them."""
+        return self.route.next_example(self.generator, self.noise)
 
     def _judge(self, spectra_or_audio: tuple[Tensor, ...]) -> list[list[Tensor]]:
-        with torch.autocast(self.device.type, self.half, enabled=self.half != torch.float32):
+        with torch.autocast(self.device.type, self.route.half, enabled=self.route.half != torch.float32):
             judged: list[list[Tensor]] = self.discriminator(*spectra_or_audio)
         return judged
 
     def _verdict(self, attempt: Attempt) -> tuple[Tensor, Tensor]:
         """Adversarial and matching losses of the network; the discriminator takes no gradient from them."""
         self.discriminator.requires_grad_(False)
-        verdict = generator_losses(self._judge(attempt.real), self._judge(attempt.made))
+        verdict = self.route.generator_losses(self._judge(attempt.real), self._judge(attempt.made))
         self.discriminator.requires_grad_(True)
         return verdict
 
     def _train_discriminator(self, attempt: Attempt, rate: float) -> Tensor:
         made = tuple(tensor.detach() for tensor in attempt.made)
-        loss = discriminator_loss(self._judge(attempt.real), self._judge(made))
+        loss = self.route.discriminator_loss(self._judge(attempt.real), self._judge(made))
         self._update(self.judge_optimiser, self.discriminator, loss, rate)
         return loss.detach()
 
@@ -226,7 +216,7 @@ class Trainer:
         folder.create()
         with _without_denormals(), closing(VocoderJournal(folder, self.step)) as journal:
             if not (self.out / "quality.json").exists():
-                journal.listen(self.step, "recording", self._heard)
+                journal.listen(self.step, "recording", self.route.heard(None))
             if self.starts_from_weights and self.step == 0:
                 on_report(Report(0, config.n_steps, {}, self._validate(journal)))
             while self.step < config.n_steps:
@@ -250,30 +240,16 @@ class Trainer:
                     return False
         return True
 
-    def vocoder(self) -> SpectralVocoder:
-        """A vocoder with the averaged weights as they are now."""
-        return SpectralVocoder(copy.deepcopy(self.averaged).cpu(), self.sizes)
-
-    @property
-    def _heard(self) -> list[Tensor]:
-        return self.validation.middles(N_HEARD_PIECES, VALIDATION_SAMPLES)
-
-    @torch.no_grad()
-    def evaluate(self, invert: Callable[[Tensor, int], Tensor]) -> Quality:
-        """Mean quality on fixed excerpts of the validation pieces, resynthesised from their own mel."""
-        excerpts = self.validation.middles(N_VALIDATION_PIECES, VALIDATION_SAMPLES)
-        return mean_quality([quality(audio, invert(log_mel(audio), 0)) for audio in excerpts])
-
     def measure(self) -> Quality:
         """Quality of the averaged weights as they are now."""
         if self._measured is None or self._measured[0] != self.step:
-            self._measured = self.step, self.evaluate(self.vocoder().invert)
+            self._measured = self.step, self.route.quality(self.averaged)
         return self._measured[1]
 
     def _validate(self, journal: "VocoderJournal") -> Quality:
-        vocoder, measured = self.vocoder(), self.measure()
+        measured = self.measure()
         journal.record(self.step, {f"validation_{name}": value for name, value in measured._asdict().items()})
-        journal.listen(self.step, "vocoder", [vocoder.invert(log_mel(audio), 0) for audio in self._heard])
+        journal.listen(self.step, "vocoder", self.route.heard(self.averaged))
         return measured
 
     def save(self) -> None:
@@ -287,12 +263,16 @@ class Trainer:
             "noise": self.noise.get_state(),
             "generator": json.dumps(self.generator.bit_generator.state),
             "settings": json.dumps(self.settings),
-            "corpus": self.corpus.fingerprint,
+            "corpus": self.route.fingerprint,
             "version": STATE_VERSION,
             "step": self.step,
         }
-        self._plain = self._plain or self.evaluate(GriffinLim().invert)
-        scores = {"step": self.step, "spectral": self.measure()._asdict(), "griffin-lim": self._plain._asdict()}
+        self._plain = self._plain or self.route.quality(None)
+        scores = {
+            "step": self.step,
+            self.route.name: self.measure()._asdict(),
+            self.route.plain: self._plain._asdict(),
+        }
         about = {"sizes": self.settings["vocoder"], "train": self.settings["train"], "step": self.step}
         RunFolder(self.out).create()
         write_atomically(self.out / "state.pt", lambda file: torch.save(state, file))
@@ -301,7 +281,7 @@ class Trainer:
         write_text_atomically(self.out / "quality.json", json.dumps(scores, indent=1) + "\n")
 
     def _write_weights(self, name: str) -> None:
-        weights = {key: tensor.half().cpu().contiguous() for key, tensor in self.averaged.state_dict().items()}
+        weights = {key: tensor.half().cpu().contiguous() for key, tensor in self.route.shipped(self.averaged).items()}
         write_atomically(self.out / name, lambda file: file.write(safetensors.torch.save(weights)))
 
     def _saved_state(self) -> dict[str, Any] | None:
@@ -318,7 +298,7 @@ class Trainer:
             raise WeightsError(f"{path}: was written by another version of specdiff; give another ", Option("out"))
         folder = RunFolder(self.out)
         folder.check_settings(json.loads(state["settings"]), self.settings)
-        if state["corpus"] != self.corpus.fingerprint:
+        if state["corpus"] != self.route.fingerprint:
             raise UsageError(f"{self.out}: was begun with another corpus; give that one, or another ", Option("out"))
         folder.check_unfinished(state["step"], self.config.n_steps)
         return state

@@ -1,17 +1,23 @@
-"""How each head of the vocoder is trained: what it is compared with, and what its discriminator sees."""
+"""How each head of the vocoder is trained: what it learns from, what it is compared with, and how good it is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from specdiff_cli.audio.griffin_lim import Peaks
-from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, network_inputs
-from specdiff_cli.constants import N_MELS
-from specdiff_cli.train.discriminators import SpectrumDiscriminator
-from specdiff_cli.train.vocoder_data import Example
-from specdiff_cli.train.vocoder_losses import guess_of, supervised_losses, truth_of
+from specdiff_cli.audio.melgan import GeneratorConfig
+from specdiff_cli.audio.spectral import SpectralConfig
+from specdiff_cli.train.discriminators import Activations
+from specdiff_cli.train.vocoder_losses import Quality
+from specdiff_cli.train.vocoder_pairs import OnReady
+from specdiff_cli.train.vocoder_settings import MelGanTrainConfig, RunSettings, TrainConfig
+
+N_VALIDATION_PIECES = 6
+VALIDATION_S = 6.0
+N_HEARD_PIECES = 2
 
 
 @dataclass(frozen=True)
@@ -27,40 +33,76 @@ class Attempt:
 
 
 class Route(Protocol):
-    """The training of one head."""
+    """The training of one head. Its pieces are those of a corpus, and its examples its own."""
 
-    def discriminator(self, width: int) -> nn.Module:
+    name: str
+    plain: str
+    """What the network improves on: the vocoder without it."""
+    half: torch.dtype
+    """Precision of the networks' arithmetic (float32: as they are)."""
+    fingerprint: str
+    """Which pieces these are."""
+    n_pieces: int
+    hours: float
+
+    def network(self) -> nn.Module:
+        """A new network."""
+        ...
+
+    def discriminator(self) -> nn.Module:
         """A new discriminator: takes ``Attempt.made`` or ``Attempt.real`` as arguments."""
         ...
 
-    def attempt(self, network: SpectralNetwork, example: Example, half: torch.dtype) -> Attempt:
-        """Run the network in ``half`` precision (float32: as it is)."""
+    def next_example(self, draw: np.random.Generator, noise: torch.Generator) -> Any:
+        """A batch of random excerpts."""
+        ...
+
+    def attempt(self, network: nn.Module, example: Any) -> Attempt:
+        """Run the network on such a batch."""
+        ...
+
+    def discriminator_loss(self, real: Activations, made: Activations) -> Tensor:
+        """Of a discriminator's activations."""
+        ...
+
+    def generator_losses(self, real: Activations, made: Activations) -> tuple[Tensor, Tensor]:
+        """Adversarial loss, and that of feature matching."""
+        ...
+
+    def quality(self, network: nn.Module | None) -> Quality:
+        """On the validation pieces; None: of what is plain."""
+        ...
+
+    def heard(self, network: nn.Module | None) -> list[Tensor]:
+        """Sound of some validation pieces, (n_samples,) each; None: as recorded."""
+        ...
+
+    def shipped(self, network: Any) -> dict[str, Tensor]:
+        """The weights as a voice has them, in float32."""
+        ...
+
+    def begin_with(self, network: Any, weights: dict[str, Tensor]) -> None:
+        """Put such weights into a network. Raises WeightsError where they do not fit."""
         ...
 
 
-class AdvanceRoute:
-    """Magnitudes and phase advances against known answers; the discriminator sees both."""
+def open_route(
+    corpus: Path,
+    config: RunSettings,
+    sizes: SpectralConfig | GeneratorConfig,
+    device: torch.device,
+    on_ready: OnReady = lambda ready, planned: None,
+) -> Route:
+    """The training of the head that the sizes name, with a corpus.
 
-    def discriminator(self, width: int) -> nn.Module:
-        return SpectrumDiscriminator(width)
+    ``on_ready`` is told how far preparing the pieces is. Raises UsageError for a corpus without training or validation
+    part; the route's own errors.
+    """
+    from specdiff_cli.train.vocoder_melgan import MelGanRoute
+    from specdiff_cli.train.vocoder_spectral import SpectralRoute
 
-    def attempt(self, network: SpectralNetwork, example: Example, half: torch.dtype) -> Attempt:
-        peaks, (log_magnitude, cosine, sine) = _run(network, example, half)
-        guess = guess_of((log_magnitude, cosine, sine), peaks.turns.float())
-        truth = truth_of(example.audio)
-        magnitude, advance = supervised_losses(guess, truth)
-        return Attempt({"magnitude": magnitude, "advance": advance}, (*guess,), (truth.log_magnitude, truth.turn))
-
-
-def _run(network: SpectralNetwork, example: Example, half: torch.dtype) -> tuple[Peaks, tuple[Tensor, ...]]:
-    """The peaks of the batch, (B, n_frames, 513), and the network's outputs."""
-    spread, peaks = network_inputs(example.mel.reshape(-1, N_MELS))
-    shape = (*example.mel.shape[:2], -1)
-    with torch.autocast(example.mel.device.type, half, enabled=half != torch.float32):
-        outputs = network(example.mel, spread.view(shape))
-    return Peaks(peaks.nearest.view(shape), peaks.places.view(shape)), outputs
-
-
-def route_of(sizes: SpectralConfig) -> Route:
-    """The training of the head that the sizes name."""
-    return {"advance": AdvanceRoute}[sizes.head]()
+    if isinstance(sizes, GeneratorConfig) and isinstance(config, MelGanTrainConfig):
+        return MelGanRoute(corpus, config, sizes, device, on_ready)
+    if isinstance(sizes, SpectralConfig) and isinstance(config, TrainConfig):
+        return SpectralRoute(corpus, config, sizes, device)
+    raise ValueError(f"{type(config).__name__} are no settings for {type(sizes).__name__}")

@@ -1,5 +1,6 @@
 """The ``[train]`` table of a vocoder's settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,12 +9,12 @@ from specdiff_cli.train.hyperparameters import Schedule, scheduled_share
 
 _GONE = 'served the head "istft", which is no longer made; leave it out'
 #: Keys of earlier versions and what is said of them.
-RETIRED_KEYS = {"stft_weight": _GONE, "mel_weight": _GONE}
+RETIRED_KEYS: Mapping[str, str] = {"stft_weight": _GONE, "mel_weight": _GONE}
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Hyper-parameters of a run. Raises ValueError for values that cannot work.
+class RunSettings:
+    """What every run has. Raises ValueError for values that cannot work.
 
     Attributes:
         n_steps: length of the run; the cosine schedule ends there.
@@ -25,14 +26,9 @@ class TrainConfig:
         clip_norm: longer gradients are shortened to this.
         ema_decay: of the averaged weights, which are the ones that are kept.
         level_range_db: each excerpt is made louder or softer by something between these.
-        largest_noise: upper end of the standard deviation of the noise on the mel (log-mel units): what the
-            spectrogram network gets wrong.
-        magnitude_weight, advance_weight: of the errors against known magnitudes and phase advances.
         adversarial_share: share of the run, at its end, in which the discriminator takes part.
         adversarial_weight, matching_weight: of its verdict, and of feature matching.
         discriminator_width: channels of its first layers.
-        precision: of the networks' arithmetic; weights and optimisers stay float32. "auto" is bfloat16 on hardware
-            that computes in it.
         seed: of the first weights, the excerpts and the noise.
         log_every_steps, validate_every_steps, save_every_steps: how often; the last step does all of it.
     """
@@ -46,14 +42,10 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     level_range_db: tuple[float, float] = (-12.0, 12.0)
-    largest_noise: float = 0.2
-    magnitude_weight: float = 1.0
-    advance_weight: float = 1.0
     adversarial_share: float = 0.3
     adversarial_weight: float = 0.03
     matching_weight: float = 0.3
     discriminator_width: int = 16
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
     seed: int = 0
     log_every_steps: int = 50
     validate_every_steps: int = 500
@@ -64,7 +56,7 @@ class TrainConfig:
         for key in (*at_least_one, "log_every_steps", "validate_every_steps", "save_every_steps"):
             check_value(key, getattr(self, key), getattr(self, key) >= 1, "must be at least 1")
         weights = [key for key in self.__dataclass_fields__ if key.endswith("_weight")]
-        for key in ("warmup_steps", "largest_noise", "seed", *weights):
+        for key in ("warmup_steps", "seed", *weights):
             check_value(key, getattr(self, key), getattr(self, key) >= 0, "must not be negative")
         for key in ("learning_rate", "clip_norm"):
             check_value(key, getattr(self, key), getattr(self, key) > 0, "must be above 0")
@@ -82,6 +74,48 @@ class TrainConfig:
         return round(self.n_steps * (1 - self.adversarial_share))
 
 
-def lr_factor(step: int, config: TrainConfig) -> float:
+@dataclass(frozen=True)
+class TrainConfig(RunSettings):
+    """Of the spectral vocoder.
+
+    Attributes:
+        largest_noise: upper end of the standard deviation of the noise on the mel (log-mel units): what the
+            spectrogram network gets wrong.
+        magnitude_weight, advance_weight: of the errors against known magnitudes and phase advances.
+        precision: of the networks' arithmetic; weights and optimisers stay float32. "auto" is bfloat16 on hardware
+            that computes in it.
+    """
+
+    largest_noise: float = 0.2
+    magnitude_weight: float = 1.0
+    advance_weight: float = 1.0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_value("largest_noise", self.largest_noise, self.largest_noise >= 0, "must not be negative")
+
+
+@dataclass(frozen=True)
+class MelGanTrainConfig(RunSettings):
+    """Of the generator that begins with the sound of ``partials``; it is trained in float32.
+
+    Attributes:
+        voice: whose notes ``partials`` plays: a name, or a folder.
+        stft_weight, mel_weight: of the multi-resolution STFT distance to the recording, and of the log-mel's.
+    """
+
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    level_range_db: tuple[float, float] = (-6.0, 6.0)
+    adversarial_share: float = 0.5
+    adversarial_weight: float = 0.02
+    matching_weight: float = 0.5
+    stft_weight: float = 1.0
+    mel_weight: float = 1.0
+    voice: str = "tiny"
+
+
+def lr_factor(step: int, config: RunSettings) -> float:
     """Share of the learning rate at a step, counted from 0: a function of the step alone."""
     return scheduled_share(step, config.n_steps, config.warmup_steps, config.schedule)

@@ -24,6 +24,7 @@ T = TypeVar("T")
 VOICE_FILE = "voice.toml"
 WEIGHTS_FILE = "model.safetensors"
 VOCODER_FILE = "vocoder.safetensors"
+MELGAN_FILE = "melgan.safetensors"
 UNKNOWN_LICENCE = "unknown"
 #: Files of a folder in the Diffusers layout: three parts, each in a folder of its own, and perhaps a vocoder.
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
@@ -95,10 +96,19 @@ def vocabulary_table(config: ModelConfig) -> Mapping[str, int | float]:
 
 @dataclass(frozen=True, slots=True)
 class VocoderSpec:
-    """Name of a vocoder, and the head and sizes of its network where it has one."""
+    """Name of a vocoder, and the head and sizes of its network where it has one.
+
+    ``melgan``: sizes of the generator behind ``partials``; none in voices without it.
+    """
 
     name: str
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    melgan: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def best(self) -> str:
+        """What the voice sounds through, unless another one is asked for."""
+        return "melgan" if self.name == "partials" and self.melgan else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +205,7 @@ def write_voice_file(path: Path, voice: VoiceFile, *, overwrite: bool = False) -
         "model": asdict(voice.model),
         "sampling": voice.sampling.as_table(),
         "vocoder": {"name": voice.vocoder.name, **voice.vocoder.sizes},
+        "vocoder.melgan": voice.vocoder.melgan,
         "plays": {**plays, "drums": voice.plays_drums},
         "features": voice.features,
         "vocabulary": voice.vocabulary,
@@ -248,9 +259,13 @@ def _sampling(path: Path, data: Mapping[str, Any], model: ModelConfig) -> Sampli
 def _vocoder(path: Path, table: Mapping[str, Any]) -> VocoderSpec:
     sizes = dict(table)
     name = sizes.pop("name", None)
+    melgan = _table(path, sizes, "melgan") if "melgan" in sizes else {}
+    sizes.pop("melgan", None)
     if not isinstance(name, str) or not all(type(sizes[key]) is int for key in sizes if key != "head"):
         raise WeightsError(f"{path}: [vocoder] needs a name and whole numbers for its sizes")
-    return VocoderSpec(current_vocoder_name(name), sizes)
+    if not all(type(value) is int for value in melgan.values()):
+        raise WeightsError(f"{path}: [vocoder.melgan] needs whole numbers for its sizes")
+    return VocoderSpec(current_vocoder_name(name), sizes, melgan)
 
 
 def _agreeing(

@@ -167,6 +167,7 @@ def test_numbers_that_run_away_end_the_run_in_one_line(corpus: Path, tmp_path: P
     trainer = Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
     trainer.run(should_stop=lambda: trainer.step == 2)
     saved = (tmp_path / "run" / "state.pt").read_bytes()
+    assert isinstance(trainer.network, SpectralNetwork)
     bias = trainer.network.read.bias
     assert bias is not None
     with torch.no_grad():

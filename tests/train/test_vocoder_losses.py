@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.spectral import SpectralConfig, bin_turns, network_inputs
+from specdiff_cli.audio.spectral import bin_turns, network_inputs
 from specdiff_cli.train.vocoder_data import Example
 from specdiff_cli.train.vocoder_losses import (
     Guess,
@@ -18,7 +18,7 @@ from specdiff_cli.train.vocoder_losses import (
     truth_of,
     unit,
 )
-from specdiff_cli.train.vocoder_routes import route_of
+from specdiff_cli.train.vocoder_spectral import spectral_attempt
 
 
 def tone(frequency_hz: float, n_frames: int = 6) -> torch.Tensor:
@@ -105,7 +105,7 @@ def test_the_recordings_own_spectra_have_no_loss() -> None:
     noise = 0.1 * torch.randn(2, 42 * 320, generator=torch.Generator().manual_seed(0))
     audio = torch.cat([tone(440.0, 40), torch.zeros(1, 42 * 320)]) + noise
     mel = log_mel(audio)[:, 1:41]
-    attempt = route_of(SpectralConfig()).attempt(Oracle(audio, mel), Example(audio, mel), torch.float32)  # type: ignore[arg-type]
+    attempt = spectral_attempt(Oracle(audio, mel), Example(audio, mel), torch.float32)
     for made, real in zip(attempt.made, attempt.real, strict=True):
         assert made.shape == (2, 40, 513)
         torch.testing.assert_close(made, real, atol=1e-3, rtol=0)

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def write_voice(target: Path, voice: Voice, about: About, *, overwrite: bool) ->
     def write(folder: Path) -> dict[str, str]:
         _save(folder / WEIGHTS_FILE, voice.network.state_dict())
         hashed = [WEIGHTS_FILE]
-        vocoder = voice.vocoder
+        vocoder = replace(voice.vocoder, melgan={})  # whose weights stay behind
         if os.path.isfile(voice.folder / ONNX_VOCODER):
             _copy(voice.folder / ONNX_VOCODER, folder / ONNX_VOCODER)
             hashed.append(ONNX_VOCODER)
