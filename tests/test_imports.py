@@ -27,6 +27,7 @@ FLOORS = {
     "choices": 1,
     "files": 1,
     "streams": 1,
+    "signals": 2,
     "lengths": 1,
     "midi": 2,
     "diffusion": 2,
@@ -192,6 +193,22 @@ def test_rich_stays_in_the_command_line() -> None:
         for module in TREES
         if room_of(module) != "cli" and foreign_imports(module, at_start_only=False) & {"rich", "typer"}
     ]
+
+
+def test_the_command_line_stays_thin() -> None:
+    files = list((PACKAGE / "cli").glob("*.py"))
+    assert len(files) <= 18
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 3500
+
+
+def test_the_architecture_names_every_file() -> None:
+    page = Path(__file__).parent.parent / "docs" / "architecture.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    for path in FILES:
+        room = path.relative_to(PACKAGE).parts[0]
+        if path.stem not in ("__init__", "__main__", "_version"):
+            row = next(row for row in rows if row.startswith("| top " if path.parent == PACKAGE else f"| `{room}/`"))
+            assert f"`{path.stem}`" in row, f"docs/architecture.md says nothing of {path.relative_to(PACKAGE)}"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +28,7 @@ from specdiff_cli.audio.tags import (
 from specdiff_cli.constants import exact_div
 from specdiff_cli.errors import ExitCode, SpecdiffError
 from specdiff_cli.files import reason, shown_path
+from specdiff_cli.wording import clock, count
 
 PROGRAM = "specdiff"  # what the key "program" of a record of ours says
 READ_BYTES = 1 << 20
@@ -63,6 +64,45 @@ class AudioFile:
     problem: str | None
     loop: Loop | None = None
     """What a player repeats, where the file says so."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, in plain types."""
+        known = {key: value for key, value in asdict(self).items() if key not in ("record", "problem")}
+        return {
+            **known,
+            "loudness_lufs": None if self.loudness_lufs is None else round(self.loudness_lufs, 2),
+            "duration_s": round(self.n_samples / self.sample_rate_hz, 6),
+            # Only a record says how much there should be.
+            "complete": None if self.record is None and self.problem is None else self.problem is None,
+            "problem": self.problem,
+            "record": self.record,
+        }
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Everything in words: names and what they stand for."""
+        channels = {1: "mono", 2: "stereo"}.get(self.n_channels, f"{self.n_channels} channels")
+        level = f"{20 * math.log10(self.peak):.1f} dBFS" if self.peak > 0 else "silence"
+        rows = [
+            ("Length", f"{clock(self.n_samples / self.sample_rate_hz)} ({self.n_samples} samples)"),
+            ("Format", f"{self.file_format} {self.subtype}, {self.sample_rate_hz} Hz, {channels}"),
+            ("Peak", f"{self.peak:.4f} ({level})"),
+        ]
+        if self.loudness_lufs is not None:
+            rows.append(("Loudness", f"{self.loudness_lufs:.1f} LUFS"))
+        if self.n_not_finite:
+            rows.append(("Damaged", f"{count(self.n_not_finite, 'sample')} no finite number"))
+        if self.record is None:
+            return [*rows, ("Made by", "unknown: it holds no record of specdiff")]
+        rows.append(("Complete", "yes" if self.problem is None else f"no: {self.problem}"))
+        for key, value in self.record.items():
+            rows += _record_rows(key, value)
+        return rows
+
+
+def _record_rows(key: str, value: object) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [row for name, item in value.items() for row in _record_rows(f"{key} {name}", item)]
+    return [(key.capitalize(), str(value))]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

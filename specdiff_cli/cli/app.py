@@ -6,24 +6,17 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.cli.benchmark import benchmark
 from specdiff_cli.cli.compose import ComposeCommand, compose
-from specdiff_cli.cli.convert import convert
-from specdiff_cli.cli.download_weights import download_weights
-from specdiff_cli.cli.evaluate import evaluate
-from specdiff_cli.cli.evaluate_music import evaluate_music
+from specdiff_cli.cli.evaluate import benchmark, evaluate, evaluate_music
 from specdiff_cli.cli.guard import guarded, report
-from specdiff_cli.cli.hints import RenderCommand, hint_for
-from specdiff_cli.cli.inspect_midi import inspect_midi
-from specdiff_cli.cli.inspect_wav import inspect_wav
-from specdiff_cli.cli.models import models_app
-from specdiff_cli.cli.play import play
+from specdiff_cli.cli.help import RenderCommand, hint_for, show_version
+from specdiff_cli.cli.inspect import inspect_midi, inspect_wav
+from specdiff_cli.cli.listen import play, vocode, web
 from specdiff_cli.cli.progress import fail
 from specdiff_cli.cli.render import render
+from specdiff_cli.cli.shared_options import option
 from specdiff_cli.cli.train import train_app
-from specdiff_cli.cli.version import show_version
-from specdiff_cli.cli.vocode import vocode
-from specdiff_cli.cli.web import web
+from specdiff_cli.cli.weights import convert, download_weights, models_app
 from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError
 from specdiff_cli.streams import replace_closed
 
@@ -38,12 +31,8 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the versions of specdiff and PyTorch, and exit.")
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="With --version: also which device would be used.")
-    ] = False,
+    version: Annotated[bool, option("Show the versions of specdiff and PyTorch, and exit.", "--version")] = False,
+    verbose: Annotated[bool, option("With --version: also which device would be used.", "--verbose", "-v")] = False,
 ) -> None:
     """Render MIDI files to audio with spectrogram diffusion.
 
@@ -63,10 +52,11 @@ def _main(
     if context.invoked_subcommand is None:
         raise UsageError("--verbose: goes with --version, or after a command; see specdiff --help")
     if context.invoked_subcommand == "render":
-        from specdiff_cli.cli.user_defaults import read_defaults
+        from specdiff_cli.rendering.defaults import read_defaults
 
         try:
-            context.default_map = {"render": read_defaults()}
+            defaults = read_defaults()
+            context.default_map = {"render": defaults | {"file_format": defaults.get("format")}}
         except UsageError as error:
             context.obj = error  # raised by the command itself, so that its --help works all the same
 

@@ -3,28 +3,22 @@
 import contextlib
 import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
 from specdiff_cli.cli.progress import fail, say
 from specdiff_cli.errors import ExitCode, Message, Option, SpecdiffError, explain
-from specdiff_cli.files import discard_all
+from specdiff_cli.signals import Terminated, catch_signals
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
 #: Options that are called otherwise on the command line.
 _FLAGS = {"output": "-o", "inputs": "INPUT..."}
 _settings: typer.Context | None = None  # of the running command: which of its options come from elsewhere
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP, as an exception, so that ``with`` blocks clean up behind it."""
 
 
 def guarded(command: Command) -> Command:
@@ -40,7 +34,7 @@ def guarded(command: Command) -> Command:
         _settings = kwargs.get("context")
         debug = bool(kwargs.get("debug")) or bool(os.environ.get(DEBUG_VARIABLE))
         try:
-            _catch_signals()
+            catch_signals()
             command(*args, **kwargs)
             if sys.stdout is not None:  # closed by the caller, as daemons do
                 sys.stdout.flush()
@@ -77,7 +71,7 @@ def report(error: BaseException) -> int:
 
 def origins(context: typer.Context) -> dict[str, str]:
     """Option -> where it was set, of every option that the environment or the user file decides."""
-    from specdiff_cli.cli.user_defaults import config_path
+    from specdiff_cli.rendering.defaults import config_path
 
     found = {}
     for parameter in context.command.params:
@@ -118,80 +112,3 @@ def close_stdout() -> None:
     """Point standard output at nothing: Python would complain when it flushes a broken one at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _catch_signals() -> None:
-    """The first signal becomes an exception. After it, Ctrl-C leaves at once, and other signals change nothing.
-
-    Nothing: `timeout` and some shells send SIGTERM twice, and the second must not cut the clean-up short.
-    """
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells ignore it for what runs in the background
-        signal.signal(signal.SIGINT, _interrupt)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-        signal.signal(signal.SIGHUP, _terminate)
-
-
-class StopSignals:
-    """Within the block the first Ctrl-C, SIGTERM or SIGHUP is only noted, for a loop that ends its step and saves.
-
-    As everywhere, a second Ctrl-C does not wait, and other signals change nothing then. Under torchrun (not alone) one
-    Ctrl-C may arrive twice, from the terminal and from torchrun: all of them are only noted.
-    """
-
-    def __init__(self, *, is_alone: bool = True, quiet: bool = False) -> None:
-        self._is_alone = is_alone
-        self._quiet = quiet
-        self._before: dict[int, Any] = {}
-        self._received: int | None = None
-
-    def __call__(self) -> bool:
-        """Was a signal received?"""
-        return self._received is not None
-
-    def error(self) -> BaseException:
-        """What a command ends with that was stopped."""
-        return KeyboardInterrupt() if self._received == signal.SIGINT else Terminated()
-
-    def __enter__(self) -> Self:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self._received is None:
-            self._received = number
-            if self._is_alone and not self._quiet:
-                say("stopping after this step; Ctrl-C (once more) stops without saving")
-        elif self._is_alone and number == signal.SIGINT:
-            raise KeyboardInterrupt
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    _ignore_further_signals()
-    raise KeyboardInterrupt
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    _ignore_further_signals()
-    raise Terminated
-
-
-def _ignore_further_signals() -> None:
-    signal.signal(signal.SIGINT, _leave_at_once)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-def _leave_at_once(_signal: int, _frame: FrameType | None) -> NoReturn:
-    discard_all()
-    os._exit(ExitCode.INTERRUPTED)

@@ -6,14 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from specdiff_cli.wording import count
+from specdiff_cli.weights.progress import SILENT, Action, format_bytes
+from specdiff_cli.wording import count, one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
+
+    from specdiff_cli.weights.progress import Progress as DownloadListener
 
 
 def stderr_console() -> "Console":
@@ -28,25 +30,15 @@ def can_draw() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-def print_tables(*parts: "RenderableType") -> None:
-    """Print to standard output what rich can draw; characters that it cannot show are replaced."""
-    import typer
-    from rich.console import Console
-
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    # Rendered first and written afterwards: a reader that has left (`| head`) is then an ordinary BrokenPipeError.
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    text = "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
-    encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(text.encode(encoding, errors="replace").decode(encoding), nl=False)
-
-
 def say(line: str) -> None:
     """Print one plain line to standard error. That nobody reads it any more is no reason to stop working."""
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a signal's handler that came into another print
         print(one_line(line), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def teller(quiet: bool) -> Callable[[str], None]:
+    """``say``, or with ``--quiet`` nothing."""
+    return (lambda line: None) if quiet else say
 
 
 def fail(message: str) -> None:
@@ -54,43 +46,65 @@ def fail(message: str) -> None:
     say(f"error: {message}")
 
 
-def one_line(text: str) -> str:
-    """Control characters (a file may be named with newlines or escape codes) shown instead of obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+@contextmanager
+def working(message: str, quiet: bool) -> Iterator[None]:
+    """A spinner on a terminal while something slow loads; nothing elsewhere."""
+    if quiet or not can_draw():
+        yield
+    else:
+        from rich.text import Text
+
+        with stderr_console().status(Text(one_line(message))):
+            yield
 
 
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def _bar_of(*columns: "ProgressColumn | str") -> "Progress":
+    from rich.progress import Progress
+
+    # Lines of --json go to standard output while the bar is drawn, and must stay there.
+    return Progress(*columns, console=stderr_console(), transient=True, redirect_stdout=False)
 
 
-class RenderDisplay(Protocol):
-    """Where a render reports to."""
+@contextmanager
+def counted_display(label: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, nothing elsewhere; it is told how much is done, of how much, and perhaps another label."""
+    if quiet or not can_draw():
+        yield lambda n_done, n_all, label=label: None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn())
+    progress = _bar_of(*columns, TextColumn("left"), TimeRemainingColumn())
+    task = progress.add_task(one_line(label), total=None)
+
+    def show(n_done: float, n_all: float, label: str = label) -> None:
+        progress.start()  # with the first report: until then something else may be drawn
+        progress.update(task, completed=n_done, total=n_all, description=one_line(label))
+
+    try:
+        yield show
+    finally:
+        progress.stop()
+
+
+# --- renders ---------------------------------------------------------------------------------------------------------
+
+
+class RenderDisplay:
+    """Where a song reports to; this one draws nothing (``--quiet``, or no terminal to draw on)."""
 
     def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
         """``step`` of ``n_steps`` in ``window`` (from 0) is done, with it ``done_s`` seconds of audio in this run."""
 
 
-class SilentDisplay:
-    """Reports nothing (``--quiet``, or no terminal to draw on)."""
-
-    def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
-        """Ignore the report."""
-
-
-class BarDisplay:
+class BarDisplay(RenderDisplay):
     """A live bar: window, denoising step, elapsed and remaining time, and how fast against real time.
 
     On narrow terminals the less important of these are left out. ``first_window``: where this run begins.
     """
 
     def __init__(self, label: str, n_windows: int, n_steps: int, first_window: int = 0) -> None:
-        from rich.progress import Progress
-
-        console = stderr_console()
-        self._progress: Progress = Progress(*_columns(console.width, n_windows), console=console, transient=True)
+        self._progress = _bar_of(*_columns(stderr_console().width, n_windows))
         self._task: TaskID = self._progress.add_task(
             one_line(label),
             total=(n_windows - first_window) * n_steps,
@@ -107,21 +121,22 @@ class BarDisplay:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
         """Move the bar."""
-        elapsed_s = time.perf_counter() - self._start_s
         self._progress.update(
             self._task,
             completed=(window - self._first_window) * n_steps + step,
             window=window + 1,
             step=step,
-            speed=f"{done_s / elapsed_s:.1f} × realtime" if elapsed_s > 0 else "",
+            speed=_speed(done_s, self._start_s),
         )
+
+
+def _speed(audio_s: float, start_s: float) -> str:
+    return f"{audio_s / max(time.perf_counter() - start_s, 1e-9):.1f} × realtime"
 
 
 def _columns(width: int, n_windows: int) -> "list[ProgressColumn]":
@@ -157,103 +172,217 @@ def render_display(
     label: str, n_windows: int, n_steps: int, quiet: bool, first_window: int = 0, step_name: str = "step"
 ) -> Iterator[RenderDisplay]:
     """A bar on a terminal; elsewhere one plain starting line (the summary is the finishing one)."""
-    if quiet:
-        yield SilentDisplay()
-    elif not can_draw():
-        say(f"{label}: rendering {count(n_windows - first_window, 'window')} of {count(n_steps, step_name)}")
-        yield SilentDisplay()
-    else:
+    if not quiet and can_draw():
         with BarDisplay(label, n_windows, n_steps, first_window) as bar:
             yield bar
+        return
+    teller(quiet)(f"{label}: rendering {count(n_windows - first_window, 'window')} of {count(n_steps, step_name)}")
+    yield RenderDisplay()
 
 
-@contextmanager
-def working(message: str, quiet: bool) -> Iterator[None]:
-    """A spinner on a terminal while something slow loads; nothing elsewhere."""
-    if quiet or not can_draw():
-        yield
-    else:
-        from rich.text import Text
+class FilesDisplay:
+    """Where several songs at once report to; this one draws nothing."""
 
-        with stderr_console().status(Text(one_line(message))):
-            yield
+    def update(self, n_done: float, n_ended: int, audio_s: float, workers: str = "") -> None:
+        """So many songs' worth of work is done, so many have ended, so much audio is made; and who works on it."""
 
 
-class SongsDisplay:
-    """Where songs of a batch report to; this one draws nothing."""
+class FilesBar(FilesDisplay):
+    """Songs, audio, how fast against real time, and the workers. On narrow terminals the last of them are left out."""
 
-    def advance(self, song: str, fraction: float, duration_s: float) -> None:
-        """So much of a song is done, 0 to 1; ``duration_s`` is its length."""
+    def __init__(self, n_files: int, noun: str) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-
-class _SongsBar(SongsDisplay):
-    def __init__(self, n_songs: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        console = stderr_console()
-        columns = [
-            TextColumn("{task.fields[n_done]}/{task.total:.0f} songs"),
-            BarColumn(bar_width=None),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=console.width < 60),
-        ]
-        if console.width >= 80:
-            columns += [TimeElapsedColumn(), TextColumn("{task.fields[speed]}")]
-        # Lines of --json go to standard output while the bar is drawn, and must stay there.
-        self.progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
-        self._task = self.progress.add_task("", total=n_songs, n_done=0, speed="")
-        self._fractions: dict[str, float] = {}
-        self._done_s = 0.0
+        width = stderr_console().width
+        columns: list[ProgressColumn] = [TextColumn(f"{{task.fields[n_ended]}}/{{task.total:.0f}} {noun}")]
+        if width >= 60:
+            columns.append(BarColumn(bar_width=None))
+        if width >= 80:
+            columns += [TextColumn("{task.fields[audio]}"), TextColumn("{task.fields[speed]}"), TimeElapsedColumn()]
+        if width >= 100:
+            columns.append(TextColumn("{task.fields[workers]}"))
+        self.bar = _bar_of(*columns, TextColumn("left"), TimeRemainingColumn(compact=width < 60))
+        self._task = self.bar.add_task("", total=n_files, n_ended=0, audio="", speed="", workers="")
         self._start_s = time.perf_counter()
 
-    def advance(self, song: str, fraction: float, duration_s: float) -> None:
-        self._done_s += (fraction - self._fractions.get(song, 0.0)) * duration_s
-        self._fractions[song] = fraction
-        elapsed_s = time.perf_counter() - self._start_s
-        self.progress.update(
+    def update(self, n_done: float, n_ended: int, audio_s: float, workers: str = "") -> None:
+        """Move the bar."""
+        self.bar.update(
             self._task,
-            completed=sum(self._fractions.values()),
-            n_done=sum(done >= 1 for done in self._fractions.values()),
-            speed=f"{self._done_s / elapsed_s:.1f} × realtime" if elapsed_s > 0 else "",
+            completed=n_done,
+            n_ended=n_ended,
+            audio=f"{audio_s / 3600:.2f} h",
+            speed=_speed(audio_s, self._start_s),
+            workers=workers,
         )
 
 
 @contextmanager
-def songs_display(n_songs: int, batch: int, quiet: bool) -> Iterator[SongsDisplay]:
-    """A bar on a terminal; elsewhere one line at the start."""
-    if quiet:
-        yield SongsDisplay()
-    elif not can_draw():
-        say(f"rendering {count(n_songs, 'song')}, {batch} at once")
-        yield SongsDisplay()
-    else:
-        bar = _SongsBar(n_songs)
-        with bar.progress:
-            yield bar
+def files_display(n_files: int, noun: str, opening: str, quiet: bool) -> Iterator[FilesDisplay]:
+    """A bar on a terminal; elsewhere one line at the start, which begins ``rendering``."""
+    if not quiet and can_draw():
+        display = FilesBar(n_files, noun)
+        with display.bar:
+            yield display
+        return
+    teller(quiet)(f"rendering {opening}")
+    yield FilesDisplay()
 
 
-def plain_bar() -> "Progress":
-    """Description, bar, time that has passed and that is left; for whoever counts by themselves."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+# --- training --------------------------------------------------------------------------------------------------------
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=stderr_console(), transient=True)
+
+class TrainingLines:
+    """A :class:`~specdiff_cli.train.listener.Listener`: a line for every line of a run's log."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._tell = teller(quiet)
+
+    def reading(self, n_done: int, n_files: int, noun: str) -> None:
+        """Say once how much there is to read."""
+        if n_done == 1:
+            self._tell(f"reading {count(n_files, noun)}")
+
+    def step(self, step: int, n_steps: int, losses: str) -> None:
+        """Wait for the next line of the log."""
+
+    def logged(self, line: str, *, is_measured: bool) -> None:
+        """Print where the run is."""
+        self._tell(line)
+
+    def note(self, line: str) -> None:
+        """Print it."""
+        self._tell(line)
+
+
+class TrainingBar(TrainingLines):
+    """A live line: steps, losses, and the time that is left; what was measured stays above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        super().__init__(quiet=False)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[place]}"))
+        losses = TextColumn("{task.fields[losses]}", markup=False)
+        self.bar = _bar_of(*columns, losses, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._label = ""
+
+    def reading(self, n_done: int, n_files: int, noun: str) -> None:
+        """Move the bar of the files."""
+        self._move(f"reading {noun}s", n_done, n_files)
+
+    def step(self, step: int, n_steps: int, losses: str) -> None:
+        """Move the bar of the steps."""
+        self._move("training", step, n_steps, losses)
+
+    def logged(self, line: str, *, is_measured: bool) -> None:
+        """Keep it in sight if it tells how good the run is."""
+        if is_measured:
+            self.note(line)
+
+    def note(self, line: str) -> None:
+        """Print it above the bar."""
+        self.bar.console.print(one_line(line))
+
+    def _move(self, label: str, n_done: int, n_all: int, losses: str = "") -> None:
+        if label != self._label:  # its time and pace are its own
+            for task in self.bar.task_ids:
+                self.bar.remove_task(task)
+            self.bar.add_task(label, completed=n_done - 1, total=n_all, place="", losses="")
+            self._label = label
+        current = self.bar.tasks[0]
+        kept = losses or current.fields["losses"]
+        self.bar.update(current.id, completed=n_done, place=f"{n_done}/{n_all}", losses=kept)
 
 
 @contextmanager
-def counted_display(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere; it is told how much is done, of how much."""
+def training_display(quiet: bool) -> Iterator[TrainingLines]:
+    """A live line on a terminal, plain lines elsewhere."""
     if quiet or not can_draw():
-        yield lambda n_done, n_all: None
+        yield TrainingLines(quiet)
         return
-    progress = plain_bar()
-    task = progress.add_task(one_line(label), total=None)
+    display = TrainingBar()
+    with display.bar:
+        yield display
 
-    def show(n_done: int, n_all: int) -> None:
-        progress.start()  # with the first report: until then something else may be drawn
-        progress.update(task, completed=n_done, total=n_all)
 
-    try:
-        yield show
-    finally:
-        progress.stop()
+# --- downloads -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def download_display(quiet: bool) -> "Iterator[DownloadListener]":
+    """A bar on a terminal, plain lines elsewhere, nothing when quiet."""
+    if quiet:
+        yield SILENT
+    elif not can_draw():
+        yield DownloadLines()
+    else:
+        display = DownloadBar()
+        with display.bar:
+            yield display
+
+
+class DownloadLines:
+    """One line when a file begins and one when it ends: right for log files."""
+
+    def start(self, label: str, action: Action, done_bytes: int, total_bytes: int | None) -> None:
+        """Say that it begins."""
+        if action is Action.CONVERTING:
+            say(f"{label}: converting to a voice")
+        elif action is not Action.VERIFYING:
+            size = "of unknown size" if total_bytes is None else format_bytes(total_bytes)
+            already = f" after {format_bytes(done_bytes)}" if done_bytes else ""
+            say(f"{label}: {action} {size}{already}")
+
+    def advance(self, done_bytes: int) -> None:
+        """Wait for the end."""
+
+    def finish(self, label: str, outcome: str) -> None:
+        """Say how it ended."""
+        say(f"{label}: {outcome}")
+
+    def note(self, line: str) -> None:
+        """Say it."""
+        say(line)
+
+
+class DownloadBar:
+    """One bar for the file at hand; finished files scroll away above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.table import Column
+
+        def column(**options: Any) -> Column:
+            return Column(no_wrap=True, **options)  # a bar that breaks into two lines flickers
+
+        self.bar = _bar_of(
+            TextColumn("{task.description}", markup=False, table_column=column(overflow="ellipsis")),
+            BarColumn(bar_width=16),
+            DownloadColumn(table_column=column()),
+            TransferSpeedColumn(table_column=column()),
+            TimeRemainingColumn(table_column=column()),
+        )
+
+    def start(self, label: str, action: Action, done_bytes: int, total_bytes: int | None) -> None:
+        """Show its bar."""
+        self._drop()
+        self.bar.add_task(f"{action} {label}", completed=done_bytes, total=total_bytes)
+
+    def advance(self, done_bytes: int) -> None:
+        """Move the bar."""
+        for task in self.bar.task_ids:
+            self.bar.update(task, completed=done_bytes)
+
+    def finish(self, label: str, outcome: str) -> None:
+        """Take the bar away, and say how it ended."""
+        self._drop()
+        self.note(f"{label}: {outcome}")
+
+    def note(self, line: str) -> None:
+        """Print it above the bar."""
+        self.bar.console.print(line, markup=False, highlight=False)
+
+    def _drop(self) -> None:
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)

@@ -8,15 +8,17 @@ import typer
 
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.cli import options as opt
-from specdiff_cli.cli.crew import render_by_workers
-from specdiff_cli.cli.guard import Terminated, settings_from_elsewhere
+from specdiff_cli.cli.guard import settings_from_elsewhere
 from specdiff_cli.cli.progress import say
 from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
 from specdiff_cli.errors import UsageError
+from specdiff_cli.signals import Terminated
 from specdiff_cli.streams import closed, is_closed
+from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
+    from specdiff_cli.cluster.connect import ClusterOptions
     from specdiff_cli.rendering.jobs import Job
     from specdiff_cli.rendering.record import Settled
 
@@ -135,7 +137,7 @@ def render(
 
         crew = ClusterOptions(workers, ray, file_timeout, ship)
         if not dry_run:
-            if code := render_by_workers(settle(request, find_voice(request.model)), crew, showing):
+            if code := _render_by_workers(settle(request, find_voice(request.model)), crew, showing):
                 raise typer.Exit(code)
             return
     sources, left_out = gather(request.inputs)
@@ -166,6 +168,28 @@ def _render(jobs: "Sequence[Job]", settled: "Settled", screen: RenderScreen) -> 
                 screen.tell("finished windows are kept; the same command goes on after them")
             raise
     return screen.sum_up()
+
+
+def _render_by_workers(settled: "Settled", options: "ClusterOptions", showing: Showing) -> int:
+    """The same by several processes, here or elsewhere."""
+    from specdiff_cli.cluster.jobs import planned
+    from specdiff_cli.cluster.rendering import Crew, check_request, render_on_cluster
+
+    check_request(settled.request, options)
+    with planned(settled) as plan:
+        jobs = plan.jobs if isinstance(plan.jobs, list) else ()
+        with RenderScreen(jobs, settled, showing, plan.n_jobs) as screen:
+            if plan.n_repeated:
+                screen.tell(f"{count(plan.n_repeated, 'input')} named more than once: rendered once")
+            with closing(render_on_cluster(plan.jobs, settled, options)) as events:
+                try:
+                    for event in events:
+                        screen.meet(event) if isinstance(event, Crew) else screen.show(event)
+                except (KeyboardInterrupt, Terminated):
+                    screen.sum_up()
+                    screen.tell("the same command with --skip-existing goes on")
+                    raise
+        return screen.sum_up()
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from specdiff_cli.composing.network import TokensConfig, TokensNetwork
 from specdiff_cli.composing.score import Ints
@@ -50,8 +51,13 @@ def find_composer(name: str) -> Path:
     raise WeightsError(f"{name}: is neither a composer of this package ({known}) nor the folder of a training run")
 
 
-def load_composer(name: str) -> Composer:
-    """Load a composer by name or folder. Raises WeightsError for what is missing, damaged or of other sizes."""
+def load_composer(name: str, threads: int | None = None) -> Composer:
+    """Load a composer by name or folder. Raises WeightsError for what is missing, damaged or of other sizes.
+
+    ``threads``: of the CPU, from now on; None leaves PyTorch's own number.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     folder = find_composer(name)
     about = _read_about(folder / ABOUT_NAME)
     tensors = read_tensors(folder / WEIGHTS_NAME)

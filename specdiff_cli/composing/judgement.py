@@ -16,10 +16,24 @@ from specdiff_cli.composing.comparison import (
 )
 from specdiff_cli.composing.measures import FEATURES, Measures, inter_onsets, length_classes, measure
 from specdiff_cli.composing.pieces import Floats, Piece
+from specdiff_cli.wording import count
 
 ENOUGH_OVERLAP = 0.8
 COPIED_NOTES = 16
 _INTER_ONSET_EDGES_BEATS = np.array([0.01, 0.1, 0.19, 0.29, 0.42, 0.58, 0.7, 0.85, 1.2, 1.7, 2.5, 3.5])
+
+#: Name in the table -> attribute, and digits.
+_MEANS = (
+    ("pitch-class entropy, bits", "pitch_class_entropy_bits", 2),
+    ("scale consistency", "scale_consistency", 3),
+    ("distinct pitches", "distinct_pitches", 1),
+    ("onsets on 1/12 beat", "on_grid_share", 3),
+    ("groove consistency", "groove_consistency", 3),
+    ("polyphony", "polyphony", 2),
+    ("notes in chords", "chord_share", 3),
+    ("bars with an earlier rhythm", "repeated_bar_share", 3),
+    ("length, beats", "length_beats", 1),
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,34 @@ class Judgement:
     def n_features_alike(self) -> int:
         """How many of the nine overlap by 0.8 or more."""
         return sum(likeness.overlap >= ENOUGH_OVERLAP for likeness in self.features.values())
+
+    def tables(self) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+        """Everything in words: tables, as headings and rows."""
+        means: list[tuple[str, ...]] = [
+            (name, f"{getattr(self.generated, key):.{digits}f}", f"{getattr(self.real, key):.{digits}f}")
+            for name, key, digits in _MEANS
+        ]
+        features: list[tuple[str, ...]] = [
+            (name, f"{likeness.overlap:.3f}", f"{likeness.divergence_nats:.3f}")
+            for name, likeness in self.features.items()
+        ]
+        rest: list[tuple[str, ...]] = [
+            ("features that overlap by 0.8 or more", f"{self.n_features_alike} of {len(self.features)}"),
+            ("note lengths, common share", f"{self.length_overlap:.3f}"),
+            ("inter-onset intervals, common share", f"{self.inter_onset_overlap:.3f}"),
+            ("Fréchet distance of the features", f"{self.frechet_distance:.1f}"),
+        ]
+        if self.novelty is not None:
+            rest += [
+                ("longest passage shared with training, median", count(round(self.novelty.median_notes), "note")),
+                ("the same, at most", count(self.novelty.largest_notes, "note")),
+                ("excerpts that share at most 16 notes", f"{self.novelty.share_up_to_16:.3f}"),
+            ]
+        return [
+            (("Mean per excerpt", f"Generated ({self.n_generated})", f"Real ({self.n_real})"), means),
+            (("Distances, real to generated", "Overlap", "KL, nats"), features),
+            (("Of all excerpts", "Value"), rest),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

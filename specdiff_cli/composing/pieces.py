@@ -11,6 +11,7 @@ from specdiff_cli.composing.dataset import midi_files
 from specdiff_cli.composing.score import DEFAULT_TEMPO_BPM
 from specdiff_cli.errors import MidiError, Option
 from specdiff_cli.midi.notes import MidiSong, read_midi
+from specdiff_cli.wording import count
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,6 +69,16 @@ class Collection:
     n_files: int
     n_unreadable: int
     n_short: int
+
+    @property
+    def left_out(self) -> str | None:
+        """What was left out, in words; None where nothing was."""
+        if not self.n_unreadable and not self.n_short:
+            return None
+        return (
+            f"of {count(self.n_files, 'MIDI file')}, {self.n_unreadable} cannot be read and "
+            f"{self.n_short} have too few notes"
+        )
 
 
 def read_collection(

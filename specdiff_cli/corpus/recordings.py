@@ -23,6 +23,7 @@ from specdiff_cli.corpus.alignment import Alignment, Floats, align
 from specdiff_cli.corpus.compose import note_table
 from specdiff_cli.corpus.pieces import CORPUS_FORMAT, finished_s, is_validation_file, only_maker, store_piece
 from specdiff_cli.errors import MidiError, Option, OutputError, SpecdiffError, UsageError
+from specdiff_cli.wording import clock
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -55,6 +56,14 @@ class Outcome:
     was_corrected: bool = False
     problem: str | None = None
     """Why it was left out, as a line; None where it was not."""
+
+    def describe(self) -> str:
+        """How it lies against its notes, in words."""
+        lies = "made before"
+        if self.alignment is not None:
+            lies = f"offset {1000 * self.alignment.offset_s:+.0f} ms, drift {1000 * self.alignment.drift:+.2f} ms/s"
+            lies += ", notes moved" if self.was_corrected else ""
+        return f"{self.name}: {clock(self.length_s)}, {lies}"
 
 
 def find_recordings(folder: Path) -> list[Recording]:

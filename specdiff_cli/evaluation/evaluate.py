@@ -41,6 +41,7 @@ from specdiff_cli.evaluation.transcriber import Onset, Transcriber, onset_scores
 from specdiff_cli.midi.adapt import fit_to_voice
 from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.summary import summarize_instruments
+from specdiff_cli.wording import count
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 REFERENCE = "reference"
@@ -109,8 +110,19 @@ class Event:
     label: str
     measured: Measured
 
+    def lines(self) -> list[str]:
+        """The same in words."""
+        measured = self.measured
+        parts = [f"log-mel L1 {measured.likeness.log_mel_l1:.3f}"]
+        if measured.onsets is not None:
+            parts.append(f"onset F1 {measured.onsets.f1:.3f}")
+        if measured.elapsed_s:
+            parts.append(f"{measured.duration_s / measured.elapsed_s:.1f} × realtime")
+        line = f"[{self.index + 1}/{self.n_pieces}] {self.piece} · {self.label}: {', '.join(parts)}"
+        return [line, *(f"    {change}" for change in measured.changes)]
 
-EventCallback = Callable[[Event], None]
+
+EventCallback = Callable[[Event], object]
 RecordingCallback = Callable[[Piece, Column, Recording], None]
 
 
@@ -171,6 +183,13 @@ class Evaluation:
                     raise MidiError(
                         f"{piece.source}: {subject.label} plays nothing in its first {max_seconds:g} s; leave it out"
                     )
+
+    @property
+    def outlook(self) -> str:
+        """How much there is to do, in words."""
+        n_renders = sum(len(subject.samplings) for subject, _, _ in self._subjects)
+        total_s = sum(piece.duration_s(self.max_seconds) for piece in self.pieces)
+        return f"{count(len(self.pieces), 'piece')}, {total_s:.0f} s; {count(n_renders, 'render')} of each"
 
     @property
     def columns(self) -> list[Column]:

@@ -7,7 +7,8 @@ sound is wrong before anybody hears it in music: a pad that is 12 dB too low hid
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import mido
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.midi.notes import MidiSong, parse_midi
 from specdiff_cli.midi.programs import GM_NAMES, N_PROGRAMS
+from specdiff_cli.wording import one_line
 
 PITCHES = (48, 60, 72)
 DRUM_KEYS = tuple(range(35, 82))  # General MIDI's percussion map
@@ -39,6 +41,13 @@ FLOOR = 1e-5  # -100 dB: below a 16-bit file's last bit
 #: What the bundled voice aims at.
 LEVEL_TARGET_DB = 1.5
 ATTACK_TARGET_MS = 5.0
+
+HEADINGS = ("level dB", "attack ms", "its", "centroid Hz", "its", "before dB", "its")
+LEGEND = (
+    "level: RMS above the soundfont's, of the note farthest off; attack: from the written onset to half of\nthe peak; "
+    "before: the loudest of the 20 ms before the onset, below the peak; its: the soundfont's own;\n!: beyond 1.5 dB or "
+    "5 ms"
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,42 @@ def compare_sounds(items: Sequence[Probe], teacher: Player, voice: Player) -> It
     for probe in items:
         ours, theirs = (note_sounds(play(probe), len(probe.pitches)) for play in (voice, teacher))
         yield _row(probe, ours, theirs)
+
+
+def described(rows: Sequence[SoundRow]) -> dict[str, Any]:
+    """The rows, and how many meet each target, in plain types."""
+    return {
+        "sounds": [asdict(row) | {"meets": {"level": row.is_level_met, "attack": row.is_attack_met}} for row in rows],
+        "n_level_met": sum(row.is_level_met for row in rows),
+        "n_attack_met": sum(row.is_attack_met for row in rows),
+    }
+
+
+def cells_of(row: SoundRow) -> list[str]:
+    """A row as text, under ``HEADINGS``."""
+
+    def text(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    return [
+        one_line(row.name),
+        f"{row.level_db:+.1f}{' ' if row.is_level_met else '!'}",
+        f"{text(row.attack_ms, '.1f')}{' ' if row.is_attack_met else '!'}",
+        text(row.teacher_attack_ms, ".1f"),
+        text(row.centroid_hz, ".0f"),
+        text(row.teacher_centroid_hz, ".0f"),
+        text(row.before_db, ".0f"),
+        text(row.teacher_before_db, ".0f"),
+    ]
+
+
+def summary_of(rows: Sequence[SoundRow]) -> str:
+    """How many meet each target, in words."""
+    n_level, n_attack = sum(row.is_level_met for row in rows), sum(row.is_attack_met for row in rows)
+    return (
+        f"{n_level} of {len(rows)} within {LEVEL_TARGET_DB:g} dB, {n_attack} within {ATTACK_TARGET_MS:g} ms of the "
+        "soundfont's attack"
+    )
 
 
 def note_sounds(audio: NDArray[np.float32], n_notes: int) -> list[NoteSound]:

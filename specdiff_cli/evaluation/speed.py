@@ -4,81 +4,33 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from specdiff_cli.audio.partials.score import PlayedNote
-from specdiff_cli.audio.vocoder import NoteVocoder, SoundStream, Vocoder
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES, WINDOW_S
 from specdiff_cli.diffusion.guidance import step_weights
 from specdiff_cli.diffusion.reuse import reusing_steps
-from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.diffusion.schedules import find_schedule
 from specdiff_cli.engine.synthesizer import Song, Synthesizer
-from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.evaluation.processor import describe_processor
+from specdiff_cli.evaluation.speed_report import Report
+from specdiff_cli.evaluation.stopwatch import Stopwatch, watched
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
-from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive, Decoding
-from specdiff_cli.model.compiled import CompiledNetwork, Memory
-from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
-from specdiff_cli.model.network import Network, SpectrogramDiffusion, build_network
-from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows
-from specdiff_cli.model.storage import without_storage
-from specdiff_cli.weights.load import Precision, Voice, chosen_dtype, load_voice
-from specdiff_cli.weights.voice_file import VocoderSpec
+from specdiff_cli.model.config import ModelConfig
 
-NOTES_PER_SECOND = 20  # about 600 tokens in a window of 5.12 s, a dense piece
 MATMUL_S = 0.2  # how long each reference product is repeated
 N_TOGETHER = 4  # products between two looks at the clock
 PARTS = ("encoders", "decoder", "vocoder", "midi", "disk")
 REST = "sampler"  # and all that is not counted elsewhere
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was measured; times are seconds of wall clock, sizes bytes."""
-
-    voice: str
-    vocoder: str
-    device: str
-    processor: str  # see describe_processor
-    dtype: str
-    n_threads: int
-    batch: int
-    steps: int
-    sampler: str
-    schedule: str
-    guidance: float
-    reuse_every: int
-    audio_s: float  # of all songs together
-    render_s: float
-    times_realtime: float
-    step_s: float  # the decoder in one denoising step of the whole batch, mean
-    window_s: float  # one window of the whole batch, from notes to sound
-    share: dict[str, float]  # of the render, by part; adds up to 1
-    first_sound_s: float  # from reading the weights to the first samples of the first song
-    load_s: float  # reading and compiling the weights
-    peak_memory_bytes: int | None  # of the process
-    peak_device_bytes: int | None
-    n_keys: float  # what cross-attention sees, mean over windows
-    step_flops: float  # operations of one step of the whole batch
-    flops_per_s: float  # of the decoder
-    matmul_flops_per_s: float  # of plain matrix products of the decoder's shapes, in the same run
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
-        return asdict(self)
 
 
 def decoder_flops(
@@ -130,201 +82,6 @@ def mean_flops_of_step(config: ModelConfig, n_keys: float, sampling: Sampling) -
     )
 
 
-def random_voice(name: str, dtype: Precision) -> Voice:
-    """A voice of a known size whose weights are random: as fast as the real one, and nothing to download.
-
-    ``dtype``: of the weights in memory, as in :func:`~specdiff_cli.weights.load.load_voice`.
-
-    Raises:
-        UsageError: not the name of a known size.
-    """
-    if name == "tiny":
-        tiny = load_voice("tiny")
-        config, sampling, prefers_bfloat16 = tiny.network.config, tiny.sampling, tiny.prefers_bfloat16
-    elif name in REFERENCE_CONFIGS:
-        config = REFERENCE_CONFIGS[name]
-        sampling, prefers_bfloat16 = Sampling(20, "dpm++2m", "magenta"), False
-    else:
-        known = ", ".join(["tiny", *REFERENCE_CONFIGS])
-        what = Option("random_weights"), " ", Option("model", name)
-        raise UsageError(*what, f": the known sizes are {known}", option="model", value=name)
-    network: Network
-    if not config.denoises:
-        network, (sampling, _) = build_network(config), FIXED_SAMPLING[config.kind]
-    else:
-        with without_storage():
-            network = SpectrogramDiffusion(config)
-        # Made in the precision that is asked for: base in float32 would need 1.6 GB before anything begins.
-        network = network.to(chosen_dtype(dtype, prefers_bfloat16)).to_empty(device="cpu")
-    _fill_randomly(network.eval())
-    return Voice(
-        name=f"{name} (random weights)",
-        folder=Path(),
-        network=network,
-        sampling=sampling,
-        vocoder=VocoderSpec("griffin-lim"),
-        prefers_bfloat16=prefers_bfloat16,
-    )
-
-
-def _fill_randomly(network: Network) -> None:
-    """Normal values of each layer's proper size. One block of them is repeated: 400 million draws take long."""
-    block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))  # a prime: no two rows are alike
-    for name, parameter in network.named_parameters():
-        scale = parameter.shape[-1] ** -0.5
-        if name.endswith("attention.q.weight"):
-            scale *= network.config.d_kv**-0.5  # as in trained ones, since attention itself does not scale
-        for piece in torch.split(parameter.data.view(-1), len(block)):
-            piece.copy_(torch.ones(len(piece)) if parameter.ndim == 1 else scale * block[: len(piece)])
-
-
-def dense_notes(duration_s: float) -> list[Note]:
-    """A piece for measuring: an even stream of overlapping piano notes."""
-    return [
-        Note(i / NOTES_PER_SECOND, min((i + 2.5) / NOTES_PER_SECOND, duration_s), 36 + i * 7 % 48, 80, 0, False)
-        for i in range(int(duration_s * NOTES_PER_SECOND))
-    ]
-
-
-class Stopwatch:
-    """Seconds and calls by name. On CUDA, work that was only queued is waited for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.calls: dict[str, int] = defaultdict(int)
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Add the time of a block."""
-        start_s = time.perf_counter()
-        yield
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self.seconds[name] += time.perf_counter() - start_s
-        self.calls[name] += 1
-
-
-class TimedNetwork(CompiledNetwork):
-    """The same compiled parts, watched."""
-
-    def __init__(self, watched: CompiledNetwork, watch: Stopwatch) -> None:
-        self.__dict__.update(watched.__dict__)
-        self._watch = watch
-        self.key_counts: list[int] = []
-
-    def film(self, times: Sequence[float]) -> Tensor:
-        """As in the class above; counted as part of the encoders."""
-        with self._watch.measure("encoders"):
-            return super().film(times)
-
-    def remember(
-        self, tokens: Sequence[Tensor], contexts: Sequence[Tensor | None], layouts: Sequence[Tensor]
-    ) -> Memory:
-        """As in the class above."""
-        with self._watch.measure("encoders"):
-            memory = super().remember(tokens, contexts, layouts)
-        self.key_counts.append(memory.keys[0].shape[2])
-        return memory
-
-    def repeated(
-        self, evaluate: Callable[[Tensor, Tensor], Tensor], n_times: int, *, reuses: bool = False
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """As in the class above."""
-        ready = super().repeated(evaluate, n_times, reuses=reuses)
-
-        def timed(x: Tensor, film: Tensor) -> Tensor:
-            with self._watch.measure("decoder"):
-                return ready(x, film)
-
-        return timed
-
-
-class TimedAutoregressive(CompiledAutoregressive):
-    """The same compiled parts, watched; a step is a frame."""
-
-    def __init__(self, watched: CompiledAutoregressive, watch: Stopwatch) -> None:
-        self.__dict__.update(watched.__dict__)
-        self._watch = watch
-        self.key_counts: list[int] = []
-
-    def begin(self, tokens: Sequence[Tensor]) -> Decoding:
-        """As in the class above; counted as encoders."""
-        with self._watch.measure("encoders"):
-            window = super().begin(tokens)
-        self.key_counts.append(window.keys[0].shape[2])
-        return window
-
-    def advance(self, window: Decoding, n_frames: int) -> None:
-        """As in the class above."""
-        n_before = window.n_done
-        with self._watch.measure("decoder"):
-            super().advance(window, n_frames)
-        self._watch.calls["decoder"] += window.n_done - n_before - 1
-
-
-class TimedTemplates(NoteFrames):
-    """The same note templates, watched; a step is a window."""
-
-    def __init__(self, watched: NoteFrames, watch: Stopwatch) -> None:
-        self.__dict__.update(watched.__dict__)
-        self._watch = watch
-        self.key_counts = [0]  # nothing is attended to
-
-    def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
-        """As in the class above; counted as decoder."""
-        with self._watch.measure("decoder"):
-            return super().frames(notes, first_frame, n_frames)
-
-
-class TimedVocoder:
-    """A vocoder, watched."""
-
-    def __init__(self, watched: Vocoder, watch: Stopwatch) -> None:
-        self._watched = watched
-        self._watch = watch
-        self.name = watched.name
-        self.context_frames = watched.context_frames
-
-    def invert(self, mel: Tensor, first_frame: int) -> Tensor:
-        """As the vocoder does."""
-        with self._watch.measure("vocoder"):
-            return self._watched.invert(mel, first_frame)
-
-
-class TimedNoteVocoder:
-    """A vocoder that is told the notes, watched."""
-
-    def __init__(self, watched: NoteVocoder, watch: Stopwatch) -> None:
-        self._watched, self._watch = watched, watch
-        self.name, self.rate_hz, self.n_channels = watched.name, watched.rate_hz, watched.n_channels
-        self.timbres = getattr(watched, "timbres", None)  # how a synthesizer knows whose notes to ask for
-
-    def open(
-        self, notes: Sequence[PlayedNote], seed: int = 0, expected: Callable[[int, int], Tensor] | None = None
-    ) -> "TimedStream":
-        """As the vocoder does."""
-        with self._watch.measure("vocoder"):
-            return TimedStream(self._watched.open(notes, seed, expected), self._watch)
-
-
-class TimedStream:
-    """A song's sound, watched."""
-
-    def __init__(self, watched: SoundStream, watch: Stopwatch) -> None:
-        self._watched, self._watch = watched, watch
-
-    def push(self, mel: Tensor) -> Tensor:
-        """As the stream does."""
-        with self._watch.measure("vocoder"):
-            return self._watched.push(mel)
-
-    def flush(self) -> Tensor:
-        """As the stream does."""
-        with self._watch.measure("vocoder"):
-            return self._watched.flush()
-
-
 def measure(
     load: Callable[[], tuple[Synthesizer, Sampling]],
     read: Callable[[], Sequence[Note]],
@@ -357,7 +114,7 @@ def measure(
         read()
         for song in songs if not synthesizer.config.is_templates else ():
             list(tokenize(song.notes, total_s=song.duration_s))
-    with _watched(synthesizer, watch) as network:
+    with watched(synthesizer, watch) as network:
         watched_s = _render(songs, synthesizer, sampling, watch)
     parts = {name: watch.seconds[name] for name in PARTS}
     parts[REST] = max(0.0, watched_s - sum(parts.values()))
@@ -429,31 +186,6 @@ def _render(
         with watch.measure("disk"):
             open_files.close()
     return time.perf_counter() - start_s
-
-
-@contextmanager
-def _watched(
-    synthesizer: Synthesizer, watch: Stopwatch
-) -> Iterator[TimedNetwork | TimedAutoregressive | TimedTemplates]:
-    """Put timers around the parts of a synthesizer, which then work one after the other."""
-    network, vocoder, overlap = synthesizer.network, synthesizer.vocoder, synthesizer.overlap
-    timed: TimedNetwork | TimedAutoregressive | TimedTemplates
-    if isinstance(network, CompiledNetwork):
-        timed = TimedNetwork(network, watch)
-    elif isinstance(network, NoteFrames):
-        timed = TimedTemplates(network, watch)
-    else:
-        timed = TimedAutoregressive(network, watch)
-    watched: Vocoder | NoteVocoder
-    if isinstance(vocoder, NoteVocoder):
-        watched = TimedNoteVocoder(vocoder, watch)
-    else:
-        watched = TimedVocoder(vocoder, watch)
-    synthesizer.network, synthesizer.vocoder, synthesizer.overlap = timed, watched, False
-    try:
-        yield timed
-    finally:
-        synthesizer.network, synthesizer.vocoder, synthesizer.overlap = network, vocoder, overlap
 
 
 def matmul_flops_per_s(config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype) -> float:

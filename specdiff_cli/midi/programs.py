@@ -80,3 +80,11 @@ Guitar Fret Noise|Breath Noise|Seashore|Bird Tweet|Telephone Ring|Helicopter|App
 def model_class(program: int) -> int:
     """Fold a General MIDI program (0-127) onto the largest class number not above it."""
     return _CLASS_STARTS[bisect_right(_CLASS_STARTS, program) - 1]
+
+
+def all_programs() -> list[dict[str, int | str]]:
+    """Number, name and model class of each program of General MIDI, in plain types."""
+    return [
+        {"program": program, "name": name, "model_class": MODEL_CLASSES[model_class(program)]}
+        for program, name in enumerate(GM_NAMES)
+    ]

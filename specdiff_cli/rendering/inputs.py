@@ -195,6 +195,23 @@ def expand(item: Path, left_out: LeftOut | None = None) -> list[Source]:
     return list(_midi_files(item, walk)) if os.path.isdir(item) else [Source(item)]
 
 
+def each_once(items: Iterable[Path]) -> tuple[list[Path | MidiError], LeftOut]:
+    """The MIDI files that arguments stand for, each once, in the order given; also what was left out.
+
+    What cannot be listed or holds none stands as its error, so that others get their turn.
+    """
+    sources: dict[Path, Path | MidiError] = {}
+    left_out = LeftOut()
+    for item in items:
+        try:
+            for found in expand(item, left_out):
+                problem = None if found.problem is None else MidiError(found.problem)
+                sources.setdefault(identity(found.path), problem or found.path)
+        except MidiError as error:
+            sources.setdefault(identity(item), error)
+    return list(sources.values()), left_out
+
+
 def _midi_files(folder: Path, walk: _Walk) -> Iterator[Source]:
     is_empty = True
     try:

@@ -28,8 +28,10 @@ from specdiff_cli.errors import Option, SpecdiffError, UsageError
 from specdiff_cli.train.composer_judge import MusicJudge
 from specdiff_cli.train.composer_settings import ComposerSettings
 from specdiff_cli.train.journal import Journal
+from specdiff_cli.train.listener import Listener
 from specdiff_cli.train.optimisers import Rates
 from specdiff_cli.train.run_folder import RunFolder, load_tensors, write_atomically, write_text_atomically
+from specdiff_cli.wording import count
 
 STATE_VERSION = 1
 
@@ -74,6 +76,15 @@ class Report:
     n_steps: int
     means: dict[str, float]
 
+    def tell(self, listener: Listener) -> None:
+        """Say it in words."""
+        shown = ("loss", "steps_per_s", "validation_loss")
+        words = [f"{name.replace('_', ' ')} {self.means[name]:.3f}" for name in shown if name in self.means]
+        listener.step(self.step, self.n_steps, ", ".join(words))
+        if self.means:
+            line = f"step {self.step}/{self.n_steps}: {', '.join(words)}"
+            listener.logged(line, is_measured="validation_loss" in self.means)
+
 
 class ComposerTrainer:
     """One run: network, averaged network, optimisers, songs, and where they are saved.
@@ -93,6 +104,18 @@ class ComposerTrainer:
         self.best_loss, self.n_worse = math.inf, 0
         if state is not None:
             self._restore(state)
+
+    def describe(self) -> str:
+        """What is trained, on what, in one line."""
+        songs = self.songs
+        left_out = ""
+        if songs.n_unreadable or songs.n_short:
+            left_out = f" ({songs.n_unreadable} unreadable and {songs.n_short} too short left out)"
+        return (
+            f"{self.out}: {self.settings.kind}, {self.n_parameters / 1e6:.1f} M parameters, "
+            f"{count(len(songs.training), 'song')} of {songs.n_notes} notes, {len(songs.validation)} held out{left_out}"
+            f"{f', goes on at step {self.step}' if self.step else ''}"
+        )
 
     @property
     def n_parameters(self) -> int:

@@ -86,3 +86,18 @@ def any_of(flag: bool, processes: Processes, device: torch.device) -> bool:
     flags = torch.tensor(float(flag), device=device)
     dist.all_reduce(flags)
     return bool(flags.item() > 0)
+
+
+def training_device(name: str) -> torch.device:
+    """The device to train on, made ready; ``auto``: CUDA or the CPU. Raises UsageError, DeviceError."""
+    if name == "mps":
+        raise UsageError.of("device", name, "training runs on cpu or cuda")
+    from specdiff_cli.engine.devices import resolve_device, set_threads
+
+    set_threads()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(name)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    return device

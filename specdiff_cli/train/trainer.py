@@ -11,8 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from specdiff_cli.train.batches import Batch, BatchStream, Corpus, CorpusFiles, 
 from specdiff_cli.train.distributed import Processes, any_of, averaged, in_parallel
 from specdiff_cli.train.hyperparameters import lr_factor, stage_of
 from specdiff_cli.train.journal import Journal
+from specdiff_cli.train.listener import Listener, SilentListener
 from specdiff_cli.train.objective import draw, loss_on, sample, template_loss_on
 from specdiff_cli.train.optimisers import Rates, make_optimisers
 from specdiff_cli.train.run_folder import (
@@ -37,6 +39,7 @@ from specdiff_cli.train.run_folder import (
     write_text_atomically,
 )
 from specdiff_cli.weights.load import read_tensors
+from specdiff_cli.wording import clock
 
 N_VALIDATION_WINDOWS = 16
 N_SHOWN_WINDOWS = 2
@@ -60,37 +63,17 @@ class Progress:
     windows_per_s: float
     remaining_s: float | None
 
+    @property
+    def losses(self) -> str:
+        """Loss and pace in words."""
+        return f"loss {self.loss:.4f} · {self.windows_per_s:.1f} windows/s"
 
-class Listener(Protocol):
-    """Hears what a run does."""
-
-    def loading(self, n_done: int, n_pieces: int) -> None:
-        """Pieces of the training corpus are being read."""
-
-    def progress(self, progress: Progress) -> None:
-        """A step is done (on a GPU: ten)."""
-
-    def logged(self, progress: Progress, validation_mel_l1: float | None) -> None:
-        """A line was written to the log; with the error on the validation windows where it was measured."""
-
-    def note(self, line: str) -> None:
-        """Something to know, in one line."""
-
-
-class SilentListener:
-    """Ignores everything."""
-
-    def loading(self, n_done: int, n_pieces: int) -> None:
-        """Ignore it."""
-
-    def progress(self, progress: Progress) -> None:
-        """Ignore it."""
-
-    def logged(self, progress: Progress, validation_mel_l1: float | None) -> None:
-        """Ignore it."""
-
-    def note(self, line: str) -> None:
-        """Ignore it."""
+    def line(self, validation_mel_l1: float | None) -> str:
+        """All of it in words, with the error on the validation windows where it was measured."""
+        validation = "" if validation_mel_l1 is None else f", validation mel L1 {validation_mel_l1:.4f}"
+        left = "" if self.remaining_s is None else f", {clock(self.remaining_s)} left"
+        pace = f"{self.windows_per_s:.1f} windows/s"
+        return f"step {self.step}/{self.n_steps}, loss {self.loss:.4f}{validation}, {pace}{left}"
 
 
 class Trainer:
@@ -140,7 +123,7 @@ class Trainer:
             self._restore(state)
         self._enter_stage()
         vocabulary = config.model.vocabulary
-        self.corpus = Corpus.load(self.files.training, vocabulary, listener.loading)
+        self.corpus = Corpus.load(self.files.training, vocabulary, partial(listener.reading, noun="piece"))
         self.validation = Corpus.load(self.files.validation, vocabulary)
         self._generator = torch.Generator(device)
         self._unseen: list[tuple[int, Tensor, Tensor]] = []  # (step, loss, gradient norm), not yet looked at
@@ -181,6 +164,15 @@ class Trainer:
         self.network = in_parallel(self.model, self.processes, self.device)
         if self.config.train.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
+
+    def describe(self) -> str:
+        """What is trained, on what, in one line."""
+        begun = f"goes on at step {self.step}" if self.step else "begins"
+        several = f" × {self.processes.count}" if self.processes.count > 1 else ""
+        return (
+            f"{self.folder.path}: {begun}; {self.n_parameters / 1e6:.1f} M parameters on {self.device}{several} "
+            f"in {self.precision}, {self.corpus.hours:.2f} h of music in {len(self.files.training)} pieces"
+        )
 
     @property
     def n_parameters(self) -> int:
@@ -322,7 +314,7 @@ class Trainer:
         self._unseen.clear()
         self._interval += losses
         progress = self._pace.report(self.step, losses)
-        self.listener.progress(progress)
+        self.listener.step(progress.step, progress.n_steps, progress.losses)
         return progress, values[-1][1]
 
     def _log(self, journal: Journal, progress: Progress, norm: float, *, validates: bool) -> None:
@@ -342,7 +334,7 @@ class Trainer:
                 journal.show(self.step, "true", batch.target[:N_SHOWN_WINDOWS])
             journal.show(self.step, "sampled", samples[:N_SHOWN_WINDOWS])
         journal.record(self.step, record)
-        self.listener.logged(progress, record.get("validation_mel_l1"))
+        self.listener.logged(progress.line(record.get("validation_mel_l1")), is_measured=validates)
 
     def sample_validation(self) -> tuple[Batch, Tensor]:
         """Fixed validation windows, and what the averaged network makes of them in 10 DDIM steps.

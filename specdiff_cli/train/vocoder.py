@@ -26,6 +26,7 @@ from specdiff_cli.audio.spectral import SpectralConfig
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, SpecdiffError, UsageError, WeightsError
 from specdiff_cli.train.journal import Journal
+from specdiff_cli.train.listener import Listener
 from specdiff_cli.train.run_folder import RunFolder, load_tensors, write_atomically, write_text_atomically
 from specdiff_cli.train.settings import read_settings, read_toml
 from specdiff_cli.train.vocoder_losses import Quality
@@ -47,6 +48,15 @@ class Report:
     """Losses and learning rate, averaged since the last line of the log; empty between its lines."""
     quality: Quality | None
     """Of the averaged weights on the validation pieces, where they were just measured."""
+
+    def tell(self, listener: Listener) -> None:
+        """Say it in words."""
+        losses = ", ".join(f"{name} {value:.3g}" for name, value in self.means.items())
+        listener.step(self.step, self.n_steps, losses)
+        words = [*filter(None, (losses, "" if self.quality is None else str(self.quality)))]
+        if words:
+            line = f"step {self.step}/{self.n_steps}: {' · '.join(words)}"
+            listener.logged(line, is_measured=self.quality is not None)
 
 
 def read_vocoder_settings(
@@ -133,6 +143,16 @@ class Trainer:
         self._measured: tuple[int, Quality] | None = None
         if state is not None:
             self._restore(state)
+
+    def describe(self) -> str:
+        """What is trained, on what, in one line."""
+        n_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        going_on = f", goes on at step {self.step}" if self.step else ""
+        pieces = f"{self.route.n_pieces} pieces"
+        return (
+            f"{self.out}: {n_parameters / 1e6:.2f} M parameters, head {self.sizes.head}, {pieces} of "
+            f"{self.route.hours:.1f} h, {self.device} {str(self.route.half).removeprefix('torch.')}{going_on}"
+        )
 
     @property
     def is_adversarial(self) -> bool:

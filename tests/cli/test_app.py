@@ -8,10 +8,9 @@ import pytest
 
 from specdiff_cli import __version__
 from specdiff_cli.cli.guard import report
-from specdiff_cli.cli.progress import clock, one_line
-from specdiff_cli.cli.version import show_version
+from specdiff_cli.cli.help import show_version
 from specdiff_cli.errors import DeviceError, ExitCode, MidiError, OutputError, UsageError, WeightsError
-from specdiff_cli.wording import count
+from specdiff_cli.wording import clock, count, one_line
 
 
 def specdiff(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -16,12 +16,12 @@ from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.cli import screen
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.guard import Terminated
 from specdiff_cli.engine import loading
 from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.rendering import batch
 from specdiff_cli.rendering.prepare import prepare as real_prepare
 from specdiff_cli.rendering.record import differences
+from specdiff_cli.signals import Terminated
 
 runner = CliRunner()
 

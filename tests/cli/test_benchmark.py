@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from specdiff_cli.cli.app import app
 from specdiff_cli.evaluation import speed
-from specdiff_cli.evaluation.speed import Report
+from specdiff_cli.evaluation.speed_report import Report
 from specdiff_cli.model.config import REFERENCE_CONFIGS
 
 

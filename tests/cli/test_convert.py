@@ -14,8 +14,8 @@ from t5x_checkpoints import AUTOREGRESSIVE, t5x_weights, write_t5x, zipped
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.convert import convert
 from specdiff_cli.cli.guard import guarded
+from specdiff_cli.cli.weights import convert
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import read_voice_file

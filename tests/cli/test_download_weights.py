@@ -14,7 +14,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from specdiff_cli.cli import download_weights as command_module
+from specdiff_cli.cli import progress as displays
+from specdiff_cli.cli import weights as command_module
+from specdiff_cli.cli.progress import DownloadBar
 from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError, WeightsError
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.progress import Action, format_bytes
@@ -214,7 +216,7 @@ def test_sources(requests: list[str]) -> None:
 
 
 def test_a_conversion_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with command_module._listener(quiet=False) as progress:
+    with displays.download_display(quiet=False) as progress:
         progress.start("base.zip", Action.CONVERTING, 0, None)
     assert capsys.readouterr().err == "base.zip: converting to a voice\n"
 
@@ -234,9 +236,9 @@ def test_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command_module, "can_draw", lambda: True)
-    with command_module._listener(quiet=False) as progress:
-        assert isinstance(progress, command_module._BarProgress)
+    monkeypatch.setattr(displays, "can_draw", lambda: True)
+    with displays.download_display(quiet=False) as progress:
+        assert isinstance(progress, DownloadBar)
         progress.start("w[0].bin", Action.DOWNLOADING, 0, 1000)
         progress.advance(500)
         progress.start("w[0].bin", Action.RESUMING, 500, None)
@@ -268,7 +270,7 @@ def test_help_shows_examples_and_the_command_loads_nothing_heavy() -> None:
     assert re.search(r"specdiff download-weights base\s*\n", run("--help").stdout)
     code = (
         "import sys, typer\n"
-        "from specdiff_cli.cli.download_weights import download_weights\n"
+        "from specdiff_cli.cli.weights import download_weights\n"
         "app = typer.Typer(); app.command()(download_weights)\n"
         "app(['--list'], standalone_mode=False)\n"
         "sys.exit(', '.join({'torch', 'numpy', 'onnxruntime', 'soundfile'} & set(sys.modules)) or 0)\n"

@@ -9,8 +9,8 @@ from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.screen import about
 from specdiff_cli.engine import loading
+from specdiff_cli.wording import about
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from specdiff_cli.cli.evaluate_sounds import print_sounds
-from specdiff_cli.evaluation.sounds import SoundRow
+from specdiff_cli.cli.tables import print_sounds
+from specdiff_cli.evaluation.sounds import SoundRow, described
 
 ROWS = [
     SoundRow("0 Acoustic Grand Piano", 0, None, -0.4, 6.0, 5.5, 710.0, 702.0, -70.0, -71.0),
@@ -15,7 +15,7 @@ ROWS = [
 
 
 def test_what_misses_a_target_is_marked_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    print_sounds({"tiny": ROWS}, as_json=False)
+    print_sounds({"tiny": ROWS})
     lines = capsys.readouterr().out.splitlines()
     piano, cowbell, claves = (next(line for line in lines if row.name in line) for row in ROWS)
     assert piano.split()[-7:] == ["-0.4", "6.0", "5.5", "710", "702", "-70", "-71"]
@@ -24,9 +24,8 @@ def test_what_misses_a_target_is_marked_and_counted(capsys: pytest.CaptureFixtur
     assert "1 of 3 within 1.5 dB, 1 within 5 ms of the soundfont's attack" in lines
 
 
-def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    print_sounds({"tiny": ROWS}, as_json=True)
-    found = json.loads(capsys.readouterr().out)["tiny"]
+def test_json_holds_the_same() -> None:
+    found = json.loads(json.dumps(described(ROWS)))
     assert (found["n_level_met"], found["n_attack_met"]) == (1, 1)
     assert found["sounds"][1]["teacher_centroid_hz"] == 1040.0
     assert found["sounds"][1]["meets"] == {"level": False, "attack": False}

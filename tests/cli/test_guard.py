@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from specdiff_cli.cli.guard import StopSignals, Terminated
+from specdiff_cli.cli.progress import say
+from specdiff_cli.signals import StopSignals, Terminated
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
@@ -92,7 +93,7 @@ def test_a_training_notes_the_first_signal_and_a_second_sigterm_changes_nothing(
     first: signal.Signals, ending: type[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    with StopSignals() as stop:
+    with StopSignals(say) as stop:
         assert not stop()
         signal.raise_signal(first)
         assert stop()
@@ -105,7 +106,7 @@ def test_a_training_notes_the_first_signal_and_a_second_sigterm_changes_nothing(
 
 
 def test_beside_other_processes_every_signal_is_only_noted(capsys: pytest.CaptureFixture[str]) -> None:
-    with StopSignals(is_alone=False) as stop:
+    with StopSignals(say, is_alone=False) as stop:
         for _ in range(3):  # from the terminal, and from torchrun
             signal.raise_signal(signal.SIGINT)
     assert stop()

@@ -12,7 +12,8 @@ from random_voices import write_voice_folder
 from typer.testing import CliRunner
 
 import specdiff_cli
-from specdiff_cli.cli.models import models_app, print_columns
+from specdiff_cli.cli.tables import print_columns
+from specdiff_cli.cli.weights import models_app
 
 app = typer.Typer()
 app.add_typer(models_app)
@@ -130,7 +131,7 @@ def test_help_shows_examples() -> None:
 def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
     code = (
         "import sys, typer\n"
-        "from specdiff_cli.cli.models import models_app\n"
+        "from specdiff_cli.cli.weights import models_app\n"
         "app = typer.Typer(); app.add_typer(models_app); app.command('other')(lambda: None)\n"
         f"app({arguments!r}, standalone_mode=False)\n"
         "heavy = {'torch', 'numpy', 'onnxruntime', 'soundfile', 'safetensors', 'mido', 'scipy'}\n"

@@ -9,7 +9,7 @@ import soundfile
 from midi_files import midi_bytes, note
 from typer.testing import CliRunner
 
-from specdiff_cli.cli import play as command
+from specdiff_cli.audio import sound_card as command
 from specdiff_cli.cli.app import app
 from specdiff_cli.errors import DeviceError
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.guard import Terminated
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.rendering import batch
 from specdiff_cli.rendering.batch import _longest_first
 from specdiff_cli.rendering.prepare import prepare as real_prepare
+from specdiff_cli.signals import Terminated
 
 TICKS_PER_S = 960
 LENGTHS_S = {"a.mid": 2.0, "b.mid": 12.0, "c.mid": 6.0, "d.mid": 1.0, "e.mid": 7.0}

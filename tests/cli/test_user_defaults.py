@@ -9,8 +9,8 @@ from random_voices import write_voice_folder
 from typer.testing import CliRunner, Result
 
 from specdiff_cli.cli.app import app
-from specdiff_cli.cli.user_defaults import KEYS, config_path, read_defaults
 from specdiff_cli.errors import UsageError
+from specdiff_cli.rendering.defaults import KEYS, config_path, read_defaults
 
 
 @pytest.fixture

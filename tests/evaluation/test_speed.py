@@ -11,19 +11,16 @@ from step_vocoder import StepVocoder
 
 from specdiff_cli.engine.synthesizer import Sampling, Synthesizer
 from specdiff_cli.errors import UsageError
-from specdiff_cli.evaluation import speed
 from specdiff_cli.evaluation.speed import (
     PARTS,
-    Stopwatch,
-    TimedNetwork,
     decoder_flops,
-    dense_notes,
     flops_of_step,
     matmul_flops_per_s,
     measure,
     peak_memory_bytes,
-    random_voice,
 )
+from specdiff_cli.evaluation.speed_work import dense_notes, piece_of, random_voice
+from specdiff_cli.evaluation.stopwatch import Stopwatch, TimedNetwork, watched
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights.load import load_voice
@@ -94,7 +91,7 @@ def test_the_stopwatch_counts_and_adds() -> None:
 
 
 def test_a_report_adds_up(synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "MATMUL_S", 0.01)
+    monkeypatch.setattr("specdiff_cli.evaluation.speed.MATMUL_S", 0.01)
     report = measure(lambda: (synthesizer, THREE_STEPS), lambda: dense_notes(6.0), 6.0, batch=2)
     assert report.audio_s == 12.0
     assert report.times_realtime == pytest.approx(12.0 / report.render_s)
@@ -113,9 +110,9 @@ def test_a_report_adds_up(synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPa
 def test_watching_changes_no_sample(synthesizer: Synthesizer) -> None:
     notes = dense_notes(6.0)
     plain = np.concatenate(list(synthesizer.stream(notes, 6.0, THREE_STEPS)))
-    with speed._watched(synthesizer, Stopwatch(CPU)) as network:
-        watched = np.concatenate(list(synthesizer.stream(notes, 6.0, THREE_STEPS)))
-    assert watched.tobytes() == plain.tobytes()
+    with watched(synthesizer, Stopwatch(CPU)) as network:
+        heard = np.concatenate(list(synthesizer.stream(notes, 6.0, THREE_STEPS)))
+    assert heard.tobytes() == plain.tobytes()
     assert len(network.key_counts) == 2
 
 
@@ -145,10 +142,8 @@ def test_peak_memory_is_what_the_kernel_says() -> None:
 def test_a_songs_first_seconds_can_be_measured(synthesizer: Synthesizer, tmp_path: Path) -> None:
     from midi_files import midi_bytes, note
 
-    from specdiff_cli.cli.benchmark import _piece
-
     path = tmp_path / "song.mid"
     path.write_bytes(midi_bytes(note(0, 480, 0, 60)))
-    read, duration_s = _piece(path, 20.0)
+    read, duration_s = piece_of(path, 20.0)
     assert [item.pitch for item in read()] == [60]
     assert duration_s == pytest.approx(0.5)

@@ -19,8 +19,9 @@ from specdiff_cli.cli.app import app
 from specdiff_cli.diffusion.samplers import Objective
 from specdiff_cli.errors import OutputError, UsageError, WeightsError
 from specdiff_cli.train.batches import Corpus, CorpusFiles, collate
+from specdiff_cli.train.listener import SilentListener
 from specdiff_cli.train.run_folder import RunConfig
-from specdiff_cli.train.trainer import DivergedError, Progress, SilentListener, Trainer, plays
+from specdiff_cli.train.trainer import DivergedError, Trainer, plays
 from specdiff_cli.weights.load import read_tensors
 
 SETTINGS = """\
@@ -168,12 +169,12 @@ def test_other_seeds_give_other_runs(corpus: Path, tmp_path: Path) -> None:
 
 def test_what_a_finished_run_leaves(corpus: Path, tmp_path: Path) -> None:
     write_piece(corpus / "train" / "piece-000003.npz", [(0.1, 0.2, 38, 90, 0, 1), (0.5, 0.7, 50, 70, 40, 0)])
-    heard: list[float | None] = []
+    heard: list[tuple[str, bool]] = []
     notes: list[str] = []
 
     class Ears(SilentListener):
-        def logged(self, progress: Progress, validation_mel_l1: float | None) -> None:
-            heard.append(validation_mel_l1)
+        def logged(self, line: str, *, is_measured: bool) -> None:
+            heard.append((line, is_measured))
 
         def note(self, line: str) -> None:
             notes.append(line)
@@ -188,8 +189,8 @@ def test_what_a_finished_run_leaves(corpus: Path, tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     for name, tensor in trainer.averaged.state_dict().items():
         torch.testing.assert_close(weights[name].float(), tensor, atol=2e-3, rtol=2e-3)
-    assert heard[0] is None
-    assert heard[1] == log_of(tmp_path / "run")[-1]["validation_mel_l1"]
+    assert [is_measured for _, is_measured in heard] == [False, True]
+    assert f"validation mel L1 {log_of(tmp_path / 'run')[-1]['validation_mel_l1']:.4f}" in heard[1][0]
     assert notes == [
         f"tensorboard is not installed (the train extra has it): numbers go to {tmp_path / 'run' / 'log.jsonl'} alone"
     ]

@@ -277,7 +277,7 @@ def test_bundled_voice_without_files_is_not_called_verified() -> None:
 
 
 def test_weights_modules_import_nothing_heavy() -> None:
-    modules = "specdiff_cli.weights.download, specdiff_cli.weights.cache, specdiff_cli.cli.download_weights"
+    modules = "specdiff_cli.weights.download, specdiff_cli.weights.cache, specdiff_cli.cli.weights"
     heavy = "{'torch', 'numpy', 'onnxruntime', 'soundfile', 'safetensors'}"
     code = f"import sys, {modules}; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,139 +1,17 @@
-"""``specdiff models``: what there is to render with, and everything about one of it. Never imports torch."""
+"""What is known of a model, for JSON and in words. No torch."""
 
-import json
-import shutil
-import sys
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from specdiff_cli.cli import completion as complete
-from specdiff_cli.cli import shared_options as shared
-from specdiff_cli.cli.guard import guarded
-from specdiff_cli.cli.progress import one_line
 from specdiff_cli.diffusion.presets import PRESETS, Preset
 from specdiff_cli.diffusion.sampling import EVERYWHERE, Sampling
 from specdiff_cli.midi.programs import MODEL_CLASSES, N_PROGRAMS
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
-from specdiff_cli.weights.inventory import Details, ModelEntry, find_details, list_entries
-from specdiff_cli.weights.lock import load_lock
+from specdiff_cli.weights.inventory import Details, ModelEntry
 from specdiff_cli.weights.progress import format_bytes
 from specdiff_cli.weights.voice_file import FEATURES, VocoderSpec, vocabulary_table
 from specdiff_cli.wording import count
-
-HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
-LABEL_WIDTH = 17
-
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on standard output.")]
-Debug = shared.Debug
-
-models_app = typer.Typer(name="models")
-
-
-def list_models(context: typer.Context, as_json: AsJson = False, debug: Debug = False) -> None:
-    """List models: bundled, downloaded, or available for download.
-
-    NAME is what `render --model` takes. A model that is to be had at several
-    places has a line for each.
-
-    \b
-    Examples:
-      specdiff models
-      specdiff models --json
-      specdiff models show tiny
-      specdiff models show voices/mine --json
-
-    Exit codes: 0 done, 2 usage, 4 weights.lock cannot be read.
-    """
-    if context.invoked_subcommand is not None:
-        return
-    entries = list_entries(load_lock())
-    if as_json:
-        typer.echo(json.dumps([_summary(entry) for entry in entries], indent=2))
-        return
-    print_columns(HEADER, [_row(entry) for entry in entries])
-
-
-def show_model(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|DIR", help="A model's name, or a folder of weights.", autocompletion=complete.models
-        ),
-    ],
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Show one model: architecture, sampling, presets, vocoder, instruments, files.
-
-    The files of the package and of folders that you name are hashed now; of
-    downloads, `download-weights NAME --verify` hashes every byte.
-
-    \b
-    Examples:
-      specdiff models show base
-      specdiff models show voices/mine --json
-
-    Exit codes: 0 done, 2 usage, 4 neither a known model nor a folder of weights.
-    """
-    details = find_details(name, load_lock())
-    if as_json:
-        typer.echo(json.dumps(_full(details), indent=2))
-        return
-    width = shutil.get_terminal_size().columns
-    for label, text in _facts(details):
-        typer.echo(_folded(label, text, width))
-
-
-def list_instruments(as_json: AsJson = False, debug: Debug = False) -> None:
-    """List the instruments: what --only, --mute, --program and --swap call them.
-
-    Numbers, as MIDI files have them, and beginnings of names do as well;
-    `drums` are channel 10.
-
-    \b
-    Examples:
-      specdiff models instruments | grep -i guitar
-      specdiff render duo.mid --swap piano=cello
-
-    Exit codes: 0 done, 2 usage.
-    """
-    from specdiff_cli.midi.instruments import FAMILIES
-    from specdiff_cli.midi.programs import GM_NAMES, model_class
-
-    if as_json:
-        rows = [
-            {"program": program, "name": name, "model_class": MODEL_CLASSES[model_class(program)]}
-            for program, name in enumerate(GM_NAMES)
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    named = [(str(program), name, MODEL_CLASSES[model_class(program)]) for program, name in enumerate(GM_NAMES)]
-    print_columns(("PROGRAM", "NAME", "PLAYED BY 34-CLASS VOICES AS"), named)
-    typer.echo(f"\nfamilies: {', '.join(FAMILIES)}; drums")
-
-
-models_app.callback(invoke_without_command=True)(guarded(list_models))
-models_app.command("show")(guarded(show_model))
-models_app.command("instruments")(guarded(list_instruments))
-
-
-def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output, its columns as wide as what is in them; on a screen too narrow a list of facts."""
-    table = [header, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    n_columns = shutil.get_terminal_size().columns
-    if sys.stdout.isatty() and sum(widths) + 2 * (len(widths) - 1) > n_columns:
-        for row in rows:
-            for label, cell in zip(header, row, strict=True):
-                typer.echo(_folded(label, cell, n_columns))
-            typer.echo()
-        return
-    for row in table:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def shown_size(n_bytes: int | None, *, is_estimate: bool) -> str:
@@ -143,25 +21,17 @@ def shown_size(n_bytes: int | None, *, is_estimate: bool) -> str:
     return f"about {format_bytes(n_bytes)}" if is_estimate else format_bytes(n_bytes)
 
 
-def _row(entry: ModelEntry) -> tuple[str, ...]:
-    # As short as may be: the table is to fit into 80 columns.
-    size = shown_size(entry.size_bytes, is_estimate=entry.is_estimate).replace("about ", "~")
-    plays = entry.instruments.replace(" instrument classes", "").replace(" programs", "")
-    return (entry.model, entry.state, entry.source, size, entry.hashes, entry.license, plays)
-
-
-# --- JSON ------------------------------------------------------------------------------------------------------------
-
-
-def _summary(entry: ModelEntry) -> dict[str, Any]:
+def summary_of(entry: ModelEntry) -> dict[str, Any]:
+    """A model at one place, in plain types."""
     values = asdict(entry)
     del values["files"]
     return {**values, "size_bytes": entry.size_bytes, "size_is_estimate": entry.is_estimate, "hashes": entry.hashes}
 
 
-def _full(details: Details) -> dict[str, Any]:
+def described(details: Details) -> dict[str, Any]:
+    """Everything about a model, in plain types."""
     return {
-        **_summary(details.entry),
+        **summary_of(details.entry),
         "origin": details.card.origin,
         "download_commands": list(details.commands),
         "architecture": None if details.card.config is None else _architecture(details.card.config),
@@ -200,10 +70,8 @@ def _presets(details: Details) -> Mapping[str, Preset]:
     return {**PRESETS, **details.card.presets}
 
 
-# --- text ------------------------------------------------------------------------------------------------------------
-
-
-def _facts(details: Details) -> Iterator[tuple[str, str]]:
+def facts_of(details: Details) -> Iterator[tuple[str, str]]:
+    """Everything about a model in words: names and what they stand for; without a name the one before goes on."""
     entry = details.entry
     yield "name", entry.model
     yield "", entry.description
@@ -238,14 +106,6 @@ def _facts(details: Details) -> Iterator[tuple[str, str]]:
         sha256 = file.sha256 or file.recorded_sha256
         yield "file", f"{file.path}, {size}, {file.state}"
         yield "", f"sha256 {sha256}" if sha256 else "no sha256 is known yet (--allow-unpinned)"
-
-
-def _folded(label: str, text: str, width: int) -> str:
-    """One fact, folded behind its label."""
-    lines = textwrap.wrap(
-        one_line(text), max(20, width - LABEL_WIDTH - 1), break_long_words=False, break_on_hyphens=False
-    )
-    return "\n".join(f"{label if i == 0 else '':{LABEL_WIDTH}}{line}" for i, line in enumerate(lines or [""]))
 
 
 def _architecture(config: ModelConfig) -> str:

@@ -1,16 +1,21 @@
-"""Help for a command with many options: the common ones with ``--help``, all of them with ``--help-all``.
+"""Help: short and full for a command with many options, what other programs call things, and the versions.
 
 Written as plain text: it fits any screen from 40 columns on, and nothing of it is cut.
 """
 
 import os
+import platform
+import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from specdiff_cli import __version__
+from specdiff_cli.choices import STEMS_BY
 
 #: What most people need of ``specdiff render``.
 COMMON = (
@@ -95,7 +100,7 @@ def _option(param: Any, width: int, is_full: bool) -> Iterator[str]:
     head = f"  {names}{metavar}"
     beside = NAME_COLUMNS + 2
     if width < 2 * NAME_COLUMNS:
-        yield from _wrapped([head], width, "      ")
+        yield from _wrap(head, width, subsequent_indent="      ")
         yield from _wrap(told, width, initial_indent="      ", subsequent_indent="      ")
         return
     lines = _wrap(told, width - beside) or [""]
@@ -106,10 +111,90 @@ def _option(param: Any, width: int, is_full: bool) -> Iterator[str]:
     yield from (" " * beside + line for line in lines)
 
 
-def _wrapped(lines: Sequence[str], width: int, indent: str) -> Iterator[str]:
-    for line in lines:
-        yield from _wrap(line, width, subsequent_indent=indent)
-
-
 def _wrap(text: str, width: int, **options: str) -> list[str]:
     return textwrap.wrap(text, width, break_on_hyphens=False, **options)  # type: ignore[arg-type]
+
+
+_LEVEL = "--normalize sets the level of the result, as -16LUFS"
+_PLAYS = "--program piano:trumpet changes an instrument, --only violin picks one, --model chooses the voice"
+_PLAIN = "specdiff adds no effects; give the audio to an editor or to sox"
+#: Option of other programs -> what does that here.
+OPTION_HINTS: Mapping[str, str] = {
+    "--gain": _LEVEL,
+    "--volume": _LEVEL,
+    "--loudness": _LEVEL,
+    "--normalise": "it is spelt --normalize",
+    "--instrument": _PLAYS,
+    "--patch": _PLAYS,
+    "--soundfont": "voices take the place of soundfonts: --model chooses one, specdiff models lists them",
+    "--reverb": _PLAIN,
+    "--chorus": _PLAIN,
+    "--rate": "--sample-rate is the rate of the result",
+    "--speed": "--tempo-scale makes it faster or slower",
+    "--tempo": "--tempo-scale makes it faster or slower",
+    "--voice": "--model chooses the voice",
+    "--out": "-o or --output names the result",
+    "--cpu": "it is --device cpu",
+    "--gpu": "it is --device cuda",
+    "--force": "-f or --overwrite replaces files",
+}
+
+
+def hint_for(error: Exception) -> str | None:
+    """A remedy for a command line that could not be parsed; None where there is none to tell."""
+    option = str(getattr(error, "option_name", None))
+    if option in OPTION_HINTS:
+        return OPTION_HINTS[option]
+    context = getattr(error, "ctx", None)
+    unknown = re.match(r"No such command '([^']+)'", str(getattr(error, "message", "")))
+    if context is not None and context.info_name == "models" and unknown is not None:
+        return f"specdiff models show {unknown[1]} tells about one voice"
+    return None
+
+
+class RenderCommand(ShortHelpCommand):
+    """``render``, whose ``--stems`` may be followed by what a stem is: ``--stems tracks``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, with ``--stems tracks`` and ``--stems=tracks`` taken for ``--stems --stems-by tracks``."""
+        return super().parse_args(ctx, _with_plain_stems(args))
+
+
+def _with_plain_stems(args: list[str]) -> list[str]:
+    plain: list[str] = []
+    for index, argument in enumerate(args):
+        if argument == "--":
+            return plain + args[index:]
+        if argument in STEMS_BY and plain and plain[-1] == "--stems":
+            plain += ["--stems-by", argument]
+        elif argument.startswith("--stems="):
+            plain += ["--stems", "--stems-by", argument.removeprefix("--stems=")]
+        else:
+            plain.append(argument)
+    return plain
+
+
+def show_version(*, verbose: bool) -> None:
+    """Print the versions, one per line; the first line never changes its form."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        torch_version = version("torch")
+    except PackageNotFoundError:
+        torch_version = "not installed"
+    typer.echo(f"specdiff {__version__}")
+    typer.echo(f"torch {torch_version}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    if verbose:
+        typer.echo(_describe_device())
+
+
+def _describe_device() -> str:
+    """The device that ``--device auto`` takes, and the precision that ``--dtype auto`` takes for the bundled voice."""
+    import torch
+
+    from specdiff_cli.engine.devices import resolve_device, resolve_dtype
+
+    device = resolve_device("auto")
+    dtype = str(resolve_dtype("auto", device, prefers_bfloat16=True)).removeprefix("torch.")
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return f"device {device}{name}, {dtype} for voices made for bfloat16, {torch.get_num_threads()} CPU threads"

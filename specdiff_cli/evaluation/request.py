@@ -1,0 +1,57 @@
+"""What an evaluation is asked for, checked before anything takes long. No torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from specdiff_cli.choices import check_guidance, check_range, check_seed, check_steps, check_threads
+from specdiff_cli.engine.devices import check_device_name
+from specdiff_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """Which voices are judged, on what, and by whom; None leaves a setting to the voice. Raises UsageError."""
+
+    voices: tuple[str, ...]
+    midi: tuple[Path, ...] = ()
+    soundfont: Path | None = None
+    """Renders the references that are not there."""
+    gain: float = 0.8
+    """FluidSynth's; 0.8 is what corpora are rendered with."""
+    reference_audio: Path | None = None
+    max_seconds: float = 50.0
+    """Of each piece, from its beginning."""
+    steps: tuple[int, ...] = ()
+    sampler: str | None = None
+    schedule: str | None = None
+    guidance: float | None = None
+    vocoder: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    transcriber: Path | None = None
+    """basic-pitch's ONNX file; None: the installed package's."""
+    no_transcriber: bool = False
+    opinion: bool = False
+    frechet: bool = False
+    embedding: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_guidance(self.guidance)
+        check_threads(self.threads)
+        check_seed(self.seed)
+        check_range("max_seconds", self.max_seconds, 1, 3600)
+        if not 0 < self.gain <= 10:
+            raise UsageError.of("gain", self.gain, "must be above 0 and at most 10")
+        for number in self.steps:
+            check_steps(number)
+        check_device_name(self.device)
+
+
+def parse_steps(text: str | None) -> tuple[int, ...]:
+    """Numbers of steps with commas between them, sorted, each once. Raises UsageError."""
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")})) if text is not None else ()
+    except ValueError:
+        raise UsageError.of("steps", text, "give whole numbers with commas between them, such as 1,2,4") from None
