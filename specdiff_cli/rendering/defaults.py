@@ -60,6 +60,8 @@ def read_defaults() -> dict[str, Any]:
         if os.environ.get(CONFIG_VARIABLE):
             raise UsageError(f"{CONFIG_VARIABLE}: {path}: no such file; correct or unset it")
         return {}
+    if os.path.isfile(path) and not os.path.getsize(path):
+        return {}
     from specdiff_cli.rendering.request import read_options  # knows MIDI: `render --help` is quicker without
 
     values = read_options(path, KEYS)

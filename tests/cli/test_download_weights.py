@@ -134,7 +134,7 @@ def test_quiet_says_nothing() -> None:
 def test_unpinned_files_need_the_option() -> None:
     result = run("base")
     assert isinstance(result.error, WeightsError)
-    assert "--allow-unpinned" in str(result.error)
+    assert "allow_unpinned" in str(result.error)
     assert result.exit_code == ExitCode.WEIGHTS
 
 
