@@ -1,6 +1,7 @@
 """Defaults of a user's own for renders: the file ``config.toml``. Command line and environment come before it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def read_defaults() -> dict[str, Any]:
         if os.environ.get(CONFIG_VARIABLE):
             raise UsageError(f"{CONFIG_VARIABLE}: {path}: no such file; correct or unset it")
         return {}
-    if os.path.isfile(path) and not os.path.getsize(path):
-        return {}
+    with suppress(OSError):  # told below
+        if not path.read_bytes().strip():
+            return {}
     from specdiff_cli.rendering.request import read_options  # knows MIDI: `render --help` is quicker without
 
     values = read_options(path, KEYS)
