@@ -2,21 +2,13 @@
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specdiff_cli.choices import (
-    MAX_BATCH,
-    SAMPLERS,
-    check_choice,
-    check_guidance,
-    check_range,
-    check_reuse,
-    check_steps,
-    check_threads,
-)
+from specdiff_cli.choices import check_range
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say, teller, working
@@ -262,25 +254,18 @@ def benchmark(
     given = locals()
     if not 0 < seconds <= MAX_SECONDS:
         raise UsageError.of("seconds", seconds, f"must be above 0 and at most {MAX_SECONDS:g}")
-    check_steps(steps)
-    check_guidance(guidance)
-    check_range("batch", batch, 1, MAX_BATCH)
-    check_threads(threads)
-    check_reuse(reuse_every)
-    if sampler is not None:
-        check_choice("sampler", sampler, SAMPLERS)
-    from specdiff_cli.engine.devices import check_device_name
+    from specdiff_cli.evaluation.request import SpeedOptions
 
-    check_device_name(device)
+    options = record_of(SpeedOptions, given)
     if cold:
         _measure_cold(model, song, as_json)
         return
     from specdiff_cli.evaluation.speed import measure
-    from specdiff_cli.evaluation.speed_work import SpeedOptions, piece_of
+    from specdiff_cli.evaluation.speed_work import load_for_speed, piece_of
 
     read, duration_s = piece_of(song, seconds)
     with working(f"measuring {model}", quiet=as_json):
-        report = measure(record_of(SpeedOptions, given).load, read, duration_s, batch, on_message=say)
+        report = measure(partial(load_for_speed, options), read, duration_s, batch, on_message=say)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
         return

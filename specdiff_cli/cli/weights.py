@@ -19,16 +19,15 @@ from specdiff_cli.cli.tables import print_columns, print_facts
 from specdiff_cli.errors import UsageError
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.checkpoints.conversion import ConvertRequest, convert_checkpoint
-from specdiff_cli.weights.description import described, facts_of, shown_size, summary_of
+from specdiff_cli.weights.description import described, facts_of, file_cells, model_cells, summary_of
 from specdiff_cli.weights.download import download_model
-from specdiff_cli.weights.inventory import FileEntry, ModelEntry, find_details, list_entries
+from specdiff_cli.weights.inventory import find_details, list_entries
 from specdiff_cli.weights.lock import Lock, load_lock, verify_bundled
 from specdiff_cli.weights.transfer import DEFAULT_OPTIONS, TransferOptions
 
 MODELS_HEADER = ("NAME", "STATE", "SOURCE", "SIZE", "HASHES", "LICENCE", "INSTRUMENTS")
 FILES_HEADER = ("MODEL", "SOURCE", "FILE", "SIZE", "SHA256", "STATE")
 DEFAULT_MODEL = "base"
-SHORT_SHA256_DIGITS = 12
 
 AsJson = Annotated[bool, option("Machine-readable, on standard output.", "--json")]
 
@@ -54,7 +53,7 @@ def list_models(context: typer.Context, as_json: AsJson = False, debug: shared.D
     if as_json:
         typer.echo(json.dumps([summary_of(entry) for entry in entries], indent=2))
         return
-    print_columns(MODELS_HEADER, [_row(entry) for entry in entries])
+    print_columns(MODELS_HEADER, [model_cells(entry) for entry in entries])
 
 
 def show_model(
@@ -81,13 +80,6 @@ def show_model(
         typer.echo(json.dumps(described(details), indent=2))
         return
     print_facts(facts_of(details))
-
-
-def _row(entry: ModelEntry) -> tuple[str, ...]:
-    # As short as may be: the table is to fit into 80 columns.
-    size = shown_size(entry.size_bytes, is_estimate=entry.is_estimate).replace("about ", "~")
-    plays = entry.instruments.replace(" instrument classes", "").replace(" programs", "")
-    return (entry.model, entry.state, entry.source, size, entry.hashes, entry.license, plays)
 
 
 def list_instruments(as_json: AsJson = False, debug: shared.Debug = False) -> None:
@@ -222,18 +214,7 @@ def _show_list(lock: Lock, only: str | None, source: str | None, as_json: bool) 
     if as_json:
         typer.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
-    print_columns(FILES_HEADER, [_file_row(entry, file) for entry in entries for file in entry.files])
-
-
-def _file_row(entry: ModelEntry, file: FileEntry) -> tuple[str, ...]:
-    size = shown_size(file.size_bytes or file.about_bytes, is_estimate=file.size_bytes is None)
-    if file.sha256 is not None:
-        sha256 = file.sha256[:SHORT_SHA256_DIGITS] + "…"
-    else:
-        recorded = file.recorded_sha256
-        sha256 = "not pinned" if recorded is None else f"recorded {recorded[:SHORT_SHA256_DIGITS]}…"
-    state = file.state if entry.kind == "download" else f"{file.state} (bundled)"
-    return (entry.model, entry.source, file.path, size, sha256, state)
+    print_columns(FILES_HEADER, [file_cells(entry, file) for entry in entries for file in entry.files])
 
 
 def convert(

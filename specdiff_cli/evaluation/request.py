@@ -1,9 +1,19 @@
-"""What an evaluation is asked for, checked before anything takes long. No torch."""
+"""What an evaluation or a measurement of speed is asked for, checked before anything takes long. No torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from specdiff_cli.choices import check_guidance, check_range, check_seed, check_steps, check_threads
+from specdiff_cli.choices import (
+    MAX_BATCH,
+    SAMPLERS,
+    check_choice,
+    check_guidance,
+    check_range,
+    check_reuse,
+    check_seed,
+    check_steps,
+    check_threads,
+)
 from specdiff_cli.engine.devices import check_device_name
 from specdiff_cli.errors import UsageError
 
@@ -55,3 +65,32 @@ def parse_steps(text: str | None) -> tuple[int, ...]:
         return tuple(sorted({int(part) for part in text.split(",")})) if text is not None else ()
     except ValueError:
         raise UsageError.of("steps", text, "give whole numbers with commas between them, such as 1,2,4") from None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedOptions:
+    """A voice and how it is loaded and sampled; None leaves it to the voice. ``random_weights``: of its true size."""
+
+    model: str = "tiny"
+    random_weights: bool = False
+    preset: str | None = None
+    steps: int | None = None
+    sampler: str | None = None
+    guidance: float | None = None
+    reuse_every: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    vocoder: str | None = None
+    batch: int = 1
+    """Songs rendered side by side."""
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+        check_guidance(self.guidance)
+        check_range("batch", self.batch, 1, MAX_BATCH)
+        check_threads(self.threads)
+        check_reuse(self.reuse_every)
+        if self.sampler is not None:
+            check_choice("sampler", self.sampler, SAMPLERS)
+        check_device_name(self.device)

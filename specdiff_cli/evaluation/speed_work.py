@@ -1,7 +1,6 @@
 """What is measured: voices, those with random weights among them, and pieces to render."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from specdiff_cli.engine.loading import load_synthesizer
 from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.evaluation.request import SpeedOptions
 from specdiff_cli.midi.notes import Note, read_midi
 from specdiff_cli.model.config import REFERENCE_CONFIGS
 from specdiff_cli.model.network import Network, SpectrogramDiffusion, build_network
@@ -23,41 +23,26 @@ from specdiff_cli.weights.voice_file import VocoderSpec
 NOTES_PER_SECOND = 20  # about 600 tokens in a window of 5.12 s, a dense piece
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedOptions:
-    """A voice and how it is loaded and sampled; None leaves it to the voice. ``random_weights``: of its true size."""
+def load_for_speed(options: SpeedOptions) -> tuple[Synthesizer, Sampling]:
+    """Load the voice. Raises UsageError, WeightsError, DeviceError."""
 
-    model: str = "tiny"
-    random_weights: bool = False
-    preset: str | None = None
-    steps: int | None = None
-    sampler: str | None = None
-    guidance: float | None = None
-    reuse_every: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    threads: int | None = None
-    vocoder: str | None = None
-
-    def load(self) -> tuple[Synthesizer, Sampling]:
-        """Load the voice. Raises UsageError, WeightsError, DeviceError."""
-        synthesizer = load_synthesizer(
-            self.model,
-            vocoder=self._vocoder,
-            device=self.device,
-            dtype=self.dtype,
-            threads=self.threads,
-            load=random_voice if self.random_weights else load_voice,
-        )
-        voice = synthesizer.voice
-        chosen = voice.sampling if self.preset is None else find_preset(self.preset, voice.presets).sampling
-        given = {name: getattr(self, name) for name in ("steps", "sampler", "guidance", "reuse_every")}
-        return synthesizer, chosen.with_given(**given)
-
-    def _vocoder(self, voice: Voice) -> Vocoder | str | None:
+    def heard(voice: Voice) -> Vocoder | str | None:
         # Random weights come without a vocoder: the bundled voice's stands in.
-        is_lent = self.random_weights and self.vocoder != "partials"
-        return load_vocoder(load_voice("tiny"), self.vocoder) if is_lent else self.vocoder
+        is_lent = options.random_weights and options.vocoder != "partials"
+        return load_vocoder(load_voice("tiny"), options.vocoder) if is_lent else options.vocoder
+
+    synthesizer = load_synthesizer(
+        options.model,
+        vocoder=heard,
+        device=options.device,
+        dtype=options.dtype,
+        threads=options.threads,
+        load=random_voice if options.random_weights else load_voice,
+    )
+    voice = synthesizer.voice
+    chosen = voice.sampling if options.preset is None else find_preset(options.preset, voice.presets).sampling
+    given = {name: getattr(options, name) for name in ("steps", "sampler", "guidance", "reuse_every")}
+    return synthesizer, chosen.with_given(**given)
 
 
 def piece_of(song: Path | None, duration_s: float) -> tuple[Callable[[], list[Note]], float]:

@@ -8,10 +8,12 @@ from specdiff_cli.diffusion.presets import PRESETS, Preset
 from specdiff_cli.diffusion.sampling import EVERYWHERE, Sampling
 from specdiff_cli.midi.programs import MODEL_CLASSES, N_PROGRAMS
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
-from specdiff_cli.weights.inventory import Details, ModelEntry
+from specdiff_cli.weights.inventory import Details, FileEntry, ModelEntry
 from specdiff_cli.weights.progress import format_bytes
 from specdiff_cli.weights.voice_file import FEATURES, VocoderSpec, vocabulary_table
 from specdiff_cli.wording import count
+
+SHORT_SHA256_DIGITS = 12
 
 
 def shown_size(n_bytes: int | None, *, is_estimate: bool) -> str:
@@ -152,3 +154,23 @@ def _sampling(sampling: Sampling) -> str:
     if sampling.reuse_every > 1:
         within += f", one whole step in {sampling.reuse_every}"
     return f"{steps} of {sampling.sampler}, {sampling.schedule} schedule, guidance {sampling.guidance:g}{within}"
+
+
+def model_cells(entry: ModelEntry) -> tuple[str, ...]:
+    """Name, state, source, size, hashes, licence and instruments, as text."""
+    # As short as may be: the table is to fit into 80 columns.
+    size = shown_size(entry.size_bytes, is_estimate=entry.is_estimate).replace("about ", "~")
+    plays = entry.instruments.replace(" instrument classes", "").replace(" programs", "")
+    return (entry.model, entry.state, entry.source, size, entry.hashes, entry.license, plays)
+
+
+def file_cells(entry: ModelEntry, file: FileEntry) -> tuple[str, ...]:
+    """Model, source, file, size, hash and state, as text."""
+    size = shown_size(file.size_bytes or file.about_bytes, is_estimate=file.size_bytes is None)
+    if file.sha256 is not None:
+        sha256 = file.sha256[:SHORT_SHA256_DIGITS] + "…"
+    else:
+        recorded = file.recorded_sha256
+        sha256 = "not pinned" if recorded is None else f"recorded {recorded[:SHORT_SHA256_DIGITS]}…"
+    state = file.state if entry.kind == "download" else f"{file.state} (bundled)"
+    return (entry.model, entry.source, file.path, size, sha256, state)
