@@ -28,6 +28,7 @@ from specdiff_cli.audio.tags import (
 from specdiff_cli.constants import exact_div
 from specdiff_cli.errors import ExitCode, SpecdiffError
 from specdiff_cli.files import reason, shown_path
+from specdiff_cli.streams import seekable
 from specdiff_cli.wording import clock, count
 
 PROGRAM = "specdiff"  # what the key "program" of a record of ours says
@@ -183,6 +184,15 @@ def inspect_audio(path: Path, name: str | None = None) -> AudioFile:
         raise AudioFileError(f"{shown_path(name or path)}: cannot be read ({reason(error)})") from None
     except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a NUL character in the name
         raise unreadable(Path(name or path), error) from None
+
+
+def inspect_input(path: Path) -> AudioFile:
+    """The same of what a user names: a file, or a pipe, which is copied. Raises AudioFileError."""
+    try:
+        with seekable(path) as copy:
+            return inspect_audio(copy, name=str(path))
+    except OSError as error:
+        raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
 
 
 def _measure(audio: Any) -> tuple[int, float, float | None, int]:

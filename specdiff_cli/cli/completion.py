@@ -4,7 +4,6 @@ Called at every press of Tab, so nothing here loads PyTorch or numpy, and no fai
 offered keeps the shell from offering files, so where a file may be meant as well, nothing is offered that is no match.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable
 
@@ -62,22 +61,10 @@ def midi_files(incomplete: str) -> list[tuple[str, str]]:
 
     Only the shell can complete a folder without a blank behind it.
     """
-    from specdiff_cli.rendering.inputs import MIDI_SUFFIXES
+    from specdiff_cli.rendering.inputs import names_beginning
 
-    folder, start = os.path.split(incomplete)
-    found = []
-    try:
-        with os.scandir(folder or ".") as entries:
-            for entry in entries:
-                if not entry.name.startswith(start) or (entry.name.startswith(".") and not start):
-                    continue
-                if entry.is_dir():
-                    return []
-                if entry.name.lower().endswith(MIDI_SUFFIXES):
-                    found.append(os.path.join(folder, entry.name))
-    except (OSError, ValueError):
-        return []
-    return [(name, "") for name in sorted(found)] if all(map(_PLAIN_NAME.fullmatch, found)) else []
+    found = names_beginning(incomplete)
+    return [(name, "") for name in found] if all(map(_PLAIN_NAME.fullmatch, found)) else []
 
 
 samplers = one_of(*SAMPLERS)

@@ -32,7 +32,7 @@ def guarded(command: Command) -> Command:
     def run(*args: Any, **kwargs: Any) -> None:
         global _settings
         _settings = kwargs.get("context")
-        debug = bool(kwargs.get("debug")) or bool(os.environ.get(DEBUG_VARIABLE))
+        debug = wants_tracebacks(bool(kwargs.get("debug")))
         try:
             catch_signals()
             command(*args, **kwargs)
@@ -46,6 +46,11 @@ def guarded(command: Command) -> Command:
             raise typer.Exit(report(error)) from None
 
     return run  # type: ignore[return-value]
+
+
+def wants_tracebacks(debug: bool) -> bool:
+    """``--debug``, or its variable."""
+    return debug or bool(os.environ.get(DEBUG_VARIABLE))
 
 
 def report(error: BaseException) -> int:

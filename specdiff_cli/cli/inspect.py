@@ -17,9 +17,7 @@ from specdiff_cli.cli.progress import fail, say
 from specdiff_cli.cli.shared_options import argument, option
 from specdiff_cli.cli.tables import facts, print_song, print_tables, screen_width
 from specdiff_cli.errors import ExitCode, MidiError, SpecdiffError, UsageError
-from specdiff_cli.files import reason
 from specdiff_cli.rendering.inputs import each_once, named
-from specdiff_cli.streams import seekable
 from specdiff_cli.wording import one_line
 
 Item = TypeVar("Item")
@@ -141,13 +139,9 @@ def inspect_wav(
         nonlocal has_printed
         from rich.text import Text
 
-        from specdiff_cli.audio.record import AudioFileError, inspect_audio
+        from specdiff_cli.audio.record import AudioFileError, inspect_input
 
-        try:
-            with seekable(path) as copy:
-                audio = inspect_audio(copy, name=str(path))
-        except OSError as error:
-            raise AudioFileError(f"{path}: cannot be read ({reason(error)})") from None
+        audio = inspect_input(path)
         if as_json:
             typer.echo(json.dumps({"file": str(path), **audio.to_json()}))
         else:

@@ -8,9 +8,9 @@ import typer
 
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.cli import options as opt
-from specdiff_cli.cli.guard import settings_from_elsewhere
+from specdiff_cli.cli.guard import settings_from_elsewhere, wants_tracebacks
 from specdiff_cli.cli.progress import say
-from specdiff_cli.cli.screen import RenderScreen, Showing, wants_tracebacks
+from specdiff_cli.cli.screen import RenderScreen, Showing
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
 from specdiff_cli.errors import UsageError
 from specdiff_cli.signals import Terminated

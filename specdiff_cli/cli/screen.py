@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import time
 import traceback
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.cli.guard import DEBUG_VARIABLE, close_stdout, shown, worded
+from specdiff_cli.cli.guard import close_stdout, shown, worded
 from specdiff_cli.cli.progress import (
     FilesDisplay,
     RenderDisplay,
@@ -213,11 +212,6 @@ class RenderScreen:
             console = stderr_console()
             with contextlib.suppress(OSError):  # nobody reads it any more
                 console.print(_outcome_table(console.width, outcomes, _cells, headers), soft_wrap=False)
-
-
-def wants_tracebacks(debug: bool) -> bool:
-    """``--debug``, or its variable."""
-    return debug or bool(os.environ.get(DEBUG_VARIABLE))
 
 
 def print_line(text: str) -> None:

@@ -136,3 +136,13 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     except (OSError, ValueError):  # no container, or no quota ("max")
         pass
     return n_cpus
+
+
+def describe_default() -> str:
+    """The device that ``auto`` takes here, and the precision for voices that were trained for bfloat16, in words."""
+    import torch
+
+    device = resolve_device("auto")
+    dtype = str(resolve_dtype("auto", device, prefers_bfloat16=True)).removeprefix("torch.")
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return f"device {device}{name}, {dtype} for voices made for bfloat16, {torch.get_num_threads()} CPU threads"

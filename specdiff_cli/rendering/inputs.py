@@ -287,3 +287,21 @@ def _names(parts: Iterable[bytes], null: bool) -> Iterator[Path]:
         text = os.fsdecode(part)  # keeps bytes that are not UTF-8, as the names on the command line do
         if text and (null or not text.isspace()):
             yield Path(text)
+
+
+def names_beginning(start: str) -> list[str]:
+    """MIDI files whose names begin so, sorted; none where a folder's name does, which may be meant as well."""
+    folder, beginning = os.path.split(start)
+    found = []
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if not entry.name.startswith(beginning) or (entry.name.startswith(".") and not beginning):
+                    continue
+                if entry.is_dir():
+                    return []
+                if entry.name.lower().endswith(MIDI_SUFFIXES):
+                    found.append(os.path.join(folder, entry.name))
+    except (OSError, ValueError):
+        return []
+    return sorted(found)
