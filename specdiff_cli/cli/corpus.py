@@ -3,19 +3,17 @@
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from specdiff_cli.choices import check_range
+from specdiff_cli.choices import check_choice, check_range
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import can_draw, counted_display, say, teller
 from specdiff_cli.cli.shared_options import option
-from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import ExitCode, MidiError, UsageError
 from specdiff_cli.wording import clock, count
 
-ENSEMBLES = ("general-midi", "piano")
 LINE_EVERY = 10  # pieces, or presets
 MAX_STEPS = 100_000_000
 
@@ -26,6 +24,7 @@ def train_atlas(
     pitch_step: Annotated[int, option("Semitones from pitch to pitch.", metavar="N")] = 1,
     rounds: Annotated[int, option("Times four notes per pitch, of other velocities.", metavar="N")] = 1,
     workers: Annotated[int | None, option("Processes.", metavar="N", default="one per core")] = None,
+    ray: shared.Ray = None,
     quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
@@ -41,10 +40,10 @@ def train_atlas(
 
     \b
     Exit codes: 0 done, 2 usage (soundfont, FluidSynth, settings), 5 output,
-    130 interrupted, 143 terminated.
+    6 the cluster, 130 interrupted, 143 terminated.
     """
     check_range("workers", workers, 1, 1024)
-
+    from specdiff_cli.cluster.spreading import here_or_there
     from specdiff_cli.corpus.atlas import AtlasConfig, make_atlas, plan
     from specdiff_cli.midi.programs import GM_NAMES
 
@@ -54,13 +53,12 @@ def train_atlas(
     if missing:
         pairs = ", ".join(f"{GM_NAMES[preset.program]} by {GM_NAMES[preset.played_by]}" for preset in missing)
         tell(f"{soundfont.name} lacks {count(len(missing), 'program')}, played by their neighbours: {pairs}")
-    began_s = time.monotonic()
-    ready = n_notes = 0
-    for ready, planned, n_notes in make_atlas(out, config, workers or usable_cpus()):
+    began_s, ready, n_notes = time.monotonic(), 0, 0
+    for ready, planned, n_notes in make_atlas(out, config, here_or_there(workers, ray, out, tell)):
         if ready % LINE_EVERY == 0 or ready == planned:
             tell(f"{ready} of {planned} presets, {count(n_notes, 'note')}")
-    elapsed_s = time.monotonic() - began_s
-    tell(f"{out}: {count(ready, 'preset')}, {count(n_notes, 'note')}, complete after {clock(elapsed_s)}")
+    took = clock(time.monotonic() - began_s)
+    tell(f"{out}: {count(ready, 'preset')}, {count(n_notes, 'note')}, complete after {took}")
 
 
 def train_notes(
@@ -98,11 +96,10 @@ def train_notes(
 
     set_threads(threads)
     trainer = NoteTrainer(AtlasNotes(atlas), run, NoteTrainConfig(n_steps=steps, decay_share=decay_share, seed=seed))
-    if trainer.resume() and not quiet:
-        say(f"{run}: going on after {count(trainer.step, 'step')}")
+    if trainer.resume():
+        teller(quiet)(f"{run}: going on after {count(trainer.step, 'step')}")
     for row in trainer.train():
-        if not quiet:
-            say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        teller(quiet)("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
 
 
 def train_data(
@@ -136,6 +133,7 @@ def train_data(
     ] = -28.0,
     seed: Annotated[int, option("Same seed and settings: same corpus.")] = 0,
     workers: Annotated[int | None, option("Processes.", metavar="N", default="one per core")] = None,
+    ray: shared.Ray = None,
     quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
@@ -156,22 +154,24 @@ def train_data(
 
     \b
     Exit codes: 0 done, 1 some recordings left out, 2 usage (soundfont, FluidSynth, settings),
-    3 no readable MIDI, or no recording that could be used, 5 output,
+    3 no readable MIDI, or no recording that could be used, 5 output, 6 the cluster,
     130 interrupted, 143 terminated.
     """
     if not 0 < hours <= 10_000:
         raise UsageError(f"--hours {hours:g}: must be above 0 and at most 10000")
     if not 0 <= seed < 2**20:
         raise UsageError(f"--seed {seed}: must be between 0 and {2**20 - 1}")
-    if ensemble not in ENSEMBLES:
-        raise UsageError(f"--ensemble {ensemble}: is not one of {', '.join(ENSEMBLES)}")
+    check_choice("ensemble", ensemble, ("general-midi", "piano"))
     check_range("workers", workers, 1, 1024)
     if (soundfont is None) == (recordings is None):
         raise UsageError("give either --soundfont FILE or --recordings DIR")
+    from specdiff_cli.cluster.spreading import here_or_there
+
+    crew = here_or_there(workers, ray, out, teller(quiet))
     if recordings is not None:
         if not 0 < validation_share < 1:
             raise UsageError(f"validation share {validation_share:g}: must be above 0 and below 1")
-        _use_recordings(out, recordings, validation_share, loudness, workers, quiet)
+        _use_recordings(out, recordings, validation_share, loudness, crew, quiet)
         return
     try:
         import pyloudnorm  # noqa: F401 - asked for later, and together with the rest
@@ -191,24 +191,19 @@ def train_data(
         reverb_share=reverb_share,
         loudness_lufs=loudness,
     )
-    composer = SOLO_PIANO if ensemble == "piano" else ComposeConfig()
-    began_s = time.monotonic()
-    done = make_corpus(out, hours, config, workers or usable_cpus(), composer)
-    ready, ready_h = _follow(done, quiet)
-    elapsed_s = time.monotonic() - began_s
-    teller(quiet)(f"{out}: {count(ready, 'piece')}, {ready_h:.2f} h, complete after {clock(elapsed_s)}")
+    composer, began_s = SOLO_PIANO if ensemble == "piano" else ComposeConfig(), time.monotonic()
+    ready, ready_h = _follow(make_corpus(out, hours, config, crew, composer), quiet)
+    took = clock(time.monotonic() - began_s)
+    teller(quiet)(f"{out}: {count(ready, 'piece')}, {ready_h:.2f} h, complete after {took}")
 
 
-def _use_recordings(
-    out: Path, source: Path, validation_share: float, loudness_lufs: float, workers: int | None, quiet: bool
-) -> None:
+def _use_recordings(out: Path, source: Path, validation_share: float, lufs: float, crew: Any, quiet: bool) -> None:
     """Make the corpus, and say of each recording how it lies against its notes."""
     from specdiff_cli.corpus.recordings import make_recorded_corpus
 
-    n_workers, tell = workers or usable_cpus(), teller(quiet)
-    n_used = n_left_out = 0
-    length_s = 0.0
-    for done, planned, outcome in make_recorded_corpus(out, source, validation_share, loudness_lufs, n_workers):
+    tell = teller(quiet)
+    n_used, n_left_out, length_s = 0, 0, 0.0
+    for done, planned, outcome in make_recorded_corpus(out, source, validation_share, lufs, crew):
         if outcome.problem is not None:
             n_left_out += 1
             say(f"left out: {outcome.problem}")

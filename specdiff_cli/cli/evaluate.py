@@ -57,6 +57,8 @@ def evaluate(
     device: shared.Device = "auto",
     dtype: shared.Dtype = "auto",
     threads: shared.Threads = None,
+    workers: Annotated[int | None, option("Pieces at once, by so many processes.", metavar="N")] = None,
+    ray: shared.Ray = None,
     max_seconds: Annotated[float, option("Of each piece, from its beginning.", metavar="SECONDS")] = 50.0,
     gain: Annotated[
         float | None, option("FluidSynth's, as the corpus was rendered.", metavar="GAIN", default="0.8")
@@ -111,19 +113,21 @@ def evaluate(
 
     request = record_of(EvaluationRequest, given, voices=(voice, *(compare or ())), steps=parse_steps(steps))
     if sounds:
-        if midi or output is not None:
-            raise UsageError("--sounds plays its own notes and prints a table: leave out --midi and --output")
+        if midi or output is not None or workers is not None or ray is not None:
+            raise UsageError("--sounds plays its own notes and prints a table: leave out --midi, --output and workers")
         if soundfont is None:
             raise UsageError("--sounds needs the sounds to compare with: give a --soundfont")
         _evaluate_sounds(request, soundfont, as_json, quiet)
         return
     if not midi:
         raise UsageError("--midi is missing: give held-out MIDI files, or --sounds for every sound alone")
+    from specdiff_cli.cluster.spreading import evaluator
     from specdiff_cli.evaluation.report import ReportFolder, describe
     from specdiff_cli.evaluation.setup import make_ready
 
     folder = None if output is None else ReportFolder(output, overwrite)
     tell = teller(quiet)
+    run, request = evaluator(request, workers, ray, tell)
     with working("loading voices", quiet):
         evaluation, circumstances = make_ready(request, tell)
     tell(evaluation.outlook)
@@ -131,7 +135,7 @@ def evaluate(
         if folder is not None:
             stack.enter_context(folder)
         with working("evaluating", quiet):
-            evaluation.run(lambda event: [tell(line) for line in event.lines()], folder.keep if folder else None)
+            run(evaluation, request, lambda event: [tell(line) for line in event.lines()], folder)
         report = describe(evaluation, circumstances)
         if folder is not None:
             folder.finish(report)

@@ -81,3 +81,4 @@ Vocoder = Annotated[str | None, option(f"{either(VOCODERS)}.", default=THE_VOICE
 SampleFormat = Annotated[str, option(f"{either(Subtype)}.", offer=complete.subtypes)]
 Quiet = Annotated[bool, option("Print errors only.", "--quiet", "-q")]
 Debug = Annotated[bool, option("Show tracebacks.", "--debug")]
+Ray = Annotated[str | None, option("By workers on the machines of a running Ray.", "--ray", metavar="HOST:PORT|auto")]

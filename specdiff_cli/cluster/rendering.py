@@ -1,8 +1,6 @@
 """``render_files`` by many workers: the same jobs, the same files, the same events."""
 
 import contextlib
-import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -14,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from specdiff_cli.cluster.actor import Making
 from specdiff_cli.cluster.connect import ClusterOptions, Node, connected, fitting, threads_for
+from specdiff_cli.cluster.place import Place, go_to, shared_place
 from specdiff_cli.cluster.pool import Finished, GivenUp, Lost, Pool, Ready, Shape
 from specdiff_cli.cluster.shipping import Delivery, Parcel, pack, render_parcels, unpack
-from specdiff_cli.errors import DeviceError, Option, OutputError, UsageError, WeightsError, explain
+from specdiff_cli.errors import DeviceError, Option, UsageError, WeightsError, explain
 from specdiff_cli.files import sweep
 from specdiff_cli.rendering.batch import BATCH_ON_CUDA, COMPLETE, POOL_PER_PLACE, render_files
 from specdiff_cli.rendering.events import Done, Event, Failed, Loaded, Loading, Skipped, Told
@@ -46,18 +45,6 @@ class Crew:
 
 
 ClusterEvent: TypeAlias = Event | Crew
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where relative names begin, and how a worker knows that it sees the same files: ``token`` lies in ``output``.
-
-    None of it is needed where bytes are shipped.
-    """
-
-    folder: str | None
-    output: str | None
-    token: str | None
 
 
 def check_request(request: Request, options: ClusterOptions) -> None:
@@ -159,29 +146,15 @@ class _Run:
 
     @contextlib.contextmanager
     def _shared_place(self) -> Iterator[Place]:
-        """The output folder with a token in it, so that a worker can tell whether it sees this very folder."""
+        """The output folder with a token in it; nowhere, where bytes are shipped."""
         if self._options.ship:
             yield Place(None, None, None)
             return
         output = self._request.output.output
         folder = Path() if output is None else Path(output)
         is_file = not folder.is_dir() and folder.suffix != "" and folder.parent.is_dir()
-        folder = folder.parent if is_file else folder
-        is_new = not folder.exists()
-        token = folder / f".specdiff-{secrets.token_hex(6)}.here"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            token.touch()
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
-        try:
-            yield Place(os.getcwd(), str(folder), token.name)
-        finally:
-            with contextlib.suppress(OSError):
-                token.unlink()
-            if is_new:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()  # if nothing came of it
+        with shared_place(folder.parent if is_file else folder) as place:
+            yield place
 
     def _shape(self, nodes: Sequence[Node]) -> tuple[Shape, int]:
         """The workers and the threads of each. Raises DeviceError: no GPU where one was asked for."""
@@ -331,7 +304,7 @@ class RenderWork:
 
 def make_render_work(request: Request, weights: dict[str, str], place: Place) -> RenderWork:
     """Runs on the worker. Raises what :func:`render_on_cluster` does for workers."""
-    _go_to(place)
+    go_to(place)
     voice = find_voice(request.model)
     if voice.weights_sha256 != weights:
         raise WeightsError(f"the voice {voice.name} has other weights than here; copy them, or download them again")
@@ -343,20 +316,6 @@ def make_render_work(request: Request, weights: dict[str, str], place: Place) ->
         voice.model, vocoder=sound.vocoder, device=machine.device, dtype=machine.dtype, threads=machine.threads
     )
     return RenderWork(request, voice, synthesizer)
-
-
-def _go_to(place: Place) -> None:
-    """Be where the driver is. Raises OutputError: this machine has no such folder, or another one of that name."""
-    if place.folder is None or place.output is None or place.token is None:
-        return
-    hint = "; use a folder that all machines share, or ", Option("ship")
-    try:
-        os.chdir(place.folder)
-    except OSError:
-        if not os.path.isabs(place.output):
-            raise OutputError(f"there is no folder {place.folder}", *hint) from None
-    if not (Path(place.output) / place.token).exists():
-        raise OutputError(f"the output folder {place.output} is not the one here", *hint)
 
 
 def _for_workers(request: Request, n_threads: int) -> Request:

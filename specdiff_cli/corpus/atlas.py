@@ -17,12 +17,10 @@ of workers.
 """
 
 import json
-import multiprocessing
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -45,6 +43,7 @@ from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
 from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
+from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.weights.lock import file_sha256
@@ -210,7 +209,16 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
         left, right = stereo[:, 0].astype(np.float64), stereo[:, 1].astype(np.float64)
         peak = float(np.abs(stereo).max())
         sizes = (n_frames, len(times_s))
-        notes[row] = (stroke.pitch, stroke.velocity, hold_s, *sizes, peak, left @ left, right @ right, left @ right)
+        notes[row] = (
+            stroke.pitch,
+            stroke.velocity,
+            hold_s,
+            *sizes,
+            peak,
+            np.square(left).sum(),
+            np.square(right).sum(),
+            (left * right).sum(),
+        )
         n_frames += len(times_s)
     facts, chokes = np.zeros((N_KEYS, N_FACTS), dtype=np.float32), []
     if preset.is_drum:
@@ -239,28 +247,29 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
     return len(notes)
 
 
-_worker_synth: FluidSynth | None = None
+class PresetWork:
+    """Makes the presets of an atlas with one synthesizer."""
+
+    def __init__(self, synth: FluidSynth, folder: Path, config: AtlasConfig) -> None:
+        self._synth, self._folder, self._config = synth, folder, config
+
+    def one(self, preset: Preset) -> int | SpecdiffError:
+        """Its number of notes, whether it was there or is made now."""
+        n_notes = _n_finished(preset.path(self._folder))
+        if n_notes is not None:
+            return n_notes
+        try:
+            return make_preset(preset, self._synth, self._folder, self._config)
+        except SpecdiffError as error:
+            return error
 
 
-def _start_worker(config: AtlasConfig) -> None:
+def make_preset_work(folder: Path, config: AtlasConfig) -> PresetWork:
+    """In the process that does it. Raises UsageError: no soundfont, or no FluidSynth there."""
     import torch
 
-    global _worker_synth
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the maker hears it, and stops its workers
     torch.set_num_threads(1)
-    _worker_synth = FluidSynth(Path(config.soundfont), config.gain, RATE_HZ)
-
-
-def _work(preset: Preset, folder: Path, config: AtlasConfig) -> int | SpecdiffError:
-    if _worker_synth is None:
-        raise RuntimeError("the worker has no synthesizer")
-    n_notes = _n_finished(preset.path(folder))
-    if n_notes is not None:
-        return n_notes
-    try:
-        return make_preset(preset, _worker_synth, folder, config)
-    except SpecdiffError as error:
-        return error
+    return PresetWork(FluidSynth(Path(config.soundfont), config.gain, RATE_HZ), folder, config)
 
 
 def _n_finished(path: Path) -> int | None:
@@ -290,8 +299,10 @@ def read_kits(folder: Path) -> list[int]:
         raise UsageError(f"{folder} holds no atlas: make one with `specdiff train atlas`") from None
 
 
-def make_atlas(folder: Path, config: AtlasConfig, workers: int) -> Iterator[tuple[int, int, int]]:
+def make_atlas(folder: Path, config: AtlasConfig, workers: int | Spread) -> Iterator[tuple[int, int, int]]:
     """Make (or complete) an atlas; yields (presets ready, presets planned, notes ready) after each preset.
+
+    ``workers``: processes here, or who else shares the presets out.
 
     Raises UsageError for settings or a version that differ from the folder's, for an unreadable soundfont and where
     FluidSynth is missing; OutputError when the folder cannot be written.
@@ -300,9 +311,8 @@ def make_atlas(folder: Path, config: AtlasConfig, workers: int) -> Iterator[tupl
     _check_settings(folder, config)
     FluidSynth(Path(config.soundfont), config.gain, RATE_HZ).close()  # its absence is told here, not by a worker
     n_notes = 0
-    task = partial(_work, folder=folder, config=config)
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
-        for ready, result in enumerate(pool.imap(task, presets), start=1):
+    with closing(shared_out(workers)(make_preset_work, (folder, config), presets)) as results:
+        for ready, result in enumerate(results, start=1):
             if isinstance(result, SpecdiffError):
                 raise result
             n_notes += result

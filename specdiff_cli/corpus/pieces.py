@@ -13,12 +13,9 @@ workers, and an interrupted call goes on where it stopped. Layout of the folder,
 import hashlib
 import json
 import math
-import multiprocessing
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -29,6 +26,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
 from specdiff_cli.corpus.loudness import calibrated_gain
 from specdiff_cli.corpus.soundfont import FluidSynth
+from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.weights.lock import file_sha256
 
@@ -186,31 +184,34 @@ def finished_s(path: Path) -> float | None:
         return None
 
 
-_worker_synth: FluidSynth | None = None
+class PieceWork:
+    """Makes the pieces of a corpus with one synthesizer."""
+
+    def __init__(self, synth: FluidSynth, folder: Path, compose_config: ComposeConfig) -> None:
+        self._synth, self._folder, self._compose_config = synth, folder, compose_config
+
+    def one(self, piece: Piece) -> float | SpecdiffError:
+        """Its length in seconds, whether it was there or is made now."""
+        done_s = finished_s(piece.path(self._folder))
+        if done_s is not None:
+            return done_s
+        try:
+            return make_piece(piece, self._synth, self._folder, self._compose_config)
+        except SpecdiffError as error:
+            return error
 
 
-def _start_worker(soundfont: Path, gain: float) -> None:
-    global _worker_synth
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the maker hears it, and stops its workers
-    _worker_synth = FluidSynth(soundfont, gain)
-
-
-def _work(piece: Piece, folder: Path, compose_config: ComposeConfig) -> float | SpecdiffError:
-    if _worker_synth is None:
-        raise RuntimeError("the worker has no synthesizer")
-    done_s = finished_s(piece.path(folder))
-    if done_s is not None:
-        return done_s
-    try:
-        return make_piece(piece, _worker_synth, folder, compose_config)
-    except SpecdiffError as error:
-        return error
+def make_piece_work(soundfont: Path, gain: float, folder: Path, compose_config: ComposeConfig) -> PieceWork:
+    """In the process that does it. Raises UsageError: no soundfont, or no FluidSynth there."""
+    return PieceWork(FluidSynth(soundfont, gain), folder, compose_config)
 
 
 def make_corpus(
-    folder: Path, hours: float, config: CorpusConfig, workers: int, compose_config: ComposeConfig
+    folder: Path, hours: float, config: CorpusConfig, workers: int | Spread, compose_config: ComposeConfig
 ) -> Iterator[tuple[int, int, float]]:
     """Make (or complete) a corpus; yields (pieces ready, pieces planned, hours ready) after each piece.
+
+    ``workers``: processes here, or who else shares the pieces out.
 
     Raises UsageError for settings that differ from the folder's, for an unreadable soundfont and where FluidSynth is
     missing; OutputError when the folder cannot be written.
@@ -222,16 +223,15 @@ def make_corpus(
         gain = calibrated_gain(soundfont, config.loudness_lufs, compose_config)
     _check_settings(folder, config, compose_config, gain)
     with only_maker(folder):
-        yield from _make_pieces(folder, pieces, soundfont, gain, workers, compose_config)
+        yield from _make_pieces(folder, pieces, soundfont, gain, shared_out(workers), compose_config)
 
 
 def _make_pieces(
-    folder: Path, pieces: list[Piece], soundfont: Path, gain: float, workers: int, compose_config: ComposeConfig
+    folder: Path, pieces: list[Piece], soundfont: Path, gain: float, spread: Spread, compose_config: ComposeConfig
 ) -> Iterator[tuple[int, int, float]]:
-    task = partial(_work, folder=folder, compose_config=compose_config)
     total_s = 0.0
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (soundfont, gain)) as pool:
-        for ready, result in enumerate(pool.imap(task, pieces), start=1):
+    with closing(spread(make_piece_work, (soundfont, gain, folder, compose_config), pieces)) as results:
+        for ready, result in enumerate(results, start=1):
             if isinstance(result, SpecdiffError):
                 raise result
             total_s += result

@@ -7,11 +7,9 @@ against its notes first (:mod:`specdiff_cli.corpus.alignment`): what is not the 
 import csv
 import hashlib
 import json
-import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.alignment import Alignment, Floats, align
 from specdiff_cli.corpus.compose import note_table
 from specdiff_cli.corpus.pieces import CORPUS_FORMAT, finished_s, is_validation_file, only_maker, store_piece
+from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import MidiError, Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.wording import clock
 
@@ -174,7 +173,7 @@ def is_validation(recording: Recording, share: float) -> bool | None:
 
 
 def make_recorded_corpus(
-    folder: Path, source: Path, validation_share: float, loudness_lufs: float, workers: int
+    folder: Path, source: Path, validation_share: float, loudness_lufs: float, workers: int | Spread
 ) -> Iterator[tuple[int, int, Outcome]]:
     """Make (or complete) a corpus of the recordings under ``source``; yields (done, planned, outcome) for each.
 
@@ -188,16 +187,24 @@ def make_recorded_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     with only_maker(folder):
         gain = _check_settings(folder, used, validation_share, loudness_lufs)
-        task = partial(_make, folder=folder, gain=gain, share=validation_share)
-        with multiprocessing.get_context("spawn").Pool(workers, _ignore_interrupts) as pool:
-            for done, outcome in enumerate(pool.imap(task, used), start=1):
+        with closing(shared_out(workers)(RecordingWork, (folder, gain, validation_share), used)) as outcomes:
+            for done, outcome in enumerate(outcomes, start=1):
                 if isinstance(outcome, SpecdiffError):
                     raise outcome
                 yield done, len(used), outcome
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the maker hears it, and stops its workers
+@dataclass(frozen=True)
+class RecordingWork:
+    """Makes the pieces of a corpus from recordings, at one gain."""
+
+    folder: Path
+    gain: float
+    share: float
+
+    def one(self, recording: Recording) -> "Outcome | SpecdiffError":
+        """What became of a recording."""
+        return _make(recording, self.folder, self.gain, self.share)
 
 
 def _make(recording: Recording, folder: Path, gain: float, share: float) -> Outcome | SpecdiffError:

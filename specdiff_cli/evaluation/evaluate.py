@@ -7,7 +7,7 @@ voice's, window after window on its own context, as ``specdiff render`` makes it
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Subject:
         return f"{self.label}: vocoder only"
 
 
-@dataclass
+@dataclass(eq=False)
 class Column:
     """One kind of recording over all pieces."""
 
@@ -89,6 +89,16 @@ class Column:
     sampling: Sampling | None = None
     measured: list[Measured] = field(default_factory=list)  # one for each piece, in order
     moments: Moments | None = None  # of the features that are compared, if any are
+
+
+@dataclass(frozen=True)
+class Made:
+    """A recording of a piece, measured. ``column``: its number among the columns; ``features``: to be compared."""
+
+    column: int
+    recording: Recording
+    measured: Measured
+    features: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -203,14 +213,35 @@ class Evaluation:
 
     def run(self, on_event: EventCallback | None = None, on_recording: RecordingCallback | None = None) -> None:
         """Make and measure every recording; nothing but the measurements is kept."""
+        self.warm_up()
+        for index in range(len(self.pieces)):
+            self.take(index, self.judged(index), on_event, on_recording)
+
+    def take(
+        self,
+        index: int,
+        made: Iterable[Made],
+        on_event: EventCallback | None = None,
+        on_recording: RecordingCallback | None = None,
+    ) -> None:
+        """Add the recordings of a piece to the columns; pieces come in their order."""
+        piece, columns = self.pieces[index], self.columns
+        for one in made:
+            column = columns[one.column]
+            column.measured.append(one.measured)
+            if one.features is not None:
+                if column.moments is None:
+                    column.moments = Moments(one.features.shape[1])
+                column.moments.add(one.features)
+            if on_recording is not None:
+                on_recording(piece, column, one.recording)
+            if on_event is not None:
+                on_event(Event(piece.name, index, len(self.pieces), column.label, one.measured))
+
+    def warm_up(self) -> None:
+        """The first windows after loading are slow, and are not measured."""
         for subject, _, _ in self._subjects:
             self._warm_up(subject)
-        for index, piece in enumerate(self.pieces):
-            for column, recording in self._piece(piece):
-                if on_recording is not None:
-                    on_recording(piece, column, recording)
-                if on_event is not None:
-                    on_event(Event(piece.name, index, len(self.pieces), column.label, column.measured[-1]))
 
     def _warm_up(self, subject: Subject) -> None:
         """The first windows after loading are slow while PyTorch specialises the network; speed is measured after."""
@@ -221,17 +252,18 @@ class Evaluation:
         for _ in subject.synthesizer.stream(notes, 2 * WINDOW_S, sampling):
             pass
 
-    def _piece(self, piece: Piece) -> Iterator[tuple[Column, Recording]]:
+    def judged(self, index: int) -> Iterator[Made]:
+        """Every recording of a piece, measured; none of it is kept here."""
+        piece, columns = self.pieces[index], self.columns
         duration_s = piece.duration_s(self.max_seconds)
         n_samples = Synthesizer.count_samples(duration_s)
         written = written_onsets(piece.song.notes, duration_s)
         reference = self._record(self._reference_audio(piece), n_samples)
-        self._add(
-            self._reference,
+        yield self._made(
+            0,
             reference,
             _measured(reference, reference, written, duration_s=duration_s, jump=boundary_jump(reference.mel)),
         )
-        yield self._reference, reference
         made: list[tuple[Vocoder, Recording]] = []  # voices of one vocoder share what it makes of the reference
         for subject, ceiling, renders in self._subjects:
             vocoder = subject.synthesizer.mel_vocoder
@@ -240,14 +272,15 @@ class Evaluation:
                 encoded = self._record(encode(vocoder, reference), n_samples)
                 made.append((vocoder, encoded))
             measured = _measured(reference, encoded, written, duration_s=duration_s)
-            self._add(ceiling, encoded, replace(measured, opinion=self._opinion(reference, encoded)))
-            yield ceiling, encoded
+            opinion = self._opinion(reference, encoded)
+            yield self._made(columns.index(ceiling), encoded, replace(measured, opinion=opinion))
             for column in renders:
-                yield column, self._render(piece, column, reference, written, duration_s)
+                recording, measured = self._render(piece, column, reference, written, duration_s)
+                yield self._made(columns.index(column), recording, measured)
 
     def _render(
         self, piece: Piece, column: Column, reference: Recording, written: list[Onset], duration_s: float
-    ) -> Recording:
+    ) -> tuple[Recording, Measured]:
         subject, sampling = column.subject, column.sampling
         if subject is None or sampling is None:
             raise ValueError("not the column of a render")
@@ -262,27 +295,19 @@ class Evaluation:
         elapsed_s = time.perf_counter() - start_s
         recording = self._record(np.concatenate(chunks), len(reference.audio))
         mel = checked_mel(torch.from_numpy(np.concatenate(mels)))
-        self._add(
-            column,
-            recording,
-            replace(
-                _measured(reference, recording, written, duration_s=duration_s, jump=boundary_jump(mel)),
-                opinion=self._opinion(reference, recording),
-                elapsed_s=elapsed_s,
-                generated_mel_l1=mel_distance(reference.mel, mel),
-                n_dropped_events=subject.synthesizer.n_dropped_events,
-                changes=tuple(changes),
-                instruments=tuple(instruments_of(notes)),
-            ),
+        return recording, replace(
+            _measured(reference, recording, written, duration_s=duration_s, jump=boundary_jump(mel)),
+            opinion=self._opinion(reference, recording),
+            elapsed_s=elapsed_s,
+            generated_mel_l1=mel_distance(reference.mel, mel),
+            n_dropped_events=subject.synthesizer.n_dropped_events,
+            changes=tuple(changes),
+            instruments=tuple(instruments_of(notes)),
         )
-        return recording
 
-    def _add(self, column: Column, recording: Recording, measured: Measured) -> None:
-        column.measured.append(measured)
-        if self._judges.features is not None:
-            if column.moments is None:
-                column.moments = Moments(self._judges.features.n_features)
-            column.moments.add(self._judges.features.features(recording.audio))
+    def _made(self, column: int, recording: Recording, measured: Measured) -> Made:
+        features = self._judges.features
+        return Made(column, recording, measured, None if features is None else features.features(recording.audio))
 
     def _opinion(self, reference: Recording, recording: Recording) -> OpinionScores | None:
         if self._judges.opinion is None:

@@ -253,7 +253,8 @@ def test_an_interrupted_run_leaves_nothing_half_and_another_goes_on(voice: str, 
 
 @pytest.mark.slow
 def test_workers_without_the_voice_or_the_folder_say_so(voice: str, music: Path, ray_folder: Path) -> None:
-    from specdiff_cli.cluster.rendering import Place, make_render_work
+    from specdiff_cli.cluster.place import Place
+    from specdiff_cli.cluster.rendering import make_render_work
 
     settled, _ = settled_for(voice, "two/")
     here = Place(None, None, None)
@@ -269,7 +270,8 @@ def test_workers_without_the_voice_or_the_folder_say_so(voice: str, music: Path,
 
 
 def test_a_worker_that_is_asked_to_stop_leaves_nothing(voice: str, music: Path) -> None:
-    from specdiff_cli.cluster.rendering import Place, make_render_work
+    from specdiff_cli.cluster.place import Place
+    from specdiff_cli.cluster.rendering import make_render_work
 
     settled, jobs = settled_for(voice, "two/")
     work = make_render_work(settled.request, settled.voice.weights_sha256, Place(None, None, None))
@@ -280,7 +282,8 @@ def test_a_worker_that_is_asked_to_stop_leaves_nothing(voice: str, music: Path) 
 
 
 def test_what_a_lost_worker_had_finished_is_not_rendered_again(voice: str, music: Path) -> None:
-    from specdiff_cli.cluster.rendering import Place, make_render_work
+    from specdiff_cli.cluster.place import Place
+    from specdiff_cli.cluster.rendering import make_render_work
 
     settled, jobs = settled_for(voice, "two/")
     work = make_render_work(settled.request, settled.voice.weights_sha256, Place(None, None, None))

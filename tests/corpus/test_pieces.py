@@ -7,24 +7,17 @@ from pathlib import Path
 import mido
 import numpy as np
 import pytest
+from soundfonts import SOUNDFONTS, needs_soundfont
 
 import specdiff_cli.corpus.pieces as corpus_module
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.compose import ComposeConfig, compose
 from specdiff_cli.corpus.loudness import GAIN_STEP, calibrated_gain
-from specdiff_cli.corpus.pieces import CorpusConfig, Piece, finished_s, is_validation_file, make_piece, plan
+from specdiff_cli.corpus.pieces import CorpusConfig, Piece, PieceWork, finished_s, is_validation_file, make_piece, plan
 from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.errors import MidiError, OutputError, UsageError
 
 SHORT = ComposeConfig(length_s=(6.0, 7.0))
-SOUNDFONTS = [
-    path
-    for pattern in ("sf3/MuseScore_General*.sf3", "sf2/FluidR3_GM.sf2")
-    for path in sorted(Path("/usr/share/sounds").glob(pattern))
-]
-needs_soundfont = pytest.mark.skipif(
-    not SOUNDFONTS or ctypes.util.find_library("fluidsynth") is None, reason="needs FluidSynth and a soundfont"
-)
 
 
 class ToneSynth:
@@ -141,19 +134,19 @@ def test_damaged_or_missing_piece_is_not_finished(tmp_path: Path) -> None:
     assert finished_s(path) is None
 
 
-def test_finished_pieces_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_pieces_are_skipped(tmp_path: Path) -> None:
     synth = ToneSynth()
-    monkeypatch.setattr(corpus_module, "_worker_synth", synth)
+    work = PieceWork(synth, tmp_path, SHORT)  # type: ignore[arg-type]
     pieces = plan(_config(), 2)
-    first = [corpus_module._work(piece, tmp_path, SHORT) for piece in pieces]
-    again = [corpus_module._work(piece, tmp_path, SHORT) for piece in pieces]
+    first = [work.one(piece) for piece in pieces]
+    again = [work.one(piece) for piece in pieces]
     assert first == again and synth.rendered == 2
 
 
-def test_a_bad_source_is_reported_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_module, "_worker_synth", ToneSynth())
+def test_a_bad_source_is_reported_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "bad.mid").write_bytes(b"noise")
-    result = corpus_module._work(Piece(0, 0, False, tmp_path / "bad.mid"), tmp_path, SHORT)
+    work = PieceWork(ToneSynth(), tmp_path, SHORT)  # type: ignore[arg-type]
+    result = work.one(Piece(0, 0, False, tmp_path / "bad.mid"))
     assert isinstance(result, MidiError) and "bad.mid" in str(result)
 
 
