@@ -14,7 +14,7 @@ from specdiff_cli.errors import UsageError, WeightsError
 from specdiff_cli.midi.expression import ChannelExpression, Curve
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.note_function import NoteFunction, note_function_config
-from specdiff_cli.weights.load import Voice, load_voice_folder
+from specdiff_cli.weights.load import Voice, load_voice, load_voice_folder
 from specdiff_cli.weights.voice_file import FEATURES, VocoderSpec, VoiceFile, write_voice_file
 
 NOTES = [Note(0.1, 0.6, 60, 90, 97, False), Note(5.0, 6.0, 64, 60, 40, False), Note(0.5, 0.6, 38, 100, 0, True, 9)]
@@ -131,3 +131,13 @@ def test_sizes_of_another_version_are_refused(folder: Path, tmp_path: Path) -> N
     (tmp_path / "voice.toml").write_text(text.replace("kits = [0, 25]", "kits = [0, 128]"))
     with pytest.raises(WeightsError, match="must be drum programs"):
         load_voice_folder(tmp_path)
+
+
+def test_a_song_has_the_same_bytes_after_another_that_shares_its_notes() -> None:
+    rising = [Note(0.3 * k, 0.3 * k + 0.8, 48 + 5 * k, 90, 0, False) for k in range(9)]
+    falling = [Note(0.25 * k, 0.25 * k + 0.5, 88 - 5 * k, 90, program, False) for k in range(9) for program in (0, 24)]
+    alone = [Synthesizer(load_voice("tiny")).render(notes, duration_s=4.0) for notes in (rising, falling)]
+    synthesizer = Synthesizer(load_voice("tiny"))
+    after = [synthesizer.render(notes, duration_s=4.0) for notes in (falling, rising)]
+    np.testing.assert_array_equal(after[1], alone[0])
+    np.testing.assert_array_equal(after[0], alone[1])

@@ -49,6 +49,10 @@ class NoteTimbres:
     def __init__(self, frames: NoteFrames) -> None:
         self.frames = frames
 
+    def for_a_song(self) -> "NoteTimbres":
+        """The same sounds for one song; see ``NoteFrames.for_a_song``."""
+        return NoteTimbres(self.frames.for_a_song())
+
     def held(self, note: PlayedNote, until_s: float) -> tuple[Tensor, Tensor]:
         return self.frames.held_curve(note.instrument, note.key, note.velocity, until_s)
 
@@ -102,7 +106,7 @@ class SongNotes:
             softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
             rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))
         played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
-        return cls(played, rows, frames)
+        return cls(played, rows, frames.for_a_song())
 
     @torch.inference_mode()
     def log_mel(self, first_frame: int, n_frames: int) -> Tensor:

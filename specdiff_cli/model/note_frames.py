@@ -167,6 +167,14 @@ class NoteFrames:
         # What could not be measured counts as nothing: no detuning, no vibrato.
         self._facts: npt.NDArray[np.float32] = np.nan_to_num(function.facts.float().cpu().numpy())
 
+    def for_a_song(self) -> "NoteFrames":
+        """The same function with nothing kept yet.
+
+        What the network says of a note differs in the last bit with the notes that it is asked about together. So each
+        reader of a song keeps its own: its bytes depend neither on other songs nor on threads.
+        """
+        return NoteFrames(self._function)
+
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
         """All frames from ``first_frame`` on in which a note is heard."""

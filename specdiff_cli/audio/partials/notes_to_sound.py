@@ -68,7 +68,7 @@ class NotesToSound:
         self.rate_hz, self.n_channels, self.device = rate_hz, n_channels, device
         self.hop_samples = HOPS[rate_hz]
         self._seed = seed
-        self._timbres = timbres
+        self._timbres = timbres.for_a_song()
         self._waiting = sorted(notes, key=lambda note: note.start_s)[::-1]
         self._sounding: list[_Sounding] = []
         self._sounds: OrderedDict[Hashable, tuple[Sound, Timbre]] = OrderedDict()

@@ -61,7 +61,9 @@ def check_target(target: Path, overwrite: bool) -> None:
 def _check_target(target: Path, overwrite: bool) -> None:
     if not os.path.isdir(target.parent):
         raise OutputError(f"cannot write {target}: the folder {target.parent} does not exist, create it first")
-    if not os.path.exists(target) and not os.path.islink(target):
+    try:
+        target.lstat()
+    except FileNotFoundError:
         return
     if not os.path.isdir(target) or os.path.islink(target):
         raise OutputError(f"cannot write {target}: it is not a folder, give another name")
