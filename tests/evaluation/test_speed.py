@@ -107,6 +107,14 @@ def test_a_report_adds_up(synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPa
     assert isinstance(synthesizer.vocoder, StepVocoder)
 
 
+def test_the_bundled_voice_is_watched_song_by_song(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specdiff_cli.evaluation.speed.MATMUL_S", 0.01)
+    tiny = Synthesizer(load_voice("tiny"))
+    report = measure(lambda: (tiny, tiny.sampling), lambda: dense_notes(1.0), 1.0, batch=1)
+    assert 0 < report.step_s < report.render_s
+    assert report.share["decoder"] > 0 and report.share["vocoder"] > 0
+
+
 def test_watching_changes_no_sample(synthesizer: Synthesizer) -> None:
     notes = dense_notes(6.0)
     plain = np.concatenate(list(synthesizer.stream(notes, 6.0, THREE_STEPS)))
