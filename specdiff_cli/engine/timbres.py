@@ -29,7 +29,7 @@ LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _SILENT_POWER = math.exp(2 * LOG_MEL_MIN)
 
-# A note function reads its curves once for all that ask on a device.
+# A note function lies on one device, for all that ask.
 _FRAMES: WeakKeyDictionary[NoteFunction, NoteFrames] = WeakKeyDictionary()
 
 

@@ -101,10 +101,6 @@ class TimedTemplates(NoteFrames):
         self._watch = watch
         self.key_counts = [0]  # nothing is attended to
 
-    def for_a_song(self) -> NoteFrames:
-        """As in the class above; what is made for a song is watched, too."""
-        return TimedTemplates(super().for_a_song(), self._watch)
-
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
         """As in the class above; counted as decoder."""
         with self._watch.measure("decoder"):

@@ -4,6 +4,7 @@ A note's curve is kept on a grid of times (fine around onset and end) and read b
 played again, at another time or for another length, costs a few additions.
 """
 
+import copy
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,12 +169,14 @@ class NoteFrames:
         self._facts: npt.NDArray[np.float32] = np.nan_to_num(function.facts.float().cpu().numpy())
 
     def for_a_song(self) -> "NoteFrames":
-        """The same function with nothing kept yet.
+        """The same, with nothing kept yet of what was asked.
 
         What the network says of a note differs in the last bit with the notes that it is asked about together. So each
         reader of a song keeps its own: its bytes depend neither on other songs nor on threads.
         """
-        return NoteFrames(self._function)
+        fresh = copy.copy(self)
+        fresh._held, fresh._ended = {}, {}
+        return fresh
 
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:

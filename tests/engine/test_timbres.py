@@ -24,9 +24,6 @@ class Peaks(NoteFrames):
     def __init__(self) -> None:
         self.kits, self.chokes, self.device = [0], (), torch.device("cpu")
 
-    def for_a_song(self) -> "Peaks":
-        return self
-
     def frames(self, notes, first_frame, n_frames):  # type: ignore[no-untyped-def]
         from specdiff_cli.model.note_frames import FrameRows
 

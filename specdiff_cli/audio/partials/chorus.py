@@ -1,7 +1,7 @@
 """The sound of many notes at once: their stretches of a block lie under each other as rows of a few large tensors."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -174,15 +174,7 @@ class Chorus:
 
     def _levels(self, some: Sequence[Stretch], starts: Sequence[int]) -> Tensor:
         """(R, W + B) levels at the knots of all stretches."""
-        curves, index, between = [], [], []
-        n_points = 0
-        for stretch in some:
-            points, share, low, high = _places(stretch.timbre.ages_s, stretch.ages_s)
-            curves.append(stretch.timbre.levels[low:high])
-            index.append(points + (n_points - low))
-            between.append(share)
-            n_points += high - low
-        levels = self._read(curves, index, between)
+        levels = self._read((it.timbre.ages_s, it.timbre.levels, it.ages_s) for it in some)
         gains = [stretch.gains for stretch in some]
         if any(gain is not None for gain in gains):
             parts = [np.ones(end - start) for start, end in zip(starts, starts[1:], strict=False)]
@@ -195,26 +187,23 @@ class Chorus:
         """Multiply levels by what the ends of the notes do; before these that is nothing."""
         if not any(stretch.rests_s[-1] > stretch.fading.since_end_s[0] for stretch in some):
             return
-        curves, index, between, heard = [], [], [], []
-        n_points = 0
-        for stretch in some:
-            points, share, low, high = _places(stretch.fading.since_end_s, stretch.rests_s)
-            curves.append(stretch.fading.log_gains[low:high])
-            index.append(points + (n_points - low))
-            between.append(share)
-            heard.append(stretch.rests_s < stretch.fading.tail_s)
-            n_points += high - low
-        gains = self._read(curves, index, between).exp_()
-        levels *= gains.mul_(self._sent(np.concatenate(heard).astype(np.float32))[:, None])
+        gains = self._read((it.fading.since_end_s, it.fading.log_gains, it.rests_s) for it in some).exp_()
+        heard = np.concatenate([it.rests_s < it.fading.tail_s for it in some])
+        levels *= gains.mul_(self._sent(heard.astype(np.float32))[:, None])
 
-    def _read(
-        self, curves: Sequence[Tensor], index: Sequence[NDArray[np.int64]], between: Sequence[NDArray[np.float32]]
-    ) -> Tensor:
-        """Curves between their points."""
-        below = self._sent(np.concatenate(index))
-        share = self._sent(np.concatenate(between))
-        table = torch.cat(list(curves))
-        return table.index_select(0, below).lerp_(table.index_select(0, below + 1), share[:, None])
+    def _read(self, curves: Iterable[tuple[Floats, Tensor, Floats]]) -> Tensor:
+        """Curves at times between their points, under each other: (seconds of the points, points, wanted seconds)."""
+        tables, index, between = [], [], []
+        n_points = 0
+        for points_s, points, wanted_s in curves:
+            below, share, low, high = _places(points_s, wanted_s)
+            tables.append(points[low:high])
+            index.append(below + (n_points - low))
+            between.append(share)
+            n_points += high - low
+        first, shares = self._sent(np.concatenate(index)), self._sent(np.concatenate(between))
+        table = torch.cat(tables)
+        return table.index_select(0, first).lerp_(table.index_select(0, first + 1), shares[:, None])
 
     def _waves(self, some: Sequence[Stretch], starts: Sequence[int], amplitudes: Tensor) -> tuple[Tensor, Tensor]:
         """Twice (R, W): amplitudes times cosines and sines of the phases."""
