@@ -21,6 +21,7 @@ FLOORS = {
     "constants": 0,
     "errors": 0,
     "wording": 0,
+    "help_pages": 0,
     "checks": 0,
     "engine.ahead": 0,
     "engine.waiting": 0,

@@ -9,7 +9,7 @@ import typer
 from specdiff_cli.cli.compose import ComposeCommand, compose
 from specdiff_cli.cli.evaluate import benchmark, evaluate, evaluate_music
 from specdiff_cli.cli.guard import guarded, report
-from specdiff_cli.cli.help import RenderCommand, hint_for, show_version
+from specdiff_cli.cli.help import RenderCommand, hint_for, in_plain_words, show_version
 from specdiff_cli.cli.inspect import inspect_midi, inspect_wav
 from specdiff_cli.cli.listen import play, vocode, web
 from specdiff_cli.cli.progress import fail
@@ -75,6 +75,7 @@ app.command("benchmark")(guarded(benchmark))
 app.command("compose", cls=ComposeCommand)(guarded(compose))
 app.add_typer(models_app)
 app.add_typer(train_app)
+in_plain_words(app)
 
 
 def run() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from specdiff_cli.cli.help import PlainHelpCommand
 from specdiff_cli.cli.progress import counted_display, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
 from specdiff_cli.composing.files import DEFAULT_TEMPLATE, ComposeRequest, compose_files, plan
@@ -18,7 +18,7 @@ _song, _music, _output = (partial(option, panel=name) for name in ("Songs that t
 _machine = partial(option, panel="Machine and messages")
 
 
-class ComposeCommand(TyperCommand):
+class ComposeCommand(PlainHelpCommand):
     """Leaves everything behind ``--render`` to ``specdiff render``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -7,57 +7,84 @@ import os
 import platform
 import re
 import shutil
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from specdiff_cli import __version__
 from specdiff_cli.choices import STEMS_BY
+from specdiff_cli.help_pages import OTHERS, beginning, by_panel, entry, option_lines, panels, wrapped
 
 #: What most people need of ``specdiff render``.
 COMMON = (
     "output", "file_format", "model", "preset", "steps", "seed", "start", "end", "swap", "stereo",
     "sample_rate", "recursive", "skip_existing", "overwrite",
 )  # fmt: skip
-MIN_COLUMNS, MAX_COLUMNS, NAME_COLUMNS = 40, 100, 30
-OTHERS = "Options"
+MIN_COLUMNS, MAX_COLUMNS = 40, 100
 FULL = "specdiff.full_help"  # key in a context's meta
 
 
-class ShortHelpCommand(TyperCommand):
-    """A command whose ``--help`` shows the common options and names the panels of the others."""
+class PlainHelpCommand(TyperCommand):
+    """A command whose help is plain text."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help to standard output."""
-        width = max(MIN_COLUMNS, min(MAX_COLUMNS, _screen_columns()))
-        is_full = bool(ctx.meta.get(FULL))
-        typer.echo("\n".join(self.lines(ctx, width, is_full)))
+        typer.echo("\n".join(self.lines(ctx, _width())))
 
-    def lines(self, ctx: Any, width: int, is_full: bool) -> Iterator[str]:
+    def lines(self, ctx: Any, width: int) -> Iterator[str]:
         """The help, line by line, none longer than ``width``."""
-        yield f"Usage: {ctx.command_path} [OPTIONS] [INPUT]..."
-        yield ""
-        yield from _paragraphs(self.help or "", width)
-        panels: dict[str, list[Any]] = {}
-        for param in self.get_params(ctx):
-            if param.param_type_name == "option":
-                panels.setdefault(getattr(param, "rich_help_panel", None) or OTHERS, []).append(param)
-        if is_full:
-            for title, params in panels.items():
-                yield from ("", f"{title}:")
-                for param in params:
-                    yield from _option(param, width, is_full)
+        params = self.get_params(ctx)
+        yield from beginning(self, ctx, width)
+        yield from panels(params, width, with_variables=False)
+
+
+class ShortHelpCommand(PlainHelpCommand):
+    """A command whose ``--help`` shows the common options and names the panels of the others."""
+
+    def lines(self, ctx: Any, width: int) -> Iterator[str]:
+        """The help, line by line, none longer than ``width``; all of it where ``--help-all`` asked for it."""
+        params = self.get_params(ctx)
+        yield from beginning(self, ctx, width)
+        if ctx.meta.get(FULL):
+            yield from panels(params, width, with_variables=True)
             return
+        by_name = {param.name: param for param in params}
         yield from ("", "Common options:")
-        by_name = {param.name: param for params in panels.values() for param in params}
         for name in (*COMMON, "help_all", "help"):
-            yield from _option(by_name[name], width, is_full)
+            yield from option_lines(by_name[name], width, False)
         yield ""
-        titles = ", ".join(title for title in panels if title != OTHERS)
-        yield from _wrap(f"More with --help-all: {titles}.", width)
+        titles = ", ".join(title for title in by_panel(params) if title != OTHERS)
+        yield from wrapped(f"More with --help-all: {titles}.", width)
+
+
+class PlainHelpGroup(TyperGroup):
+    """Several commands under one name, whose help is plain text."""
+
+    format_help = PlainHelpCommand.format_help
+
+    def lines(self, ctx: Any, width: int) -> Iterator[str]:
+        """The help, line by line, none longer than ``width``."""
+        yield from beginning(self, ctx, width)
+        yield from ("", "Commands:")
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                yield from entry(f"  {name}", (command.help or "").split("\n\n")[0].strip(), width)
+        yield from panels(self.get_params(ctx), width, with_variables=False)
+
+
+def in_plain_words(app: typer.Typer) -> None:
+    """Give every command and group of an application plain help, unless it has a class of its own."""
+    app.info.cls = PlainHelpGroup
+    for command in app.registered_commands:
+        if command.cls in (None, TyperCommand):
+            command.cls = PlainHelpCommand
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            group.cls = PlainHelpGroup
+            in_plain_words(group.typer_instance)
 
 
 def show_all(context: typer.Context, value: bool) -> None:
@@ -68,51 +95,13 @@ def show_all(context: typer.Context, value: bool) -> None:
         raise typer.Exit
 
 
+def _width() -> int:
+    return max(MIN_COLUMNS, min(MAX_COLUMNS, _screen_columns()))
+
+
 def _screen_columns() -> int:
     asked = os.environ.get("COLUMNS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else shutil.get_terminal_size().columns
-
-
-def _paragraphs(text: str, width: int) -> Iterator[str]:
-    """A docstring: paragraphs filled, those behind a backspace kept line by line."""
-    for number, paragraph in enumerate(text.strip().split("\n\n")):
-        if number:
-            yield ""
-        lines = paragraph.strip("\n").splitlines()
-        if lines and lines[0].strip() == "\b":
-            for line in lines[1:]:
-                indent = " " * (len(line) - len(line.lstrip()) + 4)
-                yield from _wrap(line, width, subsequent_indent=indent) or [""]
-        else:
-            yield from _wrap(" ".join(line.strip() for line in lines), width)
-
-
-def _option(param: Any, width: int, is_full: bool) -> Iterator[str]:
-    """``-o, --output FILE``, and beside or below it what it does."""
-    names = ", ".join(sorted(param.opts, key=len))
-    metavar = "" if param.is_flag else f" {param.metavar or param.name.upper()}"
-    told = param.help or ""
-    default = param.show_default if isinstance(param.show_default, str) else param.default
-    if not param.is_flag and default not in (None, ()) and not callable(default):
-        told = f"{told.rstrip('.')} ({default})."
-    if is_full and param.envvar:
-        told += f" Variable: {param.envvar}."
-    head = f"  {names}{metavar}"
-    beside = NAME_COLUMNS + 2
-    if width < 2 * NAME_COLUMNS:
-        yield from _wrap(head, width, subsequent_indent="      ")
-        yield from _wrap(told, width, initial_indent="      ", subsequent_indent="      ")
-        return
-    lines = _wrap(told, width - beside) or [""]
-    if len(head) > NAME_COLUMNS:
-        yield head
-    else:
-        yield f"{head:<{beside}}{lines.pop(0)}"
-    yield from (" " * beside + line for line in lines)
-
-
-def _wrap(text: str, width: int, **options: str) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False, **options)  # type: ignore[arg-type]
 
 
 _LEVEL = "--normalize sets the level of the result, as -16LUFS"
