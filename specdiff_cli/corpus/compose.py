@@ -11,24 +11,19 @@ from pathlib import Path
 
 import mido
 import numpy as np
-from numpy.typing import NDArray
 
 from specdiff_cli.corpus.drums import DRUMMING
 from specdiff_cli.corpus.orchestra import INSTRUMENTS, Instrument, Repertoire, draw_ensemble
-from specdiff_cli.corpus.textures import MODES, ScoreNote, Setting
+from specdiff_cli.corpus.performance import Floats, Rng, fold, gate, humanise, pedalling, phrase, tidy
+from specdiff_cli.corpus.setting import MODES, ScoreNote, Setting
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
+from specdiff_cli.midi.holding import SUSTAIN_CONTROLLER
 from specdiff_cli.midi.notes import read_midi
 from specdiff_cli.midi.programs import MODEL_CLASSES
-
-Rng = np.random.Generator
-Floats = NDArray[np.float64]
 
 # Raised with every change of what a seed composes or arranges: a half-made corpus must not go on with other rules.
 COMPOSER_VERSION = 2
 TICKS_PER_BEAT = 960
-DRUM_CHANNEL = 9
-SHORTEST_NOTE_S, LONGEST_NOTE_S = 0.03, 8.0
-REPEAT_GAP_S = 0.012  # a key is up at least this long before it is struck again
-SUSTAIN_CONTROL, PEDAL_THRESHOLD = 64, 64
 
 
 @dataclass(frozen=True)
@@ -98,10 +93,10 @@ def compose(seed: int, config: ComposeConfig = ComposeConfig()) -> mido.MidiFile
         notes = np.concatenate(
             [_section(rng, tempo, section, instrument.repertoire, instrument, n_players) for section in sections]
         )
-        parts.append(Part(instrument, channel, _tidy(rng, notes, density)))
+        parts.append(Part(instrument, channel, tidy(rng, notes, density)))
     if has_drums:
         hits = np.concatenate([_section(rng, tempo, section, DRUMMING, None, n_players) for section in sections])
-        parts.append(Part(None, DRUM_CHANNEL, _tidy(rng, hits, density)))
+        parts.append(Part(None, DRUM_CHANNEL, tidy(rng, hits, density)))
     return _finish(rng, parts, tempo, config)
 
 
@@ -146,20 +141,20 @@ def arrange(midi_path: Path, seed: int, config: ComposeConfig = ComposeConfig())
         starts = tempo.to_seconds((start_s[mine] - begin_s + lead_in_s) * scale)
         ends = tempo.to_seconds((end_s[mine] - begin_s + lead_in_s) * scale)
         source_accent = 0.6 * (table[mine, 3] - table[mine, 3].mean())
-        velocities = _phrase(rng, starts, level) + source_accent + rng.normal(0, rng.uniform(0, 6), len(starts))
-        pitches = _fold(table[mine, 2] + shift, instrument.low, instrument.high)
+        velocities = phrase(rng, starts, level) + source_accent + rng.normal(0, rng.uniform(0, 6), len(starts))
+        pitches = fold(table[mine, 2] + shift, instrument.low, instrument.high)
         notes = np.column_stack([starts, ends, pitches, velocities])
         if rng.random() < 0.15:  # doubled an octave away
             below = notes.copy()
-            below[:, 2] = _fold(notes[:, 2] + 12 * rng.choice([-1, 1]), instrument.low, instrument.high)
+            below[:, 2] = fold(notes[:, 2] + 12 * rng.choice([-1, 1]), instrument.low, instrument.high)
             notes = np.concatenate([notes, below])
-        notes = _humanise(rng, notes, _gate(rng))
-        parts.append(Part(instrument, channel, _tidy(rng, notes, density)))
+        notes = humanise(rng, notes, gate(rng))
+        parts.append(Part(instrument, channel, tidy(rng, notes, density)))
         last_s = max(last_s, float(starts.max()))
     if has_drums and last_s > 0:
         spans = _spans(rng, last_s + 3.0)
         hits = [_section(rng, tempo, _harmony(rng, *span), DRUMMING, None, len(parts) + 1) for span in spans]
-        parts.append(Part(None, DRUM_CHANNEL, _tidy(rng, np.concatenate(hits), density)))
+        parts.append(Part(None, DRUM_CHANNEL, tidy(rng, np.concatenate(hits), density)))
     return _finish(rng, parts, tempo, config)
 
 
@@ -258,9 +253,9 @@ def _section(
     ends = tempo.to_seconds(first_beat + table[:, 0] + table[:, 1])
     accent_share = float(rng.choice([0.0, 0.5, 1.0, 2.0], p=[0.1, 0.2, 0.5, 0.2]))
     level = float(rng.choice([rng.uniform(8, 40), rng.uniform(35, 100), rng.uniform(90, 127)], p=[0.2, 0.6, 0.2]))
-    velocities = _phrase(rng, starts, level) + accent_share * table[:, 3] + rng.normal(0, rng.uniform(0, 8), len(score))
-    pitches = table[:, 2] if instrument is None else _fold(table[:, 2], instrument.low, instrument.high)
-    return _humanise(rng, np.column_stack([starts, ends, pitches, velocities]), _gate(rng))
+    velocities = phrase(rng, starts, level) + accent_share * table[:, 3] + rng.normal(0, rng.uniform(0, 8), len(score))
+    pitches = table[:, 2] if instrument is None else fold(table[:, 2], instrument.low, instrument.high)
+    return humanise(rng, np.column_stack([starts, ends, pitches, velocities]), gate(rng))
 
 
 def _register(rng: Rng, instrument: Instrument) -> tuple[int, int]:
@@ -275,94 +270,12 @@ def _register(rng: Rng, instrument: Instrument) -> tuple[int, int]:
     return first, first + width
 
 
-def _phrase(rng: Rng, times_s: Floats, level: float) -> Floats:
-    """Velocities around ``level``: even, swelling and fading in phrases, or one long crescendo or diminuendo."""
-    kind = rng.random()
-    if kind < 0.15:
-        return np.full(len(times_s), level)
-    if kind < 0.35:
-        span = max(float(np.ptp(times_s)), 1e-6)
-        return np.asarray(level + rng.uniform(-45, 45) * ((times_s - times_s.min()) / span - 0.5))
-    period_s, phase = float(rng.uniform(2, 9)), float(rng.uniform(0, 2 * np.pi))
-    return level + rng.uniform(3, 22) * np.sin(2 * np.pi * times_s / period_s + phase)
-
-
-def _gate(rng: Rng) -> float:
-    """The share of its written length that a note is held: staccato, plain or legato."""
-    return float(
-        rng.choice([rng.uniform(0.12, 0.5), rng.uniform(0.6, 0.95), rng.uniform(0.95, 1.15)], p=[0.2, 0.4, 0.4])
-    )
-
-
-def _humanise(rng: Rng, notes: Floats, gate: float) -> Floats:
-    """Loosen timing by up to a few hundredths of a second and apply the articulation."""
-    jitter_s = float(rng.choice([0.0, 0.004, 0.01, 0.02]))
-    lengths_s = (notes[:, 1] - notes[:, 0]) * gate * np.exp(rng.normal(0, rng.choice([0.0, 0.1, 0.25]), len(notes)))
-    played = notes.copy()
-    played[:, 0] = np.maximum(notes[:, 0] + rng.normal(0, 1, len(notes)) * jitter_s, 0.005)
-    if rng.random() < 0.15:  # rolled chords: the higher the key, the later
-        played[:, 0] += (notes[:, 2] - notes[:, 2].min()) / 60 * rng.uniform(0.03, 0.15)
-    played[:, 1] = played[:, 0] + np.clip(lengths_s, SHORTEST_NOTE_S, LONGEST_NOTE_S)
-    played[:, 3] = np.clip(np.round(notes[:, 3]), 1, 127)
-    return played
-
-
-def _fold(pitches: Floats, low: int, high: int) -> Floats:
-    """Pitches brought into an instrument's range (an octave at least) by octaves."""
-    above = np.maximum(np.ceil((pitches - high) / 12), 0)
-    below = np.maximum(np.ceil((low - pitches) / 12), 0)
-    return np.asarray(pitches - 12 * above + 12 * below)
-
-
-def _tidy(rng: Rng, notes: Floats, notes_per_s: int) -> Floats:
-    """Make the part playable: at most ``notes_per_s`` onsets in a second, and one note per key at a time."""
-    kept = []
-    for second in np.unique(np.floor(notes[:, 0])):
-        rows = np.flatnonzero(np.floor(notes[:, 0]) == second)
-        kept.append(rng.permutation(rows)[:notes_per_s])
-    if not kept:
-        return notes
-    notes = notes[np.concatenate(kept)]
-    notes = notes[np.lexsort((notes[:, 0], notes[:, 2]))]
-    result: list[Floats] = []
-    for row in notes:
-        last = result[-1] if result else None
-        if last is not None and last[2] == row[2] and row[0] - last[0] < SHORTEST_NOTE_S + REPEAT_GAP_S:
-            last[1] = max(last[1], row[1])
-            continue
-        if last is not None and last[2] == row[2]:
-            last[1] = min(last[1], row[0] - REPEAT_GAP_S)
-        result.append(row.copy())
-    played = np.array(result)
-    return np.asarray(played[np.argsort(played[:, 0], kind="stable")], dtype=np.float64)
-
-
-def _pedalling(rng: Rng, starts_s: Floats, end_s: float) -> list[tuple[float, int]]:
-    """Sustain pedal (time_s, value): pressed after a beat, changed with the harmony, now and then left alone."""
-    events: list[tuple[float, int]] = []
-    period_s = float(np.exp(rng.uniform(np.log(0.5), np.log(5.0))))
-    now_s = float(rng.uniform(0, 3))
-    while now_s < end_s:
-        later = starts_s[starts_s >= now_s]
-        if not len(later):
-            break
-        press_s = float(later[0]) + float(rng.uniform(-0.02, 0.15))
-        release_s = press_s + period_s * float(rng.uniform(0.5, 1.5))
-        following = starts_s[starts_s >= release_s]
-        if len(following) and rng.random() < 0.8:
-            release_s = min(float(following[0]) + float(rng.uniform(-0.02, 0.05)), release_s + 6.0)
-        events.append((max(press_s, 0.001), int(rng.integers(PEDAL_THRESHOLD, 128))))
-        events.append((release_s, int(rng.integers(0, PEDAL_THRESHOLD))))
-        now_s = release_s + (float(rng.uniform(1, 10)) if rng.random() < 0.1 else 0.03)
-    return events
-
-
 def _finish(rng: Rng, parts: list[Part], tempo: TempoMap, config: ComposeConfig) -> mido.MidiFile:
     """Pedal for the whole piece or none, then the file."""
     if rng.random() < config.pedal_share:
         for part in parts:
             if len(part.notes) and part.instrument is not None and part.instrument.has_pedal:
-                part.pedal = _pedalling(rng, part.notes[:, 0], float(part.notes[:, 1].max()))
+                part.pedal = pedalling(rng, part.notes[:, 0], float(part.notes[:, 1].max()))
     return _to_midi(parts, tempo)
 
 
@@ -387,7 +300,7 @@ def _to_midi(parts: list[Part], tempo: TempoMap) -> mido.MidiFile:
             events.append((max(int(end), int(start) + 1), 2, message))
         for time_s, value in part.pedal:
             tick = round(float(tempo.to_beats(np.array(time_s))) * TICKS_PER_BEAT)
-            message = mido.Message("control_change", channel=part.channel, control=SUSTAIN_CONTROL, value=value)
+            message = mido.Message("control_change", channel=part.channel, control=SUSTAIN_CONTROLLER, value=value)
             events.append((tick, 1, message))
         midi.tracks.append(_track(events))
     return midi

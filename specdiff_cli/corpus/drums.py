@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from specdiff_cli.corpus.textures import MAX_RATE_HZ, ScoreNote, Setting
+from specdiff_cli.corpus.setting import MAX_RATE_HZ, ScoreNote, Setting
 
 KICKS, SNARES, SIDE_STICKS = (36, 35), (38, 40, 39), (37,)
 CLOSED_HAT, PEDAL_HAT, OPEN_HAT = 42, 44, 46

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specdiff_cli.corpus.setting import PIANO_HIGH, PIANO_LOW
 from specdiff_cli.corpus.textures import (
-    PIANO_HIGH,
-    PIANO_LOW,
     TEXTURES,
     Texture,
     alberti,

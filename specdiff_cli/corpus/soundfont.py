@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
 
 # FluidSynth interpolates its samples without an anti-aliasing filter. At twice the rate whatever folds lands
 # (almost only) above 8 kHz, where the decimation filter removes it; rendering at 16 kHz folds it into the result.
@@ -38,7 +39,7 @@ LIGHT_REVERB = {
 REVERB_SEND_CONTROL, REVERB_SEND = 91, 60
 N_CHANNELS = 16
 BEND_CENTRE = 8192  # mido counts bends from the centre, FluidSynth from the lowest
-DRUM_CHANNEL, DRUM_VELOCITY = 9, 100
+DRUM_VELOCITY = 100
 
 
 # An isolated note is followed until a stretch of this many samples stays below this peak (-100 dB).

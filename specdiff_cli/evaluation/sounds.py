@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
 from specdiff_cli.midi.notes import MidiSong, parse_midi
 from specdiff_cli.midi.programs import GM_NAMES, N_PROGRAMS
 from specdiff_cli.wording import one_line
@@ -29,7 +30,6 @@ GUARD_S = 0.1  # what of a slot belongs to the next note's attack
 
 # With 480 ticks a beat at 120 beats per minute.
 TICKS_PER_S = 960
-DRUM_CHANNEL = 9
 
 ENVELOPE_S = 0.004
 ATTACK_WITHIN_S = 0.3

@@ -8,12 +8,12 @@ from itertools import groupby
 import mido
 
 from specdiff_cli.midi.bars import BarMap
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import GM_NAMES
 from specdiff_cli.midi.tempo import DEFAULT_BEATS_PER_MINUTE, TempoMap
 
 TICKS_PER_BEAT = 960  # for notes without a tempo map: half a millisecond at 120 beats per minute
-DRUM_CHANNEL = 9
 MELODIC_CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
 _LARGEST_DENOMINATOR = 1 << 15
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import mido
 
 from specdiff_cli.midi import parameters
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
 from specdiff_cli.midi.timeline import Part, Timed
 
 _MANAGERS = {0: 1, 15: -1}  # channel -> the direction of its members
 _MAX_MEMBERS = 15
 MEMBER_BEND_RANGE_SEMITONES = 48
-_DRUM_CHANNEL = 9
 
 
 def share_zones(events: Sequence[Timed]) -> tuple[list[Timed], int]:
@@ -68,6 +68,6 @@ def _prepare(event: Timed, channel: int) -> list[Timed]:
     messages = [
         mido.Message("control_change", channel=channel, control=number, value=value) for number, value in values.items()
     ]
-    if channel == _DRUM_CHANNEL:
+    if channel == DRUM_CHANNEL:
         messages.append(mido.Message("sysex", data=bytes.fromhex("41 10 42 12 40 10 15 00 1B")))  # GS: no rhythm part
     return [event._replace(message=message) for message in messages]

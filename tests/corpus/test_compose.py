@@ -11,7 +11,8 @@ import pytest
 from specdiff_cli.corpus.compose import SOLO_PIANO, ComposeConfig, arrange, compose, note_table
 from specdiff_cli.corpus.drums import DRUMMING
 from specdiff_cli.corpus.orchestra import INSTRUMENTS, draw_ensemble
-from specdiff_cli.corpus.textures import MODES, TEXTURES, Setting, Texture
+from specdiff_cli.corpus.setting import MODES, Setting
+from specdiff_cli.corpus.textures import TEXTURES, Texture
 from specdiff_cli.errors import MidiError
 from specdiff_cli.midi.programs import MODEL_CLASSES, model_class
 
