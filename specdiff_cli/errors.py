@@ -100,8 +100,8 @@ class SpecdiffError(Exception):
     @property
     def rule(self) -> str:
         """What the option's value does not keep to, without the option itself; of other errors the whole line."""
-        parts = self.args[2:] if self.option is not None and isinstance(self.args[0], Option) else self.args
-        return "".join(map(str, parts))
+        begins_with_option = self.option is not None and isinstance(self.args[0], Option)
+        return "".join(map(str, self.args[begins_with_option:])).lstrip(": ")
 
     def line(self, flag_of: Callable[[str], str]) -> str:
         """The line, with ``flag_of(name)`` for the name of each option."""

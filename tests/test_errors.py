@@ -7,6 +7,7 @@ import pytest
 from specdiff_cli.choices import check_choice, check_range
 from specdiff_cli.cli.guard import flag_of, shown, worded
 from specdiff_cli.errors import DeviceError, Message, Option, UsageError, WeightsError, is_out_of_memory
+from specdiff_cli.rendering.request import Request
 
 
 def test_an_error_about_an_option_has_its_name_value_and_rule() -> None:
@@ -20,6 +21,24 @@ def test_an_error_about_an_option_has_its_name_value_and_rule() -> None:
 def test_an_error_that_begins_otherwise_can_blame_an_option_too() -> None:
     error = WeightsError("nobody: is no voice", option="model", value="nobody")
     assert (str(error), error.rule, error.option) == ("nobody: is no voice", "nobody: is no voice", "model")
+
+
+@pytest.mark.parametrize(
+    ("options", "blamed", "rule"),
+    [
+        ({"steps": 0}, ("steps", 0), "must be between 1 and 10000"),
+        ({"fade_out": 2, "loop": True}, ("fade_out", None), "does not go with loop, which has no end"),
+        ({"steps": "many"}, ("steps", "many"), "is 'many', expected a whole number"),
+        ({"reader": "ears"}, ("reader", "ears"), "is not one of music, reference"),
+    ],
+)
+def test_a_request_that_cannot_be_says_which_option_value_and_rule(
+    options: dict[str, object], blamed: tuple[str, object], rule: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        Request.of(options)
+    assert (caught.value.option, caught.value.value) == blamed
+    assert caught.value.rule == rule
 
 
 def test_errors_travel_between_processes() -> None:

@@ -1,18 +1,15 @@
 """Songs to files: one after the other or several at once. What goes wrong with one of them stops no other."""
 
-import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sized
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import closing
 from functools import partial
 from itertools import chain, islice
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any
 
-from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.errors import Message, Option, explain
+from specdiff_cli.errors import Message, explain
 from specdiff_cli.lengths import hop_s
 from specdiff_cli.rendering.beside import Beside
 from specdiff_cli.rendering.events import Done, Event, Failed, Heard, Loaded, Loading, Opened, Skipped, Step, Told
@@ -21,14 +18,10 @@ from specdiff_cli.rendering.output import SongOutput
 from specdiff_cli.rendering.prepare import Prepared, prepare
 from specdiff_cli.rendering.record import Settled, settle
 from specdiff_cli.rendering.request import Request
+from specdiff_cli.rendering.running_song import Reported, RunningSong
 from specdiff_cli.weights.voices import VoiceCard
-from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from specdiff_cli.engine.songs import FinishedWindow, Progress
     from specdiff_cli.engine.synthesizer import Piece, Song, Synthesizer
     from specdiff_cli.rendering.beside import Part
 
@@ -71,32 +64,6 @@ def render_files(
     return _Batch(settle(request, voice), synthesizer, with_audio).render(jobs)
 
 
-class _OpenSong:
-    """A song on its way: its output is open until the block ends."""
-
-    def __init__(self, number: int, prepared: Prepared, output: SongOutput) -> None:
-        self.number = number
-        self.prepared = prepared
-        self.output = output
-        self.n_parts_left = prepared.n_parts
-        self.n_dropped_events = 0
-        self.n_kept = 0  # windows of an earlier run
-        self.stack = ExitStack()
-
-    def keys(self) -> "list[Part]":
-        return [(self.number, part) for part in range(self.prepared.n_parts)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reported:
-    """What the sampling says of a part of a song, besides its audio."""
-
-    key: "Part"
-    progress: "Progress | None" = None
-    mel: "npt.NDArray[np.float32] | None" = None
-    window: "FinishedWindow | None" = None
-
-
 class _Batch:
     """One call of ``render_files``: what is open, and what has happened."""
 
@@ -108,7 +75,7 @@ class _Batch:
         self._window_s = hop_s(settled.sound.overlap_frames)
         self._events: deque[Event] = deque()
         self._numbers = numbers()
-        self._open: dict[int, _OpenSong] = {}
+        self._open: dict[int, RunningSong] = {}
         self._given_up: set[Part] = set()
         self._is_over = False  # a failure with fail_fast
 
@@ -251,45 +218,21 @@ class _Batch:
                 yield None
                 continue
             for part in range(prepared.n_parts):
-                yield self._part(song, part, beside)
+                yield song.part(part, self._settled.sound.seed, beside.report)
 
-    def _open_song(self, prepared: Prepared, synthesizer: "Synthesizer") -> _OpenSong:
+    def _open_song(self, prepared: Prepared, synthesizer: "Synthesizer") -> RunningSong:
         job = prepared.job
         if prepared.why is not None:
             self._tell(f"{job.target}: rendered again: {prepared.why}", job)
-        song = _OpenSong(next(self._numbers), prepared, SongOutput(prepared, synthesizer, self._settled))
-        song.stack.enter_context(song.output)
-        if (sidecar := song.output.sidecar) is not None:
-            song.n_kept = sidecar.n_finished
-            if sidecar.why_from_start is not None:
-                self._tell(f"{job.source.name}: begun anew: {sidecar.why_from_start}", job)
-            elif song.n_kept:
-                kept = f"{count(song.n_kept, 'window')} of {prepared.n_windows} done earlier"
-                self._tell(f"{job.source.name}: {kept}", job)
+        song = RunningSong(next(self._numbers), prepared, SongOutput(prepared, synthesizer, self._settled))
+        if (resumed := song.resumed()) is not None:
+            self._tell(f"{job.source.name}: {resumed}", job)
         self._open[song.number] = song
         n_steps = self._settled.sound.steps
         self._events.append(
             Opened(job, prepared.duration_s, prepared.n_windows, prepared.n_parts, song.n_kept, n_steps)
         )
         return song
-
-    def _part(self, song: _OpenSong, part: int, beside: Beside) -> "Song[Part]":
-        from specdiff_cli.engine.synthesizer import Song
-
-        prepared, output, key = song.prepared, song.output, (song.number, part)
-        extra: dict[str, Any] = {}
-        if output.sidecar is not None:
-            extra["finished"] = output.sidecar.finished()
-            extra["on_window"] = lambda window: beside.report(_Reported(key, window=window))
-        if output.snapshots is not None:
-            extra["on_step"] = output.snapshots
-        if part == 0:
-            extra["on_progress"] = lambda progress: beside.report(_Reported(key, progress=progress))
-        if output.wants_mel:
-            extra["on_mel"] = lambda mel: beside.report(_Reported(key, mel=mel))
-        notes = prepared.notes if prepared.stems is None else prepared.stems[part].notes
-        extra["expression"] = prepared.song.expression
-        return Song(key, notes, prepared.duration_s, self._settled.sound.seed, **extra)
 
     def _take(self, item: object) -> None:
         """Do with a piece or a report what is to be done with it."""
@@ -301,7 +244,7 @@ class _Batch:
         if key is None or song is None:
             return
         try:
-            if isinstance(item, _Reported):
+            if isinstance(item, Reported):
                 self._note(song, key[1], item)
             else:
                 self._take_piece(song, key[1], item)
@@ -312,7 +255,7 @@ class _Batch:
             self._close(song, error)
             self._fail(song.prepared.job, error)
 
-    def _note(self, song: _OpenSong, part: int, told: _Reported) -> None:
+    def _note(self, song: RunningSong, part: int, told: Reported) -> None:
         if told.window is not None and song.output.sidecar is not None:
             song.output.sidecar.add(told.window)
         if told.mel is not None:
@@ -322,7 +265,7 @@ class _Batch:
             done_s = min((at.window + at.step / at.n_steps) * self._window_s, duration_s)
             self._events.append(Step(job, at.window, at.n_windows, at.step, at.n_steps, done_s, duration_s))
 
-    def _take_piece(self, song: _OpenSong, part: int, piece: Any) -> None:
+    def _take_piece(self, song: RunningSong, part: int, piece: Any) -> None:
         if piece.error is not None:
             raise piece.error
         if len(piece.audio):
@@ -336,7 +279,7 @@ class _Batch:
             if song.n_parts_left == 0:
                 self._finish(song)
 
-    def _close(self, song: _OpenSong, error: BaseException) -> None:
+    def _close(self, song: RunningSong, error: BaseException) -> None:
         """End a song that is not finished: nothing of it appears."""
         self._open.pop(song.number, None)
         song.stack.__exit__(type(error), error, error.__traceback__)
@@ -345,13 +288,13 @@ class _Batch:
         for song in list(self._open.values()):
             self._close(song, error)
 
-    def _finish(self, song: _OpenSong) -> None:
+    def _finish(self, song: RunningSong) -> None:
         prepared, output = song.prepared, song.output
         song.stack.close()
         del self._open[song.number]
         elapsed_s = time.perf_counter() - output.start_s
         rendered_s = max(0.0, prepared.duration_s - song.n_kept * self._window_s)
-        for line in self._remarks(song):
+        for line in song.remarks():
             self._tell(Message(f"{prepared.job.source.name}: ", line), prepared.job)
         assert self._synthesizer is not None  # noqa: S101 - a song was rendered with it
         self._events.append(
@@ -368,22 +311,6 @@ class _Batch:
                 n_clipped=output.n_clipped,
             )
         )
-
-    def _remarks(self, song: _OpenSong) -> Iterator[str]:
-        prepared, output = song.prepared, song.output
-        yield from (remark.unfollowed for remark in prepared.remarks)
-        yield from prepared.messages
-        if song.n_dropped_events:
-            yield f"{count(song.n_dropped_events, 'note event')} did not fit into their windows and were dropped"
-        if output.message is not None:
-            yield output.message
-        if output.n_clipped:
-            peak_db = 20 * math.log10(output.peak)
-            clipped = f"{count(output.n_clipped, 'sample')} clipped, peaks reach {peak_db:.1f} dB above full scale"
-            level, exact = Option("normalize", RECOMMENDED_LOUDNESS), Option("subtype", "float")
-            yield Message(clipped, ": use ", level, ", or ", exact, ", which keeps them")
-        if output.stem_paths:
-            yield f"{count(len(output.stem_paths), 'stem')} in {output.stem_paths[0].parent}"
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._is_over = self._request.batching.fail_fast

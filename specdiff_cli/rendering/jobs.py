@@ -102,7 +102,7 @@ def plan(sources: Sequence[Source], settled: "Settled", first: int = 1) -> list[
     if request.snapshots and len(jobs) > 1:
         raise UsageError(Option("snapshots"), " takes a single input; render the files one by one", option="snapshots")
     if request.plot is not None:
-        from specdiff_cli.rendering.plots import check_matplotlib, check_plot
+        from specdiff_cli.rendering.sheet import check_matplotlib, check_plot
 
         if plots is None:
             check_plot(request.plot, request.overwrite or settled.request.batching.skip_existing)

@@ -5,13 +5,11 @@ pickled. An option is a field of one of its groups; its name outside is the fiel
 (``sample_rate_hz`` is ``--sample-rate`` and ``sample_rate``).
 """
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Self
 
 from specdiff_cli.choices import (
     DEFAULT_MAX_DURATION_S,
@@ -35,16 +33,9 @@ from specdiff_cli.choices import (
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.midi.edits import Edits, check_edits
+from specdiff_cli.rendering.option_fields import OptionField, hint, option_fields, with_options
 
 STDOUT = "-"
-#: Options whose name outside is not the field's.
-_NAMES = {"swaps": "swap", "programs": "program", "file_format": "format"}
-
-
-def option_name(field_name: str) -> str:
-    """A field's name as an option: ``sample_rate_hz`` -> ``sample-rate``."""
-    plain = field_name.removesuffix("_s").removesuffix("_hz").removesuffix("_kbps")
-    return _NAMES.get(plain, plain).replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +257,7 @@ class Request:
                 raise UsageError(f"unknown option {name}; {hint(name, OPTIONS)}")
             if value is not None:
                 given[known.path] = known.taken(value)
-        changed: Self = _changed(self, given, ())
-        return changed
+        return with_options(self, given)
 
     def __post_init__(self) -> None:
         self._check_format()
@@ -358,80 +348,5 @@ def read_options(path: Path, only: Iterable[str] | None = None) -> dict[str, Any
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class _Option:
-    """Where an option stands in a request, and what it may be."""
-
-    path: tuple[str, ...]
-    kind: Any
-
-    def taken(self, value: object) -> object:
-        """The value as the field has it: lists as tuples, texts as paths. Raises UsageError for a wrong type."""
-        kinds = get_args(self.kind) if isinstance(self.kind, UnionType) else (self.kind,)
-        kind = next(kind for kind in kinds if kind is not NoneType)
-        is_bool = isinstance(value, bool)  # which is an int to Python, not to people
-        if get_origin(kind) is tuple:
-            if isinstance(value, str):
-                return (value,) if str in get_args(kind) else _parsed(self.path[-1], value)
-            if isinstance(value, Iterable):
-                return tuple(map(str, value) if str in get_args(kind) else value)
-        elif kind in (str, Path) and isinstance(value, str | Path):
-            return kind(value)
-        elif kind is float and isinstance(value, int | float) and not is_bool:
-            return float(value)
-        elif isinstance(value, kind) and is_bool == (kind is bool):
-            return value
-        in_words = _IN_WORDS.get(kind, "a list")
-        raise UsageError(f"{option_name(self.path[-1])} is {value!r}, expected {in_words}")
-
-
-_IN_WORDS: dict[Any, str] = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    Path: "a path",
-}
-
-
-def _parsed(field_name: str, text: str) -> tuple[float, ...]:
-    """Numbers in an option's own notation. Raises UsageError."""
-    if field_name == "snapshots":
-        from specdiff_cli.rendering.snapshots import parse_snapshots
-
-        return parse_snapshots(text)
-    from specdiff_cli.diffusion.sampling import parse_guidance_interval
-
-    return parse_guidance_interval(text)
-
-
-def _options_of(kind: Any, path: tuple[str, ...] = ()) -> dict[str, _Option]:
-    found: dict[str, _Option] = {}
-    for item in fields(kind):
-        if isinstance(item.type, type) and is_dataclass(item.type):
-            found |= _options_of(item.type, (*path, item.name))
-        else:
-            found[option_name(item.name).replace("-", "_")] = _Option((*path, item.name), item.type)
-    return found
-
-
-def _changed(record: Any, given: Mapping[tuple[str, ...], object], at: tuple[str, ...]) -> Any:
-    changes: dict[str, object] = {}
-    for item in fields(record):
-        path = (*at, item.name)
-        if path in given:
-            changes[item.name] = given[path]
-        elif any(other[: len(path)] == path for other in given):
-            changes[item.name] = _changed(getattr(record, item.name), given, path)
-    return replace(record, **changes)
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """What else a name that is none may have meant."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
-
-
 #: Name of an option (with ``_``) -> where it stands. Every field is one.
-OPTIONS: Mapping[str, _Option] = _options_of(Request)
+OPTIONS: Mapping[str, OptionField] = option_fields(Request)

@@ -73,7 +73,7 @@ def check_files(stem: Path, steps_left: tuple[int, ...], overwrite: bool) -> Non
         OutputError: a file exists and ``overwrite`` is false, and the like.
     """
     from specdiff_cli.files import check_target
-    from specdiff_cli.rendering.plots import check_plot
+    from specdiff_cli.rendering.sheet import check_plot
 
     for number in steps_left:
         picture, *others = snapshot_paths(stem, number)

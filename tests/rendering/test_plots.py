@@ -14,8 +14,9 @@ from midi_files import midi_bytes, note
 from specdiff_cli.constants import LOG_MEL_MIN
 from specdiff_cli.errors import OutputError, UsageError
 from specdiff_cli.midi.notes import Note, parse_midi
-from specdiff_cli.rendering import plots
-from specdiff_cli.rendering.plots import PagePlot, check_plot, piano_roll_page, spectrogram_picture
+from specdiff_cli.rendering import piano_roll, plots, sheet
+from specdiff_cli.rendering.plots import PagePlot, piano_roll_page, spectrogram_picture
+from specdiff_cli.rendering.sheet import check_plot
 
 image = pytest.importorskip("matplotlib.image")
 
@@ -25,7 +26,7 @@ FIRST_COLOUR = (0x33, 0x66, 0xCC)
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of few pixels, which are drawn sooner."""
-    monkeypatch.setattr(plots, "_DPI", 40)
+    monkeypatch.setattr(sheet, "DPI", 40)
 
 
 def notes(*spans: tuple[float, float], program: int = 0, is_drum: bool = False, pitch: int = 60) -> list[Note]:
@@ -45,8 +46,8 @@ def columns_of(picture: np.ndarray, colour: tuple[int, int, int], most_left: flo
 
 def axes_columns(picture: np.ndarray) -> tuple[float, float]:
     """Where the time axis begins and ends."""
-    left, right = plots._LEFT_IN * plots._DPI, (plots._WIDTH_IN - plots._RIGHT_IN) * plots._DPI
-    assert picture.shape[1] == plots._WIDTH_IN * plots._DPI
+    left, right = sheet.LEFT_IN * sheet.DPI, (sheet.WIDTH_IN - sheet.RIGHT_IN) * sheet.DPI
+    assert picture.shape[1] == sheet.WIDTH_IN * sheet.DPI
     return left, right
 
 
@@ -71,8 +72,8 @@ def test_louder_is_brighter_and_stands_at_its_time_and_pitch(tmp_path: Path) -> 
     plot.write(tmp_path / "a.png", [], 10.0, "")
     picture = pixels(tmp_path / "a.png")
     left, right = axes_columns(picture)
-    bottom = picture.shape[0] - plots._AXIS_IN * plots._DPI - plots._GAP_IN * plots._DPI - plots._WAVE_IN * plots._DPI
-    top = bottom - plots._MEL_IN * plots._DPI
+    bottom = picture.shape[0] - sheet.AXIS_IN * sheet.DPI - sheet.GAP_IN * sheet.DPI - plots.WAVE_IN * sheet.DPI
+    top = bottom - plots.MEL_IN * sheet.DPI
     rows, columns = np.linspace(top, bottom, 9).astype(int), np.linspace(left, right, 9).astype(int)
     brightness = picture.sum(axis=2)
     assert brightness[rows[2], columns[6]] > 500
@@ -92,15 +93,15 @@ def test_drums_and_channels_have_their_own_place(tmp_path: Path) -> None:
         plot.add_audio(np.zeros((100, n_channels)) if n_channels > 1 else np.zeros(100))
         plot.write(tmp_path / f"{name}.png", played, 1.0, name)
         sizes[name] = pixels(tmp_path / f"{name}.png").shape[0]
-    gap = plots._GAP_IN
-    assert sizes["stereo"] - sizes["plain"] == pytest.approx((plots._WAVE_IN + gap) * plots._DPI, abs=2)
-    assert sizes["drums"] - sizes["plain"] == pytest.approx((plots._DRUMS_IN + gap) * plots._DPI, abs=2)
-    assert sizes["only drums"] == pytest.approx(sizes["drums"] - (plots._ROLL_IN + gap) * plots._DPI, abs=2)
+    gap = sheet.GAP_IN
+    assert sizes["stereo"] - sizes["plain"] == pytest.approx((plots.WAVE_IN + gap) * sheet.DPI, abs=2)
+    assert sizes["drums"] - sizes["plain"] == pytest.approx((piano_roll.DRUMS_IN + gap) * sheet.DPI, abs=2)
+    assert sizes["only drums"] == pytest.approx(sizes["drums"] - (piano_roll.ROLL_IN + gap) * sheet.DPI, abs=2)
 
 
 def test_no_hit_of_a_drum_falls_between_two_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "_DPI", 150)
-    monkeypatch.setattr(plots, "_DRUM_COLOUR", "#3366cc")
+    monkeypatch.setattr(sheet, "DPI", 150)
+    monkeypatch.setattr(piano_roll, "DRUM_COLOUR", "#3366cc")
     hits = notes(*((0.2 + 0.251 * k, 0.2 + 0.251 * k) for k in range(36)), is_drum=True, pitch=38)
     PagePlot().write(tmp_path / "a.png", hits, 10.0, "drums")
     found = columns_of(pixels(tmp_path / "a.png"), FIRST_COLOUR)
@@ -121,7 +122,8 @@ def test_equal_content_gives_equal_bytes_whatever_style_the_user_has(tmp_path: P
 
 
 def test_memory_does_not_grow_with_the_song(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(plots, "MAX_COLUMNS", 64)
+    for module in (plots, piano_roll):
+        monkeypatch.setattr(module, "MAX_COLUMNS", 64)
     plot = PagePlot(n_channels=2)
     for _ in range(40):
         plot.add_mel(np.zeros((256, 128), np.float32))
@@ -129,7 +131,7 @@ def test_memory_does_not_grow_with_the_song(monkeypatch: pytest.MonkeyPatch, tmp
         for pool in (plot._power, plot._lowest, plot._highest):
             assert len(pool.columns()) <= 64
     many = notes(*((k / 1000, k / 1000 + 0.1) for k in range(20_000)))
-    assert len(plots._roll(many, [60] * 20_000, [0] * 20_000).thinned(20.0).lane) <= 3 * 64
+    assert len(piano_roll._roll(many, [60] * 20_000, [0] * 20_000).thinned(20.0).lane) <= 3 * 64
     plot.write(tmp_path / "a.png", many, 204.8, "long")
 
 
@@ -208,12 +210,12 @@ assert "matplotlib.pyplot" not in sys.modules
 def test_bar_lines_stand_where_bars_begin_and_never_crowd() -> None:
     from matplotlib.figure import Figure
 
-    from specdiff_cli.rendering.plots import MAX_BAR_LINES, _draw_bars
+    from specdiff_cli.rendering.piano_roll import MAX_BAR_LINES, draw_bars
 
     def lines(n_bars: int) -> list[float]:
         axis = Figure().add_subplot()
         song = parse_midi(midi_bytes(note(0, 1920 * n_bars, 0, 60)), "a.mid")
-        _draw_bars([axis], song.bars, song.end_s)
+        draw_bars([axis], song.bars, song.end_s)
         return [float(np.asarray(path.vertices)[0, 0]) for path in axis.collections[0].get_paths()]
 
     assert lines(3) == [0.0, 2.0, 4.0]  # 4/4 at 120 beats a minute

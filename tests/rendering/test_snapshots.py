@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from specdiff_cli.errors import OutputError, UsageError
-from specdiff_cli.rendering import plots
+from specdiff_cli.rendering import sheet
 from specdiff_cli.rendering.snapshots import SnapshotWriter, check_snapshots, parse_snapshots
 
 pytest.importorskip("matplotlib")
@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "_DPI", 40)
+    monkeypatch.setattr(sheet, "DPI", 40)
 
 
 @dataclass
