@@ -1,7 +1,7 @@
 """``specdiff render``: MIDI files to audio."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -9,13 +9,12 @@ import typer
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.cli import options as opt
 from specdiff_cli.cli.guard import settings_from_elsewhere, wants_tracebacks
-from specdiff_cli.cli.progress import say
+from specdiff_cli.cli.progress import say, working
 from specdiff_cli.cli.screen import RenderScreen, Showing
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
 from specdiff_cli.errors import UsageError
 from specdiff_cli.signals import Terminated
 from specdiff_cli.streams import closed, is_closed
-from specdiff_cli.wording import count
 
 if TYPE_CHECKING:
     from specdiff_cli.cluster.connect import ClusterOptions
@@ -176,11 +175,13 @@ def _render_by_workers(settled: "Settled", options: "ClusterOptions", showing: S
     from specdiff_cli.cluster.rendering import Crew, check_request, render_on_cluster
 
     check_request(settled.request, options)
-    with planned(settled) as plan:
+    with ExitStack() as stack:
+        with working("looking at the inputs", showing.quiet):
+            plan = stack.enter_context(planned(settled))
         jobs = plan.jobs if isinstance(plan.jobs, list) else ()
         with RenderScreen(jobs, settled, showing, plan.n_jobs) as screen:
-            if plan.n_repeated:
-                screen.tell(f"{count(plan.n_repeated, 'input')} named more than once: rendered once")
+            for line in plan.left_out.remarks():
+                screen.tell(line)
             with closing(render_on_cluster(plan.jobs, settled, options)) as events:
                 try:
                     for event in events:

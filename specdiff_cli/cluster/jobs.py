@@ -3,11 +3,11 @@
 import hashlib
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
 import unicodedata
-from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +15,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
-from specdiff_cli.errors import Option, UsageError
-from specdiff_cli.rendering.inputs import MIDI_SUFFIXES, Source, find_sources, identity, iterate_list
+from specdiff_cli.errors import Option, OutputError, UsageError
+from specdiff_cli.rendering.inputs import MIDI_SUFFIXES, LeftOut, Source, find_sources, identity, iterate_list
 from specdiff_cli.rendering.jobs import Job, plan
 from specdiff_cli.rendering.record import Settled
 from specdiff_cli.streams import DASH
@@ -24,64 +24,55 @@ from specdiff_cli.streams import DASH
 #: Up to so many inputs are held, sorted and planned together, as one process does.
 MAX_HELD = 10_000
 CHUNK = 1000
+#: Of a table of names, so much is in memory.
+CACHE_KIB = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Jobs, which come one by one where there are many; how many there are, and how many inputs were named again."""
+    """Jobs, which come one by one where there are many; how many there are, and what is none."""
 
     jobs: Iterable[Job]
     n_jobs: int
-    n_repeated: int
+    left_out: LeftOut
 
 
 class Seen:
-    """Which texts came before, by 64 bits of their hashes: 16 bytes each, where a set would need 100.
+    """Which texts came before, by 64 bits of their hashes, in a temporary file: however many, little memory holds them.
 
     Of a million texts, two are taken for one with a probability of 3 in 10^8.
     """
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * 1024))
+        # SQLite's own temporary file: the system forgets it with the connection, or with the process
+        self._table = sqlite3.connect("", isolation_level=None).cursor()
+        self._table.executescript(
+            f"PRAGMA cache_size = -{CACHE_KIB}; PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE;"
+            "CREATE TABLE seen (key INTEGER PRIMARY KEY); BEGIN"
+        )
         self._n = 0
 
     def __len__(self) -> int:
         return self._n
 
     def add(self, text: str) -> bool:
-        """Whether it is new."""
-        if not self._put(self._slots, self._key(text)):
-            return False
-        self._n += 1
-        if 2 * self._n > len(self._slots):
-            grown = array("Q", bytes(16 * len(self._slots)))
-            for key in filter(None, self._slots):
-                self._put(grown, key)
-            self._slots = grown
-        return True
+        """Whether it is new. Raises OutputError: there is no room for temporary files."""
+        try:
+            is_new = self._table.execute("INSERT OR IGNORE INTO seen VALUES (?)", (_key(text),)).rowcount == 1
+        except sqlite3.OperationalError as error:
+            raise OutputError(f"{tempfile.gettempdir()}: no room for the names of the inputs ({error})") from None
+        self._n += is_new
+        return is_new
 
     def __contains__(self, text: str) -> bool:
-        key, mask = self._key(text), len(self._slots) - 1
-        at = key & mask
-        while self._slots[at] not in (0, key):
-            at = (at + 1) & mask
-        return self._slots[at] == key
+        return (
+            self._n > 0
+            and self._table.execute("SELECT 1 FROM seen WHERE key = ?", (_key(text),)).fetchone() is not None
+        )
 
-    @staticmethod
-    def _key(text: str) -> int:
-        digest = hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
-        return int.from_bytes(digest, "little") or 1  # 0 is an empty slot
 
-    @staticmethod
-    def _put(slots: "array[int]", key: int) -> bool:
-        mask = len(slots) - 1  # a power of two
-        at = key & mask
-        while slots[at]:
-            if slots[at] == key:
-                return False
-            at = (at + 1) & mask
-        slots[at] = key
-        return True
+def _key(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little", signed=True)
 
 
 @contextmanager
@@ -102,40 +93,61 @@ def planned(settled: Settled) -> Iterator[Planned]:
         if asked.files_from is not None:
             listed = stack.enter_context(_open_list(asked.files_from))
         sources = partial(_sources, settled, listed)
-        held = list(islice(sources(in_order=True), MAX_HELD + 1))
-        if len(held) > MAX_HELD:
-            del held
+        n_some = sum(1 for _ in islice(sources(in_order=False), MAX_HELD + 1))  # sorting would hold a folder's names
+        if n_some > MAX_HELD:
             yield _plan_many(settled, partial(sources, in_order=_is_numbered(settled)))
             return
+        left_out = LeftOut()
+        held = list(sources(in_order=True, left_out=left_out))
         distinct: dict[Path, Source] = {}
         for source in held:
             distinct.setdefault(identity(source.path), source)
         jobs = plan(list(distinct.values()), settled)
-        yield Planned(jobs, len(jobs), len(held) - len(jobs))
+        left_out.n_repeated = len(held) - len(jobs)
+        yield Planned(jobs, len(jobs), left_out)
 
 
-def _plan_many(settled: Settled, sources: Callable[[], Iterator[Source]]) -> Planned:
+def _plan_many(settled: Settled, sources: Callable[..., Iterator[Source]]) -> Planned:
     """Look at all inputs once, and plan them again when their turn comes. Raises UsageError: two share an output."""
-    inputs, others, targets = Seen(), Seen(), Seen()
-    repeated: set[int] = set()
-    for number, source in enumerate(sources()):
-        if not inputs.add(str(identity(source.path))):
-            repeated.add(number)
-        elif source.path.suffix.lower() not in MIDI_SUFFIXES:
-            others.add(_named(source.path))
-    for job in _plan(settled, sources(), repeated):
+    inputs, repeated, targets = Seen(), Seen(), Seen()
+    left_out = LeftOut()
+    is_midi = True  # by its name, whatever is an input
+    for job in _plan(settled, _first_ones(sources(left_out=left_out), inputs, repeated)):
         assert job.target is not None  # noqa: S101 - several inputs never go to standard output
+        is_midi = is_midi and _is_called_midi(job.source)
         if job.problem is not None:
             continue
-        if job.target.suffix.lower() in MIDI_SUFFIXES or _named(job.target) in others:
-            raise UsageError(f"{job.target}: may be an input, too; choose another name for the output")
+        if _is_called_midi(job.target):
+            raise _is_input(job.target)
         if not targets.add(_named(job.target)):
             raise UsageError(
                 f"{job.source}: another input would be written to {job.target}, too; "
                 "rename one, or tell them apart with ",
                 Option("output_template"),
             )
-    return Planned(_plan(settled, sources(), repeated), len(inputs), len(repeated))
+    for source in () if is_midi else sources():
+        if _named(source.path) in targets:
+            raise _is_input(source.path)
+    distinct = (source for number, source in enumerate(sources()) if str(number) not in repeated)
+    left_out.n_repeated = len(repeated)
+    return Planned(_plan(settled, distinct), len(inputs), left_out)
+
+
+def _first_ones(sources: Iterable[Source], inputs: Seen, repeated: Seen) -> Iterator[Source]:
+    """Those that did not come before; the numbers of the others are ``repeated``."""
+    for number, source in enumerate(sources):
+        if inputs.add(str(identity(source.path))):
+            yield source
+        else:
+            repeated.add(str(number))
+
+
+def _is_called_midi(path: Path) -> bool:
+    return path.suffix.lower() in MIDI_SUFFIXES
+
+
+def _is_input(path: Path) -> UsageError:
+    return UsageError(f"{path}: is an input, and an output, too; choose another name for the output")
 
 
 def _named(path: Path) -> str:
@@ -143,11 +155,11 @@ def _named(path: Path) -> str:
     return unicodedata.normalize("NFC", os.path.abspath(path)).casefold()
 
 
-def _plan(settled: Settled, sources: Iterator[Source], repeated: Collection[int]) -> Iterator[Job]:
+def _plan(settled: Settled, distinct: Iterator[Source]) -> Iterator[Job]:
     # one that is named is as good as any other here: an output that is a file is not for many
-    distinct = (replace(source, is_named=False) for number, source in enumerate(sources) if number not in repeated)
+    sources = (replace(source, is_named=False) for source in distinct)
     first = 1
-    while chunk := list(islice(distinct, CHUNK)):
+    while chunk := list(islice(sources, CHUNK)):
         yield from plan(chunk, settled, first)
         first += len(chunk)
 
@@ -172,7 +184,9 @@ def _open_list(name: str) -> Iterator[BinaryIO]:
         raise UsageError.of("files_from", name, f"cannot be read ({detail})") from None
 
 
-def _sources(settled: Settled, listed: BinaryIO | None, *, in_order: bool) -> Iterator[Source]:
+def _sources(
+    settled: Settled, listed: BinaryIO | None, *, in_order: bool, left_out: LeftOut | None = None
+) -> Iterator[Source]:
     asked = settled.request.inputs
     names: Iterable[Path] = ()
     if listed is not None and asked.files_from is not None:
@@ -182,4 +196,4 @@ def _sources(settled: Settled, listed: BinaryIO | None, *, in_order: bool) -> It
         if first is None:
             raise UsageError.of("files_from", asked.files_from, "holds no names")
         names = chain([first], names)
-    return find_sources(asked, names, in_order=in_order)
+    return find_sources(asked, names, in_order=in_order, left_out=left_out)

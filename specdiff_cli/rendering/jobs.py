@@ -177,18 +177,20 @@ def check_template(template: str) -> None:
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
     """No output may be an input or another output, not even with --overwrite: one would destroy the other."""
-    sources = {folded(job.source) for job in jobs}
+    folders: dict[str, str] = {}
+    sources = {folded(job.source, folders) for job in jobs}
     taken: dict[str, Job] = {}
     for job in jobs:
         targets = [path for path in (job.target, *job.companions) if path is not None]
-        for target in targets:
-            if folded(target) in sources:
+        names_on_disk = [folded(target, folders) for target in targets]
+        for target, name in zip(targets, names_on_disk, strict=True):
+            if name in sources:
                 raise UsageError(f"{target}: is an input, too; choose another name for the output")
-        if len({folded(target) for target in targets}) < len(targets):
+        if len(set(names_on_disk)) < len(targets):
             names = ", ".join(map(str, targets))
             raise UsageError(f"{names}: the audio and what is written beside it need different names")
         if job.target is not None and job.problem is None:
-            other = taken.setdefault(folded(job.target), job)
+            other = taken.setdefault(names_on_disk[0], job)
             if other is not job:
                 names = f"{job.target}"
                 if other.target != job.target:
@@ -200,6 +202,16 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
                 )
 
 
-def folded(path: Path) -> str:
-    """Equal for names that are one file on some system: macOS and Windows compare without case."""
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+def folded(path: Path, folders: dict[str, str]) -> str:
+    """Equal for names that are one file on some system: macOS and Windows compare without case.
+
+    ``folders``: real names of folders, each of which is looked up once for thousands of files.
+    """
+    folder, name = os.path.split(path)
+    if name in ("", "..") or os.path.islink(path):
+        real = os.path.realpath(path)
+    else:
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+    return unicodedata.normalize("NFC", real).casefold()

@@ -2,6 +2,8 @@
 
 import io
 import sys
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 from specdiff_cli.cluster import jobs
 from specdiff_cli.cluster.jobs import Seen, planned
 from specdiff_cli.errors import SpecdiffError
-from specdiff_cli.rendering.inputs import gather
+from specdiff_cli.rendering.inputs import Source, gather
 from specdiff_cli.rendering.jobs import Job, plan
 from specdiff_cli.rendering.record import Settled, settle
 from specdiff_cli.rendering.request import Request
@@ -48,7 +50,8 @@ def test_they_are_the_jobs_of_one_process(template: str | None) -> None:
     sources, left_out = gather(asked.request.inputs)
     expected = plan(sources, asked)
     with planned(asked) as found:
-        assert found.n_repeated == left_out.n_repeated == 3
+        assert found.left_out == left_out
+        assert left_out.n_repeated == 3
         listed = list(found.jobs)
     assert sorted(listed, key=str) == sorted(expected, key=str)
     if template is not None:
@@ -114,3 +117,33 @@ def test_seen_texts_are_known_again_and_others_are_not() -> None:
     assert len(seen) == 5000
     assert "song 17" in seen
     assert "song 5000" not in seen
+
+
+def test_memory_does_not_grow_with_the_number_of_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jobs, "MAX_HELD", 100)
+    monkeypatch.setattr(jobs, "CHUNK", 100)
+    monkeypatch.chdir(tmp_path)
+
+    def most_bytes(n_files: int) -> int:
+        """What this package's lines hold when the last inputs are looked at, and when the last are planned."""
+        held = []
+
+        def watched(sources: Sequence[Source], settled: Settled, first: int) -> list[Job]:
+            if first + len(sources) > n_files:
+                traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/specdiff_cli/*")])
+                held.append(sum(trace.size for trace in traces.traces))
+            return plan(sources, settled, first)
+
+        monkeypatch.setattr(jobs, "plan", watched)
+        Path("list").write_text("".join(f"{number}.mid\n" for number in range(n_files)))
+        with planned(settled(files_from="list")) as found:
+            assert sum(1 for _ in found.jobs) == found.n_jobs == n_files
+        assert len(held) == 2
+        return max(held)
+
+    tracemalloc.start()
+    try:
+        most_bytes(101)  # what is loaded once
+        assert most_bytes(900) - most_bytes(200) < 4 * 700  # four bytes of each
+    finally:
+        tracemalloc.stop()
