@@ -28,7 +28,7 @@ def play(
     """Play a MIDI file while it renders.
 
     Through the sound card (`pip install 'specdiff[play]'`), else through a
-    player that is found: aplay, pw-play, ffplay or sox's play.
+    player that is found: aplay, paplay, pw-play, ffplay or sox's play.
 
     \b
     Example:
@@ -38,6 +38,7 @@ def play(
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 6 no sound, device or memory,
     130 interrupted, 143 terminated.
     """
+    from contextlib import closing
     from dataclasses import replace
 
     from specdiff_cli.audio.sound_card import find_player
@@ -46,6 +47,7 @@ def play(
     path = input_path(song)
     read = read_midi(path)
     open_sink, player = find_player()
+    from specdiff_cli.engine.ahead import running_ahead
     from specdiff_cli.engine.loading import load_synthesizer
 
     synthesizer = load_synthesizer(model, device=device)
@@ -53,9 +55,10 @@ def play(
     if steps is not None:
         sampling = replace(sampling, steps=steps)
     teller(quiet)(f"playing {path.name} through {player}; Ctrl-C stops")
-    with open_sink() as sink:
-        for chunk in synthesizer.stream(read, sampling=sampling):
-            sink(chunk)
+    pieces = running_ahead(lambda _: synthesizer.stream(read, sampling=sampling))  # a card has no patience
+    with open_sink() as sink, closing(pieces):
+        for piece in pieces:
+            sink(piece)
 
 
 def vocode(

@@ -1,9 +1,13 @@
 """``specdiff play``: through a player that is found, and one line where there is none."""
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 from midi_files import midi_bytes, note
@@ -11,6 +15,7 @@ from typer.testing import CliRunner
 
 from specdiff_cli.audio import sound_card as command
 from specdiff_cli.cli.app import app
+from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.errors import DeviceError
 
 
@@ -36,7 +41,7 @@ def use_player(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> No
 def test_a_player_gets_the_audio_as_a_wav(
     song: Path, voice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_player(monkeypatch, tmp_path, f"cat > {tmp_path}/heard.wav")
+    use_player(monkeypatch, tmp_path, f"cat > {tmp_path}/heard.wav; sleep 1.6")  # two seconds, as a card would take
     done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
     with soundfile.SoundFile(tmp_path / "heard.wav") as file:
@@ -53,6 +58,36 @@ def test_a_player_that_fails_is_told_in_one_line(
     assert done.exit_code == DeviceError.exit_code
     assert "ended with code 3" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_player_that_takes_all_and_plays_nothing_is_told(
+    song: Path, voice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_player(monkeypatch, tmp_path, "cat > /dev/null; printf 'no card\\nno hope\\n' >&2")
+    done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu", "-q"])
+    assert done.exit_code == DeviceError.exit_code
+    assert done.stderr.count("\n") == 1
+    assert "ended with code 0 before the sound was over (no hope): is there a sound card?" in done.stderr
+
+
+def test_the_next_piece_is_made_while_one_plays(song: Path, voice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = [threading.Event() for _ in range(3)]
+    played: list[int] = []
+
+    def stream(*_: object, **__: object) -> Iterator[npt.NDArray[np.float32]]:
+        for event in begun:
+            event.set()
+            yield np.zeros(16, np.float32)
+
+    def slow_sink(samples: npt.NDArray[np.float32]) -> None:
+        played.append(len(samples))
+        assert begun[min(len(played), 2)].wait(timeout=5)  # the one behind this one
+
+    monkeypatch.setattr(Synthesizer, "stream", stream)
+    monkeypatch.setattr(command, "find_player", lambda: (lambda: nullcontext(slow_sink), "a player"))
+    done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu"], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    assert played == [16, 16, 16]
 
 
 def test_without_any_player_one_line_says_what_to_install(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
