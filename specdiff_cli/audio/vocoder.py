@@ -163,6 +163,16 @@ class StreamingVocoder:
         return block
 
 
+def vocode(vocoder: Vocoder, mel: torch.Tensor) -> torch.Tensor:
+    """A whole song's (n_frames, 128) log-mel as sound, (320 n_frames,) float32, with silence before it as its past.
+
+    Raises ValueError for another shape.
+    """
+    streaming = StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES)
+    with torch.inference_mode():
+        return torch.cat([streaming.push(mel), streaming.flush()])
+
+
 def _join(blocks: Iterator[torch.Tensor] | list[torch.Tensor]) -> torch.Tensor:
     pieces = list(blocks)
     return torch.cat(pieces) if pieces else torch.empty(0)

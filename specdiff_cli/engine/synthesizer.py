@@ -12,7 +12,7 @@ import torch
 
 from specdiff_cli import lengths
 from specdiff_cli.audio.mel import FEATURE_RANGE
-from specdiff_cli.audio.vocoder import LEAD_FRAMES, NoteVocoder, SoundStream, StreamingVocoder, Vocoder
+from specdiff_cli.audio.vocoder import LEAD_FRAMES, NoteVocoder, SoundStream, StreamingVocoder, Vocoder, vocode
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
@@ -197,10 +197,7 @@ class Synthesizer:
         Raises:
             ValueError: another shape.
         """
-        streaming = StreamingVocoder(self.mel_vocoder, lead_frames=LEAD_FRAMES)
-        with torch.inference_mode():
-            pushed = streaming.push(torch.from_numpy(np.asarray(mel, dtype=np.float32)))
-            audio: Audio = torch.cat([pushed, streaming.flush()]).numpy()
+        audio: Audio = vocode(self.mel_vocoder, torch.from_numpy(np.asarray(mel, dtype=np.float32))).numpy()
         return audio
 
     def stream(

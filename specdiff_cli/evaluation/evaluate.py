@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.source import AudioSource
-from specdiff_cli.audio.vocoder import StreamingVocoder, Vocoder, checked_mel
+from specdiff_cli.audio.vocoder import Vocoder, checked_mel, vocode
 from specdiff_cli.constants import SAMPLE_RATE_HZ, WINDOW_S
 from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.engine.pieces import TAIL_S
@@ -269,7 +269,7 @@ class Evaluation:
             vocoder = subject.synthesizer.mel_vocoder
             encoded = next((recording for used, recording in made if used is vocoder), None)
             if encoded is None:
-                encoded = self._record(encode(vocoder, reference), n_samples)
+                encoded = self._record(vocode(vocoder, reference.mel).numpy(), n_samples)
                 made.append((vocoder, encoded))
             measured = _measured(reference, encoded, written, duration_s=duration_s)
             opinion = self._opinion(reference, encoded)
@@ -342,14 +342,6 @@ class Evaluation:
         transcriber = self._judges.transcriber
         onsets = None if transcriber is None else transcriber.onsets(fitted)
         return Recording(fitted, log_mel(torch.from_numpy(fitted)), onsets)
-
-
-def encode(vocoder: Vocoder, reference: Recording) -> NDArray[np.float32]:
-    """Ground truth encoded: the reference's spectrogram as the vocoder sounds it."""
-    streaming = StreamingVocoder(vocoder)
-    with torch.inference_mode():
-        audio = torch.cat([streaming.push(reference.mel), streaming.flush()])
-    return np.asarray(audio.numpy(), dtype=np.float32)
 
 
 def instruments_of(notes: Sequence[Note]) -> list[str]:

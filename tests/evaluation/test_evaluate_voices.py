@@ -14,6 +14,8 @@ import torch
 from midi_files import midi_bytes, note, program
 
 from specdiff_cli.audio.mel import log_mel
+from specdiff_cli.audio.vocoder import LEAD_FRAMES
+from specdiff_cli.constants import LOG_MEL_MIN
 from specdiff_cli.engine.synthesizer import Sampling
 from specdiff_cli.errors import MidiError, OutputError, SpecdiffError, UsageError
 from specdiff_cli.evaluation.evaluate import Evaluation, Judges, Subject, read_audio, read_pieces
@@ -124,6 +126,27 @@ def test_a_perfect_copy_is_perfect(folder: Path) -> None:
     assert render["boundary_jump"] == reference["boundary_jump"]
     assert render["boundary_jump_of_reference"] == 1.0
     assert render["generated_mel_l1"] == 0.0
+
+
+def test_a_vocoder_alone_hears_silence_before_the_first_frame_as_in_a_render(folder: Path) -> None:
+    seen: list[tuple[int, torch.Tensor]] = []
+
+    class WatchedVocoder(PerfectVocoder):
+        context_frames = LEAD_FRAMES
+
+        def invert(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
+            seen.append((first_frame, mel))
+            before = torch.zeros(max(0, LEAD_FRAMES - first_frame) * 320)
+            audio = super().invert(mel, max(0, first_frame - LEAD_FRAMES))
+            return torch.cat([before, audio])[: len(mel) * 320]
+
+    report = describe(evaluated(folder, FakeSynthesizer(music(), WatchedVocoder())), {})
+    first_frame, mel = seen[0]
+    assert first_frame == 0
+    assert (mel[:LEAD_FRAMES] == LOG_MEL_MIN).all()
+    assert mel[LEAD_FRAMES].max() > LOG_MEL_MIN + 1
+    ceiling = report["recordings"][1]["mean"]
+    assert ceiling["log_mel_l1"] < 1e-3  # the silence was cut: the music is where it was
 
 
 def test_judges_hear_every_recording_but_the_reference_is_not_judged_by_itself(folder: Path) -> None:
