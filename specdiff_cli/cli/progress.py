@@ -3,18 +3,19 @@
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from specdiff_cli.weights.progress import SILENT, Action, format_bytes
-from specdiff_cli.wording import count, one_line
+from specdiff_cli.wording import about, clock, count, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
 
+    from specdiff_cli.rendering.events import Opened
+    from specdiff_cli.rendering.remaining import Remaining
     from specdiff_cli.weights.progress import Progress as DownloadListener
 
 
@@ -93,29 +94,27 @@ def counted_display(label: str, quiet: bool) -> Iterator[Callable[..., None]]:
 class RenderDisplay:
     """Where a song reports to; this one draws nothing (``--quiet``, or no terminal to draw on)."""
 
-    def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
-        """``step`` of ``n_steps`` in ``window`` (from 0) is done, with it ``done_s`` seconds of audio in this run."""
+    def step(self, window: int, step: int) -> None:
+        """``step`` of ``window`` (from 0) is done."""
 
 
 class BarDisplay(RenderDisplay):
-    """A live bar: window, denoising step, elapsed and remaining time, and how fast against real time.
+    """A live bar: window and denoising step of the song; how much of all songs is done, for how long, and how fast.
 
-    On narrow terminals the less important of these are left out. ``first_window``: where this run begins.
+    On narrow terminals the less important of these are left out.
     """
 
-    def __init__(self, label: str, n_windows: int, n_steps: int, first_window: int = 0) -> None:
-        self._progress = _bar_of(*_columns(stderr_console().width, n_windows))
+    def __init__(self, label: str, opened: "Opened", remaining: "Remaining", is_alone: bool = True) -> None:
+        columns = _columns(stderr_console().width, opened.n_windows, remaining, is_alone)
+        self._progress, self._remaining = _bar_of(*columns), remaining
         self._task: TaskID = self._progress.add_task(
             one_line(label),
-            total=(n_windows - first_window) * n_steps,
-            window=first_window + 1,
-            n_windows=n_windows,
+            total=1.0,
+            window=opened.n_kept + 1,
+            n_windows=opened.n_windows,
             step=0,
-            n_steps=n_steps,
-            speed="",
+            n_steps=opened.n_steps,
         )
-        self._first_window = first_window
-        self._start_s = time.perf_counter()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -124,31 +123,42 @@ class BarDisplay(RenderDisplay):
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def step(self, window: int, n_windows: int, step: int, n_steps: int, done_s: float) -> None:
+    def step(self, window: int, step: int) -> None:
         """Move the bar."""
-        self._progress.update(
-            self._task,
-            completed=(window - self._first_window) * n_steps + step,
-            window=window + 1,
-            step=step,
-            speed=_speed(done_s, self._start_s),
-        )
+        self._progress.update(self._task, completed=self._remaining.share, window=window + 1, step=step)
 
 
-def _speed(audio_s: float, start_s: float) -> str:
-    return f"{audio_s / max(time.perf_counter() - start_s, 1e-9):.1f} × realtime"
+def _live(text: Callable[[], str]) -> "ProgressColumn":
+    """A column that is asked for its text whenever the line is drawn."""
+    from rich.progress import ProgressColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Live(ProgressColumn):
+        def render(self, task: object) -> Text:
+            return Text(text())
+
+    return Live(Column(no_wrap=True))
 
 
-def _columns(width: int, n_windows: int) -> "list[ProgressColumn]":
+def _clock_column(seconds: Callable[[], float | None]) -> "ProgressColumn":
+    return _live(lambda: "-:--" if (at_s := seconds()) is None else clock(at_s))
+
+
+def _speed_column(remaining: "Remaining") -> "ProgressColumn":
+    return _live(lambda: f"{remaining.pace():.1f} × realtime")
+
+
+def _columns(width: int, n_windows: int, remaining: "Remaining", is_alone: bool) -> "list[ProgressColumn]":
     """The parts of the bar for which there is room; the count of windows is the last to go."""
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.table import Column
 
     has_words = width >= 40
     counted = TextColumn(f"{'window ' if has_words else ''}{{task.fields[window]}}/{{task.fields[n_windows]}}")
-    left = [TextColumn("left")] if has_words else []
+    word = ("left" if is_alone or width < 60 else "left in all") if has_words else ""
     n_counted = 2 * len(str(n_windows)) + 1 + (len("window ") if has_words else 0)
-    n_left = len(" 0:00:00") + (len(" left") if has_words else 0)
+    n_left = len(" 0:00:00") + (len(word) + 1 if word else 0)
     has_left = n_counted + n_left <= width
     n_name = min(max(8, width // 4), width - n_counted - (n_left if has_left else 0) - 1)
     columns: list[ProgressColumn] = []
@@ -159,69 +169,65 @@ def _columns(width: int, n_windows: int) -> "list[ProgressColumn]":
         columns.append(BarColumn(bar_width=None))
     columns.append(counted)
     if width >= 100:
-        columns += [TextColumn("step {task.fields[step]}/{task.fields[n_steps]}"), TimeElapsedColumn()]
+        columns += [TextColumn("step {task.fields[step]}/{task.fields[n_steps]}"), _clock_column(remaining.elapsed_s)]
     if has_left:
-        columns += [*left, TimeRemainingColumn(compact=width < 60)]
+        columns += [*([TextColumn(word)] if word else []), _clock_column(remaining.left_s)]
     if width >= 80:
-        columns.append(TextColumn("{task.fields[speed]}"))
+        columns.append(_speed_column(remaining))
     return columns
 
 
 @contextmanager
 def render_display(
-    label: str, n_windows: int, n_steps: int, quiet: bool, first_window: int = 0, step_name: str = "step"
+    label: str, opened: "Opened", remaining: "Remaining", quiet: bool, is_alone: bool = True, step_name: str = "step"
 ) -> Iterator[RenderDisplay]:
     """A bar on a terminal; elsewhere one plain starting line (the summary is the finishing one)."""
     if not quiet and can_draw():
-        with BarDisplay(label, n_windows, n_steps, first_window) as bar:
+        with BarDisplay(label, opened, remaining, is_alone) as bar:
             yield bar
         return
-    teller(quiet)(f"{label}: rendering {count(n_windows - first_window, 'window')} of {count(n_steps, step_name)}")
+    left_s = None if is_alone else remaining.left_s()
+    left = "" if left_s is None else f"; about {about(left_s)} left in all"
+    n_windows = count(opened.n_windows - opened.n_kept, "window")
+    teller(quiet)(f"{label}: rendering {n_windows} of {count(opened.n_steps, step_name)}{left}")
     yield RenderDisplay()
 
 
 class FilesDisplay:
     """Where several songs at once report to; this one draws nothing."""
 
-    def update(self, n_done: float, n_ended: int, audio_s: float, workers: str = "") -> None:
-        """So many songs' worth of work is done, so many have ended, so much audio is made; and who works on it."""
+    def update(self, n_ended: int, workers: str = "") -> None:
+        """So many songs have ended; and who works on them."""
 
 
 class FilesBar(FilesDisplay):
     """Songs, audio, how fast against real time, and the workers. On narrow terminals the last of them are left out."""
 
-    def __init__(self, n_files: int, noun: str) -> None:
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    def __init__(self, n_files: int, noun: str, remaining: "Remaining") -> None:
+        from rich.progress import BarColumn, TextColumn
 
         width = stderr_console().width
-        columns: list[ProgressColumn] = [TextColumn(f"{{task.fields[n_ended]}}/{{task.total:.0f}} {noun}")]
+        columns: list[ProgressColumn] = [TextColumn(f"{{task.fields[n_ended]}}/{n_files} {noun}")]
         if width >= 60:
             columns.append(BarColumn(bar_width=None))
         if width >= 80:
-            columns += [TextColumn("{task.fields[audio]}"), TextColumn("{task.fields[speed]}"), TimeElapsedColumn()]
+            columns += [_live(lambda: f"{remaining.audio_s / 3600:.2f} h"), _speed_column(remaining)]
+            columns.append(_clock_column(remaining.elapsed_s))
         if width >= 100:
             columns.append(TextColumn("{task.fields[workers]}"))
-        self.bar = _bar_of(*columns, TextColumn("left"), TimeRemainingColumn(compact=width < 60))
-        self._task = self.bar.add_task("", total=n_files, n_ended=0, audio="", speed="", workers="")
-        self._start_s = time.perf_counter()
+        self.bar = _bar_of(*columns, TextColumn("left"), _clock_column(remaining.left_s))
+        self._task, self._remaining = self.bar.add_task("", total=1.0, n_ended=0, workers=""), remaining
 
-    def update(self, n_done: float, n_ended: int, audio_s: float, workers: str = "") -> None:
+    def update(self, n_ended: int, workers: str = "") -> None:
         """Move the bar."""
-        self.bar.update(
-            self._task,
-            completed=n_done,
-            n_ended=n_ended,
-            audio=f"{audio_s / 3600:.2f} h",
-            speed=_speed(audio_s, self._start_s),
-            workers=workers,
-        )
+        self.bar.update(self._task, completed=self._remaining.share, n_ended=n_ended, workers=workers)
 
 
 @contextmanager
-def files_display(n_files: int, noun: str, opening: str, quiet: bool) -> Iterator[FilesDisplay]:
+def files_display(n_files: int, noun: str, opening: str, quiet: bool, remaining: "Remaining") -> Iterator[FilesDisplay]:
     """A bar on a terminal; elsewhere one line at the start, which begins ``rendering``."""
     if not quiet and can_draw():
-        display = FilesBar(n_files, noun)
+        display = FilesBar(n_files, noun, remaining)
         with display.bar:
             yield display
         return

@@ -30,12 +30,13 @@ from specdiff_cli.files import reason
 from specdiff_cli.rendering.events import Done, End, Event, Failed, Loaded, Loading, Opened, Skipped, Step, Told
 from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.rendering.outcome import Outcome, Tally, foresee, guessed_window_s
+from specdiff_cli.rendering.remaining import Remaining
 from specdiff_cli.wording import about, clock, count, one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from specdiff_cli.cluster.rendering import ClusterEvent, Crew
+    from specdiff_cli.cluster.rendering import Crew
     from specdiff_cli.rendering.record import Settled
 
 MAX_ROWS = 40  # of a larger batch the table shows the failures, and counts the rest
@@ -72,9 +73,8 @@ class RenderScreen:
         self._bar: RenderDisplay | None = None
         self._files: FilesDisplay | None = None  # the bar of several songs at once
         self._crew = ""  # who renders them, where these are several processes
-        self._kept_s: dict[Job, float] = {}
+        self._remaining = Remaining(jobs, self.tally.n_jobs)
         self._is_unread = False  # whoever read --json is gone
-        self._unfinished: dict[Job, tuple[float, float]] = {}  # share that is done, seconds
 
     def __enter__(self) -> "RenderScreen":
         return self
@@ -83,8 +83,9 @@ class RenderScreen:
         for stack in (self._song, self._loading, self._stack):
             stack.close()
 
-    def show(self, event: "Event | ClusterEvent") -> None:
+    def show(self, event: Event) -> None:
         """Show what has happened."""
+        self._remaining.see(event)
         if isinstance(event, Loading):
             self._loading.enter_context(working(f"loading {event.model}", self._showing.quiet))
         elif isinstance(event, Loaded):
@@ -115,40 +116,32 @@ class RenderScreen:
             say(line)
 
     def _open(self, event: Opened) -> None:
-        self._kept_s[event.job] = event.n_kept * event.duration_s / max(event.n_windows, 1)
         if self._files is not None:
             return
         place = f"{self._places[event.job]} of {self.tally.n_jobs}: " if self.tally.n_jobs > 1 else ""
         by_stems = f", {count(event.n_parts, 'instrument')}" if self._settled.sound.by_stems else ""
         display = render_display(
             f"{place}{event.job.source.name}{by_stems}",
-            event.n_windows,
-            event.n_steps,
+            event,
+            self._remaining,
             self._showing.quiet,
-            first_window=event.n_kept,
+            is_alone=self.tally.n_jobs == 1,
             step_name="frame" if self._settled.voice.kind == "autoregressive" else "step",
         )
         self._bar = self._song.enter_context(display)
 
     def _step(self, event: Step) -> None:
-        if self._files is not None:
-            share = event.done_s / max(event.duration_s, 1e-9)
-            self._unfinished[event.job] = share, event.duration_s
-            self._update_files()
-        elif self._bar is not None:
-            done_now_s = event.done_s - self._kept_s.get(event.job, 0.0)
-            self._bar.step(event.window, event.n_windows, event.step, event.n_steps, done_now_s)
+        self._update_files()
+        if self._bar is not None:
+            self._bar.step(event.window, event.step)
 
     def _draw_files(self, noun: str, opening: str) -> None:
-        self._files = self._stack.enter_context(files_display(self.tally.n_jobs, noun, opening, self._showing.quiet))
+        display = files_display(self.tally.n_jobs, noun, opening, self._showing.quiet, self._remaining)
+        self._files = self._stack.enter_context(display)
 
     def _update_files(self) -> None:
         if self._files is not None:
-            shares = self._unfinished.values()
-            audio_s = self.tally.audio_s + sum(share * duration_s for share, duration_s in shares)
-            n_done = self.tally.n_ended + sum(share for share, _ in shares)
-            crew = ", ".join(filter(None, (self._crew, self._each())))
-            self._files.update(n_done, self.tally.n_ended, audio_s, crew)
+            self._files.update(self.tally.n_ended, ", ".join(filter(None, (self._crew, self._each()))))
 
     def _each(self) -> str:
         """How fast a worker is, while it works."""
@@ -159,8 +152,6 @@ class RenderScreen:
     def _end(self, end: End) -> None:
         self._song.close()
         self._bar = None
-        self._unfinished.pop(end.job, None)
-        self._kept_s.pop(end.job, None)
         outcome = Outcome.of(end)
         self.tally.add(outcome)
         if isinstance(end, Done):
