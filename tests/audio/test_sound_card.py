@@ -33,29 +33,36 @@ def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_player_that_takes_the_sounds_time_has_played_it(player: Path) -> None:
-    player.write_text("#!/bin/sh\ncat > /dev/null; sleep 0.2\n")
+def _clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """Of the first sample, and of the player's end, whatever the machine is busy with."""
+    monkeypatch.setattr(sound_card, "time", SimpleNamespace(monotonic=iter(seconds).__next__))
+
+
+def test_a_player_that_takes_the_sounds_time_has_played_it(player: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _clock(monkeypatch, 7.0, 7.16)
+    player.write_text("#!/bin/sh\ncat > /dev/null\n")
     _play(SOUND)
 
 
 @pytest.mark.parametrize(
     ("script", "code"),
-    [
-        ("cat > /dev/null", 0),
-        ("exit 3", 3),
-        ("head -c 1000 > /dev/null; exit 4", 4),
-        ("exec < /dev/null; sleep 0.05", 0),
-    ],
+    [("cat > /dev/null", 0), ("exit 3", 3), ("head -c 1000 > /dev/null; exit 4", 4), ("exec < /dev/null", 0)],
 )
 @pytest.mark.parametrize("n_pieces", [1, 50])  # within the pipe's buffer, and beyond it
-def test_a_player_that_ends_too_early_has_not_played_it(player: Path, script: str, code: int, n_pieces: int) -> None:
+def test_a_player_that_ends_too_early_has_not_played_it(
+    player: Path, monkeypatch: pytest.MonkeyPatch, script: str, code: int, n_pieces: int
+) -> None:
+    _clock(monkeypatch, 7.0, 7.14)
     player.write_text(f"#!/bin/sh\n{script}\n")
     with pytest.raises(DeviceError, match=f"ended with code {code} before the sound was over: is there a sound card"):
         _play(*[SOUND] * n_pieces)
 
 
-def test_a_slow_player_that_says_it_could_not_open_has_not_played_it(player: Path) -> None:
-    player.write_text("#!/bin/sh\ncat > /dev/null; sleep 0.2; echo \"Failed to open file 'pipe:'\" >&2\n")
+def test_a_slow_player_that_says_it_could_not_open_has_not_played_it(
+    player: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _clock(monkeypatch, 7.0, 8.0)
+    player.write_text("#!/bin/sh\ncat > /dev/null; echo \"Failed to open file 'pipe:'\" >&2\n")
     with pytest.raises(DeviceError, match=r"ended with code 0 .*\(Failed to open file 'pipe:'\)"):
         _play(SOUND)
 

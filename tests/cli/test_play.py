@@ -4,7 +4,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +43,8 @@ def use_player(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> No
 def test_a_player_gets_the_audio_as_a_wav(
     song: Path, voice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_player(monkeypatch, tmp_path, f"cat > {tmp_path}/heard.wav; sleep 1.6")  # two seconds, as a card would take
+    use_player(monkeypatch, tmp_path, f"cat > {tmp_path}/heard.wav")
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=count(0, 2).__next__))  # as long as the sound
     done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
     with soundfile.SoundFile(tmp_path / "heard.wav") as file:
@@ -63,6 +66,7 @@ def test_a_player_that_fails_is_told_in_one_line(
 def test_a_player_that_takes_all_and_plays_nothing_is_told(
     song: Path, voice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=count(0, 1).__next__))  # half of it
     use_player(monkeypatch, tmp_path, "cat > /dev/null; printf 'no card\\nno hope\\n' >&2")
     done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu", "-q"])
     assert done.exit_code == DeviceError.exit_code
