@@ -58,6 +58,7 @@ STEMS_BY = ("instruments", "tracks")
 RECOMMENDED_LOUDNESS = "-16LUFS"
 
 MAX_STEPS = 10_000
+MAX_TRAINING_STEPS = 100_000_000
 MAX_DISCRETE_STEPS = 1000  # the table of the discrete schedule is so long
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
@@ -78,7 +79,8 @@ def check_choice(option: str, value: str, choices: Collection[object]) -> None:
 def check_range(option: str, value: float | None, least: float, most: float, more: str = "") -> None:
     """Raises UsageError unless an option's number is from ``least`` to ``most``, or None. ``more``: words behind it."""
     if value is not None and not least <= value <= most:
-        raise UsageError.of(option, value, f"must be between {least:g} and {most:g}{more}")
+        limits = [f"{limit:g}" if isinstance(limit, float) else str(limit) for limit in (least, most)]
+        raise UsageError.of(option, value, f"must be between {' and '.join(limits)}{more}")
 
 
 def check_steps(steps: int | None, option: str = "steps") -> None:

@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from specdiff_cli.choices import check_choice, check_range
-from specdiff_cli.cli.guard import flag_of, shown, worded
+from specdiff_cli.cli.guard import shown
+from specdiff_cli.cli.progress import flag_of, worded
 from specdiff_cli.errors import DeviceError, Message, Option, UsageError, WeightsError, is_out_of_memory
 from specdiff_cli.rendering.request import Request
 

@@ -17,7 +17,7 @@ from specdiff_cli.cli.render import render
 from specdiff_cli.cli.shared_options import option
 from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.weights import convert, download_weights, models_app
-from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError
+from specdiff_cli.errors import ExitCode, Option, SpecdiffError, UsageError
 from specdiff_cli.streams import replace_closed
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def _main(
         show_version(verbose=verbose)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise UsageError("--verbose: goes with --version, or after a command; see specdiff --help")
+        raise UsageError.of("verbose", None, "goes with ", Option("version"), ", or after a command")
     if context.invoked_subcommand == "render":
         from specdiff_cli.rendering.defaults import read_defaults
 

@@ -14,7 +14,7 @@ from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
 from specdiff_cli.cli.tables import print_report, print_sounds, print_tables, screen_width, table
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 
 if TYPE_CHECKING:
     from specdiff_cli.evaluation.request import EvaluationRequest
@@ -114,13 +114,14 @@ def evaluate(
     request = record_of(EvaluationRequest, given, voices=(voice, *(compare or ())), steps=parse_steps(steps))
     if sounds:
         if midi or output is not None or workers is not None or ray is not None:
-            raise UsageError("--sounds plays its own notes and prints a table: leave out --midi, --output and workers")
+            raise UsageError.of("sounds", None, "plays its own notes and prints a table: no songs, output or workers")
         if soundfont is None:
-            raise UsageError("--sounds needs the sounds to compare with: give a --soundfont")
+            raise UsageError.of("sounds", None, "needs the sounds to compare with: give a ", Option("soundfont"))
         _evaluate_sounds(request, soundfont, as_json, quiet)
         return
     if not midi:
-        raise UsageError("--midi is missing: give held-out MIDI files, or --sounds for every sound alone")
+        what = "is missing: give held-out MIDI files, or "
+        raise UsageError.of("midi", None, what, Option("sounds"), " for every sound alone")
     from specdiff_cli.cluster.spreading import evaluator
     from specdiff_cli.evaluation.report import ReportFolder, describe
     from specdiff_cli.evaluation.setup import make_ready
@@ -197,7 +198,7 @@ def evaluate_music(
         if found.left_out is not None:
             teller(quiet)(f"{folder}: {found.left_out}")
     if len(theirs.pieces) < 2:
-        raise UsageError(f"--against {against}: has one excerpt of {notes} notes; at least 2 are needed")
+        raise UsageError.of("against", against, f"has one excerpt of {notes} notes; at least 2 are needed")
     with working("comparing", quiet):
         found_out = judge(ours.pieces, theirs.pieces, learnt)
     if as_json:
@@ -290,7 +291,7 @@ def _measure_cold(model: str, song: Path | None, as_json: bool) -> None:
     from specdiff_cli.midi.notes import read_midi
 
     if song is None:
-        raise UsageError("--cold renders a whole file: give one with --song")
+        raise UsageError.of("cold", None, "renders a whole file: give one with ", Option("song"))
     read_midi(song)  # a wrong name is told at once
     with working(f"starting {model} anew", quiet=as_json):
         parts = measure_cold_start(model, song)

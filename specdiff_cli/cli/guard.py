@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 
 import typer
 
-from specdiff_cli.cli.progress import fail, say
-from specdiff_cli.errors import ExitCode, Message, Option, SpecdiffError, explain
+from specdiff_cli.cli.progress import fail, flag_of, say
+from specdiff_cli.errors import ExitCode, Option, SpecdiffError, explain
 from specdiff_cli.signals import Terminated, catch_signals
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
-#: Options that are called otherwise on the command line.
-_FLAGS = {"output": "-o", "inputs": "INPUT..."}
 _settings: typer.Context | None = None  # of the running command: which of its options come from elsewhere
 
 
@@ -93,11 +91,6 @@ def settings_from_elsewhere(context: typer.Context) -> dict[str, str]:
     return {f"{flag_of(name)} {values[flag_of(name)]}": origin for name, origin in origins(context).items()}
 
 
-def flag_of(name: str) -> str:
-    """An option of a request as the command line has it."""
-    return _FLAGS.get(name) or f"--{name.replace('_', '-')}"
-
-
 def shown(error: SpecdiffError) -> str:
     """The error's line, with flags for options. Where the option to blame was set elsewhere, the line says so."""
     line = error.line(flag_of)
@@ -106,11 +99,6 @@ def shown(error: SpecdiffError) -> str:
     blamed = Option(error.option, error.value).shown_as(flag_of(error.option))
     origin = origins(_settings).get(error.option)
     return line if origin is None or origin in line else f"{line}; {blamed} is from {origin}"
-
-
-def worded(line: str) -> str:
-    """A line for the user, with flags for the options that it names."""
-    return line.line(flag_of) if isinstance(line, Message) else line
 
 
 def close_stdout() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar, cast
 
 import typer
 
-from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, READERS, check_choice
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, READERS, check_choice, check_max_duration
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import shown
@@ -58,14 +58,13 @@ def inspect_midi(
     Exit codes: 0 done, 1 some of several files failed, 2 usage, 3 bad MIDI,
     5 output that cannot be written.
     """
-    if not max_duration > 0:
-        raise UsageError(f"--max-duration {max_duration:g}: must be above 0 seconds")
+    check_max_duration(max_duration)
     check_choice("reader", reader, READERS)
     sources, left_out = each_once(named(files))
     for line in left_out.remarks():
         say(line)
     if plot is not None and len(sources) > 1:
-        raise UsageError(f"--plot {plot}: draws one file, {len(sources)} are given; inspect them one by one")
+        raise UsageError.of("plot", plot, f"draws one file, {len(sources)} are given; inspect them one by one")
 
     has_printed = False
 

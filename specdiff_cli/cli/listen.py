@@ -10,6 +10,7 @@ from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import counted_display, say, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.errors import Message, Option
 from specdiff_cli.streams import input_path
 from specdiff_cli.wording import clock, count
 
@@ -127,7 +128,8 @@ def vocode(
     if quiet:
         return
     if done.n_clipped:
-        say(f"{path.name}: {count(done.n_clipped, 'sample')} clipped: --subtype float keeps them")
+        clipped = f"{path.name}: {count(done.n_clipped, 'sample')} clipped: "
+        say(Message(clipped, Option("subtype", "float"), " keeps them"))
     say(
         f"{output if request.target else 'stdout'}: {clock(done.duration_s)} of audio in {done.elapsed_s:.1f} s, "
         f"{done.duration_s / done.elapsed_s:.1f} × realtime · {done.voice} + {done.vocoder} · "

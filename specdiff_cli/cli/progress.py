@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from specdiff_cli.errors import Message
 from specdiff_cli.weights.progress import SILENT, Action, format_bytes
 from specdiff_cli.wording import about, clock, count, one_line
 
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from specdiff_cli.rendering.events import Opened
     from specdiff_cli.rendering.remaining import Remaining
     from specdiff_cli.weights.progress import Progress as DownloadListener
+
+#: Options that are called otherwise on the command line.
+_FLAGS = {"output": "-o", "inputs": "INPUT..."}
+
+
+def flag_of(name: str) -> str:
+    """An option of a request as the command line has it."""
+    return _FLAGS.get(name) or f"--{name.replace('_', '-')}"
+
+
+def worded(line: str) -> str:
+    """A line for the user, with flags for the options that it names."""
+    return line.line(flag_of) if isinstance(line, Message) else line
 
 
 def stderr_console() -> "Console":
@@ -34,7 +48,7 @@ def can_draw() -> bool:
 def say(line: str) -> None:
     """Print one plain line to standard error. That nobody reads it any more is no reason to stop working."""
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a signal's handler that came into another print
-        print(one_line(line), file=sys.stderr, flush=True)  # noqa: T201
+        print(one_line(worded(line)), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def teller(quiet: bool) -> Callable[[str], None]:

@@ -12,7 +12,7 @@ from specdiff_cli.cli.guard import settings_from_elsewhere, wants_tracebacks
 from specdiff_cli.cli.progress import say, working
 from specdiff_cli.cli.screen import RenderScreen, Showing
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Message, Option, UsageError
 from specdiff_cli.signals import Terminated
 from specdiff_cli.streams import closed, is_closed
 
@@ -124,9 +124,10 @@ def render(
     if isinstance(context.obj, UsageError):  # of the user file: kept until here, so that --help works all the same
         raise context.obj
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other; leave one out")
+        raise UsageError(Option("quiet"), " and ", Option("verbose"), " contradict each other; leave one out")
     if as_json and output == STDOUT:
-        raise UsageError("--json: does not go with -o -, which sends the audio to standard output")
+        why = ", which sends the audio to standard output"
+        raise UsageError.of("json", None, "does not go with ", Option("output", STDOUT), why)
     if as_json and is_closed():
         raise closed()
     request = Request.of(_options(context.params))
@@ -188,7 +189,7 @@ def _render_by_workers(settled: "Settled", options: "ClusterOptions", showing: S
                         screen.meet(event) if isinstance(event, Crew) else screen.show(event)
                 except (KeyboardInterrupt, Terminated):
                     screen.sum_up()
-                    screen.tell("the same command with --skip-existing goes on")
+                    screen.tell(Message("the same command with ", Option("skip_existing"), " goes on"))
                     raise
         return screen.sum_up()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.cli.guard import close_stdout, shown, worded
+from specdiff_cli.cli.guard import close_stdout, shown
 from specdiff_cli.cli.progress import (
     FilesDisplay,
     RenderDisplay,
@@ -25,7 +25,7 @@ from specdiff_cli.cli.progress import (
     working,
 )
 from specdiff_cli.cli.tables import print_tables, screen_width, table
-from specdiff_cli.errors import ExitCode
+from specdiff_cli.errors import ExitCode, Message, Option
 from specdiff_cli.files import reason
 from specdiff_cli.rendering.events import Done, End, Event, Failed, Loaded, Loading, Opened, Skipped, Step, Told
 from specdiff_cli.rendering.jobs import Job
@@ -97,7 +97,7 @@ class RenderScreen:
         elif isinstance(event, Step):
             self._step(event)
         elif isinstance(event, Told):
-            self.tell(worded(event.line))
+            self.tell(event.line)
         elif isinstance(event, Done | Skipped | Failed):
             self._end(event)
 
@@ -193,8 +193,9 @@ class RenderScreen:
                 each = f" ({self._each()})" if self._each() else ""
                 say(self.tally.sentence(time.perf_counter() - self._start_s, each))
             if self.tally.n_clipped:
-                remedy = f"--normalize {RECOMMENDED_LOUDNESS} leaves room, and makes all songs equally loud"
-                self.tell(f"{count(self.tally.n_clipped, 'file')} clipped: {remedy}")
+                level = Option("normalize", RECOMMENDED_LOUDNESS)
+                clipped = f"{count(self.tally.n_clipped, 'file')} clipped: "
+                self.tell(Message(clipped, level, " leaves room, and makes all songs equally loud"))
         return self.tally.exit_code or (ExitCode.OUTPUT if self._is_unread else ExitCode.OK)
 
     def _print_table(self, outcomes: Sequence[Outcome]) -> None:

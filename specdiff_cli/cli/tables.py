@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from specdiff_cli.cli.guard import worded
+from specdiff_cli.cli.progress import worded
 from specdiff_cli.constants import MAX_TOKENS, WINDOW_S
 from specdiff_cli.wording import count, exact_clock, one_line
 

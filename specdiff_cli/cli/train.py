@@ -7,10 +7,18 @@ from typing import Annotated
 
 import typer
 
-from specdiff_cli.choices import SAMPLERS, check_range, check_threads
+from specdiff_cli.choices import (
+    MAX_TRAINING_STEPS,
+    SAMPLERS,
+    check_choice,
+    check_guidance,
+    check_range,
+    check_steps,
+    check_threads,
+)
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
-from specdiff_cli.cli.corpus import MAX_STEPS, train_atlas, train_data, train_notes
+from specdiff_cli.cli.corpus import train_atlas, train_data, train_notes
 from specdiff_cli.cli.guard import guarded
 from specdiff_cli.cli.progress import say, teller, training_display
 from specdiff_cli.cli.shared_options import argument, option
@@ -55,9 +63,8 @@ def train_model(
 
     check_device_name(device)
     if device == "mps":
-        raise UsageError("--device mps: training runs on cpu or cuda")
-    if steps is not None and steps < 1:
-        raise UsageError(f"--steps {steps}: must be at least 1")
+        raise UsageError.of("device", device, "training runs on cpu or cuda")
+    check_range("steps", steps, 1, MAX_TRAINING_STEPS)
 
     from specdiff_cli.train.distributed import device_of, joined, processes_of_environment, training_device
     from specdiff_cli.train.run_folder import RunConfig
@@ -173,7 +180,7 @@ def train_composer(
     4 weights, 5 output, 6 memory, 130 interrupted and 143 terminated (both saved, to be resumed).
     """
     check_threads(threads)
-    check_range("steps", steps, 1, MAX_STEPS)
+    check_range("steps", steps, 1, MAX_TRAINING_STEPS)
     import torch
 
     from specdiff_cli.composing.dataset import read_songs
@@ -228,16 +235,12 @@ def train_export(
     \b
     Exit codes: 0 done, 2 usage, 4 weights, 5 output, 130 interrupted, 143 terminated.
     """
-    if not 1 <= steps <= 1000:
-        raise UsageError(f"--steps {steps}: must be between 1 and 1000")
-    if not 0 <= guidance <= 100:
-        raise UsageError(f"--guidance {guidance:g}: must be between 0 and 100")
-
+    check_steps(steps)
+    check_guidance(guidance)
+    check_choice("sampler", sampler, SAMPLERS)
     from specdiff_cli.diffusion.sampling import Sampling
     from specdiff_cli.train.export import export, read_lock_text, update_lock
 
-    if sampler not in SAMPLERS:
-        raise UsageError(f"--sampler {sampler}: is not one of {', '.join(SAMPLERS)}")
     if lock is not None:
         read_lock_text(lock, voice)  # before anything is written
     sampling = Sampling(steps, sampler, "magenta", guidance)

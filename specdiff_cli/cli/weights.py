@@ -16,7 +16,7 @@ from specdiff_cli.cli.guard import guarded
 from specdiff_cli.cli.progress import download_display, say, teller
 from specdiff_cli.cli.shared_options import argument, option, record_of
 from specdiff_cli.cli.tables import print_columns, print_facts
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.checkpoints.conversion import ConvertRequest, convert_checkpoint
 from specdiff_cli.weights.description import described, facts_of, file_cells, model_cells, summary_of
@@ -171,7 +171,7 @@ def download_weights(
     name = DEFAULT_MODEL if model is None else model
     if name in lock.bundled:
         if source is not None:
-            raise UsageError(f"--source {source}: {name} ships with specdiff, there is nothing to download")
+            raise UsageError.of("source", source, f"{name} ships with specdiff, there is nothing to download")
         folder = verify_bundled(name, lock=lock)
         tell(f"{name}: ships with specdiff, nothing to download; verified in {folder}")
         return
@@ -198,13 +198,14 @@ def download_weights(
 
 def _require_combination(list_models: bool, verify: bool, force: bool, allow_unpinned: bool, as_json: bool) -> None:
     """Refuse options that contradict each other or would silently do nothing."""
-    fetching = [name for name, given in (("--force", force), ("--allow-unpinned", allow_unpinned)) if given]
+    fetching = [name for name, given in (("force", force), ("allow_unpinned", allow_unpinned)) if given]
     if list_models and verify:
-        raise UsageError("--list and --verify cannot be combined: give one of them")
+        raise UsageError.of("list", None, "cannot be combined with ", Option("verify"), ": give one of them")
+    listing = Option("list" if list_models else "verify")
     if fetching and (list_models or verify):
-        raise UsageError(f"{fetching[0]} has no effect with --list or --verify, which fetch nothing: leave it out")
+        raise UsageError.of(fetching[0], None, "has no effect with ", listing, ", which fetches nothing: leave it out")
     if as_json and not list_models:
-        raise UsageError("--json belongs to --list: add --list")
+        raise UsageError.of("json", None, "belongs to ", Option("list"), ", which is missing")
 
 
 def _show_list(lock: Lock, only: str | None, source: str | None, as_json: bool) -> None:
@@ -252,8 +253,6 @@ def convert(
     if not quiet:
         for line in done.lines():
             say(line)
-        if done.lacks_licence:
-            say("the licence of these weights is not known here; --licence writes it into the voice")
     if as_json:
         typer.echo(json.dumps(done.to_json()))
 

@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from specdiff_cli.choices import check_range
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
 from specdiff_cli.corpus.loudness import calibrated_gain
@@ -36,6 +37,13 @@ MEAN_PIECE_S = 100.0  # measured: composed pieces and arrangements of songs toge
 VALIDATION_SEED_OFFSET = 1 << 40
 SEED_STRIDE = 1 << 20  # pieces per corpus seed
 INT16_PEAK = 32767
+MAX_HOURS = 10_000
+
+
+def check_validation_share(share: float) -> None:
+    """Raises UsageError for a share that leaves nothing on one side."""
+    if not 0 < share < 1:
+        raise UsageError.of("validation_share", share, "must be above 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,11 @@ class CorpusConfig:
     loudness_lufs: float = -28.0
 
     def __post_init__(self) -> None:
-        for name in ("midi_share", "reverb_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name):g}: must be between 0 and 1")
-        if not 0 < self.validation_share < 1:
-            raise UsageError(f"validation share {self.validation_share:g}: must be above 0 and below 1")
-        if not -60 <= self.loudness_lufs <= -10:
-            raise UsageError(f"loudness {self.loudness_lufs:g}: must be between -60 and -10 LUFS")
+        check_range("seed", self.seed, 0, VALIDATION_SEED_OFFSET // SEED_STRIDE - 1)
+        check_range("midi_share", self.midi_share, 0, 1)
+        check_range("reverb_share", self.reverb_share, 0, 1)
+        check_validation_share(self.validation_share)
+        check_range("loudness", self.loudness_lufs, -60, -10, " LUFS")
 
 
 @dataclass(frozen=True)
@@ -213,9 +219,11 @@ def make_corpus(
 
     ``workers``: processes here, or who else shares the pieces out.
 
-    Raises UsageError for settings that differ from the folder's, for an unreadable soundfont and where FluidSynth is
-    missing; OutputError when the folder cannot be written.
+    Raises UsageError for hours that nobody waits for, for settings that differ from the folder's, for an unreadable
+    soundfont and where FluidSynth is missing; OutputError when the folder cannot be written.
     """
+    if not 0 < hours <= MAX_HOURS:
+        raise UsageError.of("hours", hours, f"must be above 0 and at most {MAX_HOURS}")
     pieces = plan(config, math.ceil(hours * 3600 / MEAN_PIECE_S))
     soundfont = Path(config.soundfont)
     gain = _known_gain(folder, config, compose_config)

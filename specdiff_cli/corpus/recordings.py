@@ -19,7 +19,14 @@ from specdiff_cli.audio.source import AudioSource
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.corpus.alignment import Alignment, Floats, align
 from specdiff_cli.corpus.compose import note_table
-from specdiff_cli.corpus.pieces import CORPUS_FORMAT, finished_s, is_validation_file, only_maker, store_piece
+from specdiff_cli.corpus.pieces import (
+    CORPUS_FORMAT,
+    check_validation_share,
+    finished_s,
+    is_validation_file,
+    only_maker,
+    store_piece,
+)
 from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import MidiError, Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.wording import clock
@@ -180,6 +187,7 @@ def make_recorded_corpus(
     A recording that cannot be read, or is not what its notes say, is an outcome with a problem. Raises UsageError for
     settings that differ from the folder's, OutputError when the folder cannot be written.
     """
+    check_validation_share(validation_share)
     recordings = find_recordings(source)
     used = [recording for recording in recordings if is_validation(recording, validation_share) is not None]
     if not used:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from specdiff_cli.choices import MAX_TRAINING_STEPS, check_range
 from specdiff_cli.constants import N_MELS
 from specdiff_cli.corpus.atlas import read_kits, read_preset
 from specdiff_cli.errors import Option, UsageError, WeightsError
@@ -52,6 +53,11 @@ class NoteTrainConfig:
     decay_share: float = 0.3
     average: float = 0.999
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.n_steps, 1, MAX_TRAINING_STEPS)
+        if not 0 < self.decay_share <= 1:
+            raise UsageError.of("decay_share", self.decay_share, "must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def test_autoregressive_voices_are_measured_without_steps(folder: Path) -> None:
         (["--max-seconds", "0"], 2, "--max-seconds"),
         (["--sampler", "euler"], 2, "--sampler euler"),
         (["--gain", "0"], 2, "--gain"),
-        (["--sounds"], 2, "leave out --midi"),
+        (["--sounds"], 2, "plays its own notes"),
         (["--soundfont", "none.sf2"], 2, "none.sf2"),
         (["--device", "abacus"], 2, "--device abacus"),
         (["--midi", "none.mid"], 3, "none.mid"),

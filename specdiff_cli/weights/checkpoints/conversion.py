@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.choices import LAYOUTS, check_choice
-from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.errors import Message, Option, UsageError
 
 if TYPE_CHECKING:
     from specdiff_cli.weights.checkpoints.source import Source
@@ -47,15 +47,12 @@ class Converted:
     licence: str
     written: Mapping[str, str]
 
-    @property
-    def lacks_licence(self) -> bool:
-        """Whether a voice was written whose licence nobody stated."""
+    def lines(self) -> list[str]:
+        """The same in words, and what is to be done about a licence that nobody stated."""
         from specdiff_cli.weights.voice_file import UNKNOWN_LICENCE
 
-        return self.request.to == "voice" and self.licence == UNKNOWN_LICENCE
-
-    def lines(self) -> list[str]:
-        """The same in words."""
+        unknown = "the licence of these weights is not known here; "
+        remedies = [Message(unknown, Option("licence"), " writes it into the voice")]
         return [
             f"layout        {self.read.layout}",
             f"architecture  {self.read.architecture}, {self.read.n_parameters / 1e6:.1f} M parameters",
@@ -64,6 +61,7 @@ class Converted:
             *(f"read          {file}, sha256 {sha256}" for file, sha256 in self.read.hashes.items()),
             *(f"message       {line}" for line in self.read.voice.messages),
             *(f"written       {self.request.target / file}, sha256 {sha256}" for file, sha256 in self.written.items()),
+            *(remedies if self.request.to == "voice" and self.licence == UNKNOWN_LICENCE else ()),
         ]
 
     def to_json(self) -> dict[str, Any]:
