@@ -82,11 +82,12 @@ class NoteVocoder(Protocol):
         notes: "Sequence[PlayedNote]",
         seed: int = 0,
         expected: "Callable[[int, int], torch.Tensor] | None" = None,
+        n_threads: int = 1,
     ) -> SoundStream:
         """Begin a song with all its notes; a seed means one sound.
 
         ``expected`` (first frame, number of frames) -> (n_frames, 128) is the log-mel that the notes' sounds add up to,
-        where the wanted one comes from elsewhere.
+        where the wanted one comes from elsewhere. ``n_threads``: how many cores are free for it.
         """
         ...
 

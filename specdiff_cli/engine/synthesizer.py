@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -16,7 +17,7 @@ from specdiff_cli.audio.vocoder import LEAD_FRAMES, NoteVocoder, SoundStream, St
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
-from specdiff_cli.engine.devices import resolve_device
+from specdiff_cli.engine.devices import one_thread, resolve_device
 from specdiff_cli.engine.networks import dtype_for, ready_network, window_sampler
 from specdiff_cli.engine.pieces import (
     TAIL_S,
@@ -81,7 +82,7 @@ class Synthesizer:
             device: auto, cpu, cuda, cuda:N or mps.
             dtype: auto, float32, bfloat16, float16 or int8.
             overlap: sample the next window while the last one is turned into sound. The audio is the same. By default
-                where the network does not compute on the CPU, which the vocoder needs.
+                where the network leaves a core to the vocoder: it computes elsewhere, or is made of note templates.
             sample_rate_hz, n_channels: of the audio, where the vocoder is ``partials``: 16000, 44100 or 48000, and 1 or
                 2. All others give 16 kHz mono; the attributes of these names say what there is.
 
@@ -96,8 +97,11 @@ class Synthesizer:
         self._format = sample_rate_hz, n_channels
         self.vocoder = self._vocoder_for(vocoder)
         self._mel_vocoder: Vocoder | None = None
-        self.overlap = self.device.type != "cpu" if overlap is None else overlap
         self.config = voice.network.config
+        self._is_light = self.device.type == "cpu" and self.config.is_templates
+        self._n_threads = torch.get_num_threads()
+        leaves_cores = self.device.type != "cpu" or (self._is_light and self._n_threads > 1)
+        self.overlap = leaves_cores if overlap is None else overlap
         self.network = ready_network(voice, self.device, self.dtype)
         self.n_dropped_events = 0  # of the song rendered last
 
@@ -114,13 +118,12 @@ class Synthesizer:
 
     def giving(self, vocoder: str, sample_rate_hz: int, n_channels: int) -> "Synthesizer":
         """This synthesizer if it has that vocoder and gives such audio, or else another one of the same network."""
-        is_same = self.vocoder.name == vocoder
-        if is_same and (sample_rate_hz, n_channels) in (self._format, (self.sample_rate_hz, self.n_channels)):
+        wanted = sample_rate_hz, n_channels
+        if self.vocoder.name == vocoder and wanted in (self._format, (self.sample_rate_hz, self.n_channels)):
             return self
         other = copy.copy(self)
-        other._format = sample_rate_hz, n_channels
-        other.vocoder = other._vocoder_for(vocoder)
-        return other
+        other._format = wanted
+        return other.with_vocoder(vocoder)
 
     def count_samples_made(self, duration_s: float) -> int:
         """Samples (per channel) of a render of ``duration_s`` seconds at this synthesizer's rate; at least one."""
@@ -178,8 +181,7 @@ class Synthesizer:
         """
         notes, expression, duration_s = self._heard(music, duration_s)
         sampling = sampling or self.sampling
-        song = Song(None, notes, duration_s, sampling.seed, expression=expression)
-        active = self._activate(song, sampling)
+        active = self._activate(Song(None, notes, duration_s, sampling.seed, expression=expression), sampling)
         mels: list[Mel] = []
         for windows in sample_all([active], window_sampler(self.voice, self.network, sampling, None)):
             for window in windows:
@@ -314,28 +316,27 @@ class Synthesizer:
             sampler = window_sampler(self.voice, self.network, sampling, stop)
             return sample_all(active_songs(), sampler, batch=batch, on_message=on_message, has_ended=has_ended)
 
-        sampled = running_ahead(sample) if self.overlap else sample(stop)
-        try:
-            for windows in sampled:
-                for window in windows:
-                    if has_ended(window.key):
-                        sounds.pop(window.key, None)
-                        continue
-                    piece = sounds[window.key].piece(window)
-                    if piece.error is not None:
-                        failed.add(piece.key)
-                    if piece.is_last:
-                        del sounds[piece.key]
-                    yield piece
-        finally:
-            sampled.close()
+        with one_thread() if self._is_light else nullcontext():
+            sampled = running_ahead(sample) if self.overlap else sample(stop)
+            try:
+                for windows in sampled:
+                    for window in windows:
+                        if has_ended(window.key):
+                            sounds.pop(window.key, None)
+                            continue
+                        piece = sounds[window.key].piece(window)
+                        failed.update([piece.key] if piece.error is not None else [])
+                        if piece.is_last:
+                            del sounds[piece.key]
+                        yield piece
+            finally:
+                sampled.close()
 
     def _heard(
         self, music: Music, duration_s: float | None
     ) -> tuple[Sequence[Note], Mapping[Part, ChannelExpression] | None, float]:
         """The notes to play, what their channels are asked for, and for how long."""
-        if isinstance(music, str | os.PathLike):
-            music = read_midi(Path(music))
+        music = read_midi(Path(music)) if isinstance(music, str | os.PathLike) else music
         notes: Sequence[Note]
         expression = None
         if isinstance(music, MidiSong):
@@ -364,7 +365,8 @@ class Synthesizer:
             return MonoStream(StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES))
         played = () if score is None else score.played
         is_own = isinstance(self.network, NoteFrames)
-        return vocoder.open(played, song.seed, None if score is None or is_own else score.log_mel)
+        expected = None if score is None or is_own else score.log_mel
+        return vocoder.open(played, song.seed, expected, self._n_threads if self.overlap else 1)
 
     def _vocoder_for(self, vocoder: Vocoder | NoteVocoder | str | None) -> Vocoder | NoteVocoder:
         if vocoder is not None and not isinstance(vocoder, str):

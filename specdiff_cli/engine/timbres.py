@@ -18,8 +18,10 @@ from specdiff_cli.midi.expression import ChannelExpression
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.midi.timeline import Part
-from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows, near_velocity, note_rows
+from specdiff_cli.model.note_curves import ending_of, near_velocity
+from specdiff_cli.model.note_frames import FrameRows, NoteFrames
 from specdiff_cli.model.note_function import NoteFunction
+from specdiff_cli.model.note_rows import NoteRows, note_rows
 
 MAX_PARTIALS = 128
 SOFT_PEDAL_GAIN = 10 ** (-3 / 20)  # all the way down
@@ -49,10 +51,6 @@ class NoteTimbres:
     def __init__(self, frames: NoteFrames) -> None:
         self.frames = frames
 
-    def for_a_song(self) -> "NoteTimbres":
-        """The same sounds for one song; see ``NoteFrames.for_a_song``."""
-        return NoteTimbres(self.frames.for_a_song())
-
     def held(self, note: PlayedNote, until_s: float) -> tuple[Tensor, Tensor]:
         return self.frames.held_curve(note.instrument, note.key, note.velocity, until_s)
 
@@ -63,7 +61,7 @@ class NoteTimbres:
         return begins_s, change, tail_s
 
     def ending(self, note: PlayedNote) -> Hashable:
-        return self.frames.ending(note.end_s - note.start_s, note.is_choked)
+        return ending_of(note.end_s - note.start_s, note.is_choked)
 
     def partials(self, note: PlayedNote) -> Tensor:
         if note.instrument >= N_PROGRAMS:
@@ -106,7 +104,7 @@ class SongNotes:
             softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
             rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))
         played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
-        return cls(played, rows, frames.for_a_song())
+        return cls(played, rows, frames)
 
     @torch.inference_mode()
     def log_mel(self, first_frame: int, n_frames: int) -> Tensor:

@@ -26,6 +26,7 @@ from specdiff_cli.evaluation.stopwatch import Stopwatch, watched
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.config import ModelConfig
+from specdiff_cli.model.note_frames import NoteFrames
 
 MATMUL_S = 0.2  # how long each reference product is repeated
 N_TOGETHER = 4  # products between two looks at the clock
@@ -174,7 +175,12 @@ def _render(
     watch: Stopwatch,
     on_message: Callable[[str], None] | None = None,
 ) -> float:
-    """Render songs in lockstep to files in a temporary folder; returns the seconds it took."""
+    """Render songs in lockstep to files in a temporary folder; returns the seconds it took.
+
+    Note templates remember nothing of an earlier render: a user's song is a new one.
+    """
+    if isinstance(synthesizer.network, NoteFrames):
+        synthesizer.network.forget()
     start_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as open_files:
         writers = [open_files.enter_context(_writer(Path(folder) / f"{song.key}.wav", synthesizer)) for song in songs]

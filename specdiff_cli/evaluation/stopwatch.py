@@ -13,7 +13,8 @@ from specdiff_cli.audio.vocoder import NoteVocoder, SoundStream, Vocoder
 from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.model.autoregressive_compiled import CompiledAutoregressive, Decoding
 from specdiff_cli.model.compiled import CompiledNetwork, Memory
-from specdiff_cli.model.note_frames import FrameRows, NoteFrames, NoteRows
+from specdiff_cli.model.note_frames import FrameRows, NoteFrames
+from specdiff_cli.model.note_rows import NoteRows
 
 
 class Stopwatch:
@@ -131,11 +132,15 @@ class TimedNoteVocoder:
         self.timbres = getattr(watched, "timbres", None)  # how a synthesizer knows whose notes to ask for
 
     def open(
-        self, notes: Sequence[PlayedNote], seed: int = 0, expected: Callable[[int, int], Tensor] | None = None
+        self,
+        notes: Sequence[PlayedNote],
+        seed: int = 0,
+        expected: Callable[[int, int], Tensor] | None = None,
+        n_threads: int = 1,
     ) -> "TimedStream":
         """As the vocoder does."""
         with self._watch.measure("vocoder"):
-            return TimedStream(self._watched.open(notes, seed, expected), self._watch)
+            return TimedStream(self._watched.open(notes, seed, expected, n_threads), self._watch)
 
 
 class TimedStream:

@@ -99,9 +99,19 @@ class FrameDecoder(nn.Module):
 
     def forward(self, note: Tensor, features: Tensor) -> Tensor:
         """note (N, WIDTH), features (N, F, n) -> (N, F, 144) float32."""
+        parts, spectra = self.of_note(note)
+        return self.mixed(parts, spectra, self.time(features))
+
+    @torch.jit.export
+    def of_note(self, note: Tensor) -> tuple[Tensor, Tensor]:
+        """What does not depend on the time, for ``mixed``."""
         parts = self.note(note).view(-1, 1, 1 + 2 * self.n_blocks, self.width)
-        spectra = self.spectra(note).view(-1, 1 + self.rank, self.n_bands)
-        x = F.gelu(self.time(features) + parts[:, :, 0], approximate="tanh")
+        return parts, self.spectra(note).view(-1, 1 + self.rank, self.n_bands)
+
+    @torch.jit.export
+    def mixed(self, parts: Tensor, spectra: Tensor, times: Tensor) -> Tensor:
+        """(N, F, 144) of notes (see ``of_note``) at times (1 or N, F, width), which do not depend on the note."""
+        x = F.gelu(times + parts[:, :, 0], approximate="tanh")
         for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
             turned = F.layer_norm(x, [self.width]) * (1 + parts[:, :, 1 + 2 * k]) + parts[:, :, 2 + 2 * k]
             x = x + down(F.gelu(up(turned), approximate="tanh"))
@@ -172,10 +182,19 @@ class NoteFunction(nn.Module):
     @torch.jit.export
     def sustained(self, note: Tensor, velocity: Tensor, age_s: Tensor) -> Tensor:
         """Log power (N, F, 144) of held notes in frames that begin ``age_s`` (N, F) after their onsets."""
-        features = time_features(age_s + self.frame_s, self.n_log, self.n_waves)
-        loudness = 4 * torch.log(velocity.float() / 127)  # the SoundFont standard's curve: 40 log10
-        log_power: Tensor = self.held(note, features) + loudness[:, None, None]
-        return log_power
+        parts, spectra = self.held.of_note(note)
+        return self.held.mixed(parts, spectra, self.held_times(age_s)) + self.loudness(velocity)
+
+    @torch.jit.export
+    def held_times(self, age_s: Tensor) -> Tensor:
+        """(N, F) ages to the (N, F, width) of ``held.mixed``: the same for all notes."""
+        times: Tensor = self.held.time(time_features(age_s + self.frame_s, self.n_log, self.n_waves))
+        return times
+
+    @torch.jit.export
+    def loudness(self, velocity: Tensor) -> Tensor:
+        """(N, 1, 1) log power by the SoundFont standard's curve, 40 log10."""
+        return 4 * torch.log(velocity.float() / 127)[:, None, None]
 
     @torch.jit.export
     def released(self, note: Tensor, since_end_s: Tensor, hold_s: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 import torch
@@ -32,9 +31,6 @@ class Tones:
     amplitudes: tuple[float, ...] = AMPLITUDES
     swings: Vibrato | None = None
     asked: set[tuple[int, int, int]] = field(default_factory=set)
-
-    def for_a_song(self) -> Self:
-        return self
 
     def held(self, note: PlayedNote, until_s: float) -> tuple[torch.Tensor, torch.Tensor]:
         self.asked.add((note.instrument, note.key, note.velocity))

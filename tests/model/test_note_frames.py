@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from specdiff_cli.midi.notes import Note
-from specdiff_cli.model.note_frames import NoteFrames, note_rows
+from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.model.note_function import FACTS, N_BANDS, NoteFunction, note_function_config
+from specdiff_cli.model.note_rows import note_rows
 
 
 @pytest.fixture(scope="module")

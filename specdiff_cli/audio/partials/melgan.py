@@ -46,9 +46,15 @@ class MelGanVocoder:
         self.rate_hz, self.n_channels = self.partials.rate_hz, self.partials.n_channels
         self.timbres = self.partials.timbres
 
-    def open(self, notes: Sequence[PlayedNote], seed: int = 0, expected: Expected | None = None) -> "MelGanStream":
+    def open(
+        self,
+        notes: Sequence[PlayedNote],
+        seed: int = 0,
+        expected: Expected | None = None,
+        n_threads: int = 1,
+    ) -> "MelGanStream":
         """Begin a song; as ``PartialVocoder.open``."""
-        return MelGanStream(self, self.partials.open(notes, seed, expected))
+        return MelGanStream(self, self.partials.open(notes, seed, expected, n_threads))
 
 
 class MelGanStream:

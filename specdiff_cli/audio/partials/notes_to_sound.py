@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ from specdiff_cli.audio.partials.oscillators import Oscillators, whole_seconds, 
 from specdiff_cli.audio.partials.responses import TOP_HZ
 from specdiff_cli.audio.partials.score import Curve, PlayedNote, Timbres, Vibrato, pitch_hz
 from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, snapped
+from specdiff_cli.threads import each
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
 HOPS = {16_000: 80, 44_100: 147, 48_000: 160}
@@ -53,6 +54,7 @@ class NotesToSound:
         rate_hz: one of ``HOPS``.
         n_channels: 1 (the mean of both sides) or 2.
         seed: of the partials' phases and the noise.
+        n_threads: that tell new sounds apart at once.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class NotesToSound:
         n_channels: int,
         seed: int,
         device: torch.device,
+        n_threads: int = 1,
     ) -> None:
         self.rate_hz, self.n_channels, self.device = rate_hz, n_channels, device
+        self._n_threads = n_threads
         self.hop_samples = HOPS[rate_hz]
         self._seed = seed
-        self._timbres = timbres.for_a_song()
+        self._timbres = timbres
         self._waiting = sorted(notes, key=lambda note: note.start_s)[::-1]
         self._sounding: list[_Sounding] = []
         self._sounds: OrderedDict[Hashable, tuple[Sound, Timbre]] = OrderedDict()
@@ -86,12 +90,17 @@ class NotesToSound:
         first = self._next_knot
         self._next_knot += n_knots
         knots_s = np.arange(first, self._next_knot + 1, dtype=np.float64) * (self.hop_samples / self.rate_hz)
+        begun = []
         while self._waiting and self._waiting[-1].start_s < knots_s[-1]:
-            self._sounding.append(self._begun(self._waiting.pop()))
+            begun.append(self._waiting.pop())
+        self._make_sounds((note, min(note.end_s - note.start_s, LOOK_AHEAD_S)) for note in begun)
+        self._sounding += [self._begun(note) for note in begun]
+        spans = [(it, self._span(it, first, n_knots)) for it in self._sounding]
+        self._make_sounds((it.note, float(knots_s[span[1]]) - it.note.start_s) for it, span in spans if span)
         chorus = Chorus(self._oscillators, self._bank, self.n_channels, n_knots, first, self._seed)
         if more_noise is not None:
             chorus.variance += torch.stack([more_noise[:-1], more_noise[1:]])[:, None]
-        chorus.add([stretch for sounding in self._sounding for stretch in self._stretches(sounding, first, knots_s)])
+        chorus.add([part for it, span in spans if span for part in self._stretches(it, span, first, knots_s)])
         self._sounding = [sounding for sounding in self._sounding if sounding.heard_until_s > knots_s[-1]]
         return chorus.samples()
 
@@ -113,14 +122,17 @@ class NotesToSound:
                 semitones += _at(expression.pitch_semitones, note.start_s)
         return _Sounding(note, phases, vibrato, semitones, gains, fading)
 
-    def _stretches(self, sounding: _Sounding, first: int, knots_s: Floats) -> list[Stretch]:
+    def _span(self, sounding: _Sounding, first: int, n_knots: int) -> tuple[int, int] | None:
+        """First and last knot of a note in a block that begins with knot ``first``; None where it is not heard."""
+        knots_per_s = self.rate_hz / self.hop_samples
+        begin = max(0, math.floor(sounding.note.start_s * knots_per_s - first))
+        end = min(n_knots, math.ceil(sounding.heard_until_s * knots_per_s) - first)
+        return (begin, end) if end > begin else None
+
+    def _stretches(self, sounding: _Sounding, span: tuple[int, int], first: int, knots_s: Floats) -> list[Stretch]:
         """One note's part of a block: one stretch, or one for each side where the place between them changes."""
-        note = sounding.note
+        note, (begin, end) = sounding.note, span
         onset = note.start_s * self.rate_hz / self.hop_samples - first  # in knots of the block
-        begin = max(0, math.floor(onset))
-        end = min(len(knots_s) - 1, math.ceil(sounding.heard_until_s * self.rate_hz / self.hop_samples) - first)
-        if end <= begin:
-            return []
         times_s = knots_s[begin : end + 1]
         ages_s = times_s - note.start_s
         _, timbre = self._sound(note, float(ages_s[-1]))
@@ -135,29 +147,45 @@ class NotesToSound:
         onset_samples = onset * self.hop_samples
         return [Stretch(timbre, sounding.fading, begin, onset_samples, *shared, *part) for part in parts]
 
+    def _make_sounds(self, wanted: Iterable[tuple[PlayedNote, float]]) -> None:
+        """See to it that notes are known up to ages, in seconds; what is missing is told apart side by side."""
+        missing: dict[Hashable, tuple[PlayedNote, float]] = {}
+        for note, until_s in wanted:
+            key = _key(note)
+            known = self._sounds.get(key)
+            if known is None or known[1].ages_s[-1] < until_s:
+                missing[key] = note, max(until_s, missing.get(key, (note, 0.0))[1])
+        made = each(lambda it: self._longer(*it), missing.values(), self._n_threads)
+        self._sounds.update(zip(missing, made, strict=True))
+
     def _sound(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
         """How a note sounds up to an age."""
         key = _key(note)
         known = self._sounds.get(key)
         if known is None or known[1].ages_s[-1] < until_s:
-            wanted_s = until_s + (0.0 if known is None else LOOK_AHEAD_S)
-            begins_s, log_power = self._timbres.held(note, wanted_s)
-            if known is None:
-                frequencies_hz = self._timbres.partials(note) * pitch_hz(note.pitch)
-                if self._timbres.rings(note):
-                    frequencies_hz = snapped(find_tones(log_power, begins_s), frequencies_hz)
-                sound = self._splitter.split(log_power, begins_s, frequencies_hz)
-            else:
-                sound = known[0]
-                is_new = begins_s + FRAME_S / 2 > float(sound.ages_s[-1]) + 1e-6
-                if bool(is_new.any()):
-                    n_known = len(begins_s) - int(is_new.sum())
-                    sound = self._splitter.extended(sound, log_power[n_known:], begins_s[n_known:])
-            known = self._sounds[key] = sound, Timbre.of(sound)
-            if len(self._sounds) > MAX_SOUNDS:
-                self._sounds.popitem(last=False)
+            known = self._sounds[key] = self._longer(note, until_s)
         self._sounds.move_to_end(key)
+        if len(self._sounds) > MAX_SOUNDS:
+            self._sounds.popitem(last=False)
         return known
+
+    @torch.inference_mode()
+    def _longer(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
+        """A sound that is not known up to an age."""
+        known = self._sounds.get(_key(note))
+        begins_s, log_power = self._timbres.held(note, until_s + (0.0 if known is None else LOOK_AHEAD_S))
+        if known is None:
+            frequencies_hz = self._timbres.partials(note) * pitch_hz(note.pitch)
+            if self._timbres.rings(note):
+                frequencies_hz = snapped(find_tones(log_power, begins_s), frequencies_hz)
+            sound = self._splitter.split(log_power, begins_s, frequencies_hz)
+        else:
+            sound = known[0]
+            is_new = begins_s + FRAME_S / 2 > float(sound.ages_s[-1]) + 1e-6
+            if bool(is_new.any()):
+                n_known = len(begins_s) - int(is_new.sum())
+                sound = self._splitter.extended(sound, log_power[n_known:], begins_s[n_known:])
+        return sound, Timbre.of(sound)
 
     def _fading(self, note: PlayedNote, sound: Sound) -> Fading:
         key = _key(note), self._timbres.ending(note)

@@ -89,10 +89,6 @@ class Timbres(Protocol):
     16 bands of 750 Hz from 8 to 20 kHz, of frames that begin at given times.
     """
 
-    def for_a_song(self) -> "Timbres":
-        """The same sounds, which keep nothing yet of what other songs or threads asked for."""
-        ...
-
     def held(self, note: PlayedNote, until_s: float) -> tuple[Tensor, Tensor]:
         """Frames of a note that is held: (R,) float64 seconds since the onset at which they begin, (R, 144) float32.
 

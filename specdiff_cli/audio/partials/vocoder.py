@@ -6,7 +6,9 @@ it there. The score has it: pitch, phase and onsets are given here, and only lou
 Sources: Serra and Smith, "Spectral Modeling Synthesis" (Computer Music Journal 14, 1990) for partials plus noise.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +47,13 @@ class PartialVocoder:
                 f"{self.rate_hz} Hz, {self.n_channels} channels: is not one of {rates} Hz, 1 or 2 channels"
             )
 
-    def open(self, notes: Sequence[PlayedNote], seed: int = 0, expected: Expected | None = None) -> "PartialStream":
+    def open(
+        self,
+        notes: Sequence[PlayedNote],
+        seed: int = 0,
+        expected: Expected | None = None,
+        n_threads: int = 1,
+    ) -> "PartialStream":
         """Begin a song.
 
         Args:
@@ -53,8 +61,10 @@ class PartialVocoder:
             seed: of the partials' first phases and of the noise.
             expected: what the timbres add up to, where the wanted mel is something else: noise then makes up for what
                 the notes do not explain.
+            n_threads: with more than one, and on the CPU, a block is filtered on a thread of its own while the next one
+                is synthesised, and is given out with that.
         """
-        return PartialStream(self, notes, seed, expected)
+        return PartialStream(self, notes, seed, expected, n_threads if self.device.type == "cpu" else 1)
 
 
 class PartialStream:
@@ -65,24 +75,37 @@ class PartialStream:
     """
 
     def __init__(
-        self, vocoder: PartialVocoder, notes: Sequence[PlayedNote], seed: int, expected: Expected | None
+        self,
+        vocoder: PartialVocoder,
+        notes: Sequence[PlayedNote],
+        seed: int,
+        expected: Expected | None,
+        n_threads: int,
     ) -> None:
         self._vocoder = vocoder
         rate_hz, device = vocoder.rate_hz, vocoder.device
         self._hop = rate_hz // FRAMES_PER_SECOND
         self._knots = self._hop // HOPS[rate_hz]  # per frame
         self._synthesis = NotesToSound(
-            notes, vocoder.timbres, rate_hz=rate_hz, n_channels=vocoder.n_channels, seed=seed, device=device
+            notes,
+            vocoder.timbres,
+            rate_hz=rate_hz,
+            n_channels=vocoder.n_channels,
+            seed=seed,
+            device=device,
+            n_threads=n_threads,
         )
         self._correction = mel_correction(rate_hz, device)
         self._missing = None if expected is None else _Missing(expected, min(TOP_HZ, rate_hz / 2), self._knots, device)
         self._wanted = torch.empty(0, N_MELS, device=device)
         self._raw = torch.empty(vocoder.n_channels, 0, device=device)
         self._buffer_start = 0  # song frame of the first of both buffers
-        self._next_frame = 0  # the next to be given out
+        self._next_frame = 0  # the next to be filtered
+        self._filtering = ThreadPoolExecutor(1, "filtering") if n_threads > 1 else None
+        self._filtered: deque[Future[Tensor]] = deque()
 
     def push(self, mel: Tensor) -> Tensor:
-        """Take the next (k, 128) log-mel frames; return the sound that is now certain, (C, n), often empty."""
+        """Take the next (k, 128) log-mel frames; return sound that is now certain, (C, n), often empty."""
         return self._join(self.push_blocks(mel))
 
     def push_blocks(self, mel: Tensor) -> Iterator[Tensor]:
@@ -92,13 +115,16 @@ class PartialStream:
         for piece in torch.split(mel, BLOCK_FRAMES):
             self._take(piece)
             while self._end >= self._next_frame + BLOCK_FRAMES + MARGIN_FRAMES:
-                yield self._emit(self._next_frame + BLOCK_FRAMES)
+                self._filter(self._next_frame + BLOCK_FRAMES)
+            while len(self._filtered) > (self._filtering is not None):
+                yield self._filtered.popleft().result()
 
     def flush(self) -> Tensor:
         """The sound of all frames still held back, (C, n). The song ends there."""
-        blocks = []
         while self._next_frame < self._end:
-            blocks.append(self._emit(min(self._next_frame + BLOCK_FRAMES, self._end)))
+            self._filter(min(self._next_frame + BLOCK_FRAMES, self._end))
+        blocks = [block.result() for block in self._filtered]
+        self._filtered.clear()
         return self._join(blocks)
 
     @property
@@ -113,19 +139,28 @@ class PartialStream:
         self._wanted = torch.cat([self._wanted, wanted])
         self._raw = torch.cat([self._raw, raw], dim=1)
 
-    def _emit(self, end_frame: int) -> Tensor:
-        """Sound up to a frame of the song; what nobody needs any more is dropped."""
-        start, first, hop = self._next_frame, self._buffer_start, self._hop
+    def _filter(self, end_frame: int) -> None:
+        """Begin with the sound up to a frame of the song; what nobody needs any more is dropped."""
+        first, hop = self._buffer_start, self._hop
         piece_end = min(end_frame + MARGIN_FRAMES, self._end)
-        raw = self._raw[:, : (piece_end - first) * hop]
-        sound = self._correction.apply(raw, self._wanted[: piece_end - first])
-        block = sound[:, (start - first) * hop : (end_frame - first) * hop].clone()
+        raw, wanted = self._raw[:, : (piece_end - first) * hop], self._wanted[: piece_end - first]
+        heard = slice((self._next_frame - first) * hop, (end_frame - first) * hop)
+
+        @torch.inference_mode()
+        def filtered() -> Tensor:
+            return self._correction.apply(raw, wanted)[:, heard].clone()
+
+        if self._filtering is None:
+            block: Future[Tensor] = Future()
+            block.set_result(filtered())
+        else:
+            block = self._filtering.submit(filtered)
+        self._filtered.append(block)
         self._next_frame = end_frame
         kept = max(first, end_frame - MARGIN_FRAMES)
         self._wanted = self._wanted[kept - first :].clone()
         self._raw = self._raw[:, (kept - first) * hop :].clone()
         self._buffer_start = kept
-        return block
 
     def _join(self, blocks: Iterator[Tensor] | list[Tensor]) -> Tensor:
         pieces = list(blocks)
