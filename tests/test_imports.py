@@ -30,6 +30,7 @@ FLOORS = {
     "streams": 1,
     "signals": 2,
     "lengths": 1,
+    "threads": 1,
     "midi": 2,
     "diffusion": 2,
     "audio": 2,

@@ -201,6 +201,8 @@ def test_blocks_equal_the_whole_however_the_frames_arrive(rate_hz: int, n_channe
     pieces = [bit_by_bit.push(piece) for piece in torch.split(wanted, 37)]
     in_pieces = torch.cat([*pieces, bit_by_bit.flush()], dim=1)
     torch.testing.assert_close(in_pieces, at_once, atol=2e-4, rtol=0)
+    on_threads = vocoder.open(notes, seed=5, n_threads=2)
+    assert torch.equal(torch.cat([on_threads.push(wanted), on_threads.flush()], dim=1), at_once)
     again = vocoder.open(notes, seed=5)
     assert torch.equal(torch.cat([again.push(wanted), again.flush()], dim=1), at_once)
     other = vocoder.open(notes, seed=6)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from specdiff_cli.midi.notes import Note
+from specdiff_cli.model.note_curves import NoteCurves, ending_of
 from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.model.note_function import FACTS, N_BANDS, NoteFunction, note_function_config
 from specdiff_cli.model.note_rows import note_rows
@@ -49,6 +50,20 @@ def test_windows_equal_the_whole(function: NoteFunction) -> None:
     frames = NoteFrames(function)
     parts = torch.cat([frames.total(rows, first, 100) for first in range(0, 400, 100)])
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-12)
+
+
+def test_what_is_said_of_a_note_depends_on_nothing_that_was_asked_before_or_beside_it(function: NoteFunction) -> None:
+    key = 0, 60, 100
+    alone = NoteCurves(function)
+    held, (ended, tail_s) = alone.held(key, 2.0), alone.ended(key, ending_of(0.5, False))
+    busy = NoteCurves(function, n_threads=3)
+    busy.held_all({(program, 60, 100): 0.1 * program + 0.3 for program in range(6)})
+    busy.ended_all([((program, 60, 100), ending_of(0.5, False)) for program in range(6)])
+    assert torch.equal(busy.held(key, 2.0), held)
+    assert torch.equal(busy.ended(key, ending_of(0.5, False))[0], ended)
+    busy.forget()
+    assert torch.equal(busy.held(key, 5.0)[: len(held)], held)
+    assert busy.ended(key, ending_of(0.5, False))[1] == tail_s
 
 
 def test_half_the_channel_volume_is_12_decibels_less(function: NoteFunction) -> None:

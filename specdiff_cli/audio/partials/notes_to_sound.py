@@ -124,15 +124,18 @@ class NotesToSound:
 
     def _span(self, sounding: _Sounding, first: int, n_knots: int) -> tuple[int, int] | None:
         """First and last knot of a note in a block that begins with knot ``first``; None where it is not heard."""
-        knots_per_s = self.rate_hz / self.hop_samples
-        begin = max(0, math.floor(sounding.note.start_s * knots_per_s - first))
-        end = min(n_knots, math.ceil(sounding.heard_until_s * knots_per_s) - first)
+        begin = max(0, math.floor(self._onset(sounding.note, first)))
+        end = min(n_knots, math.ceil(sounding.heard_until_s * self.rate_hz / self.hop_samples) - first)
         return (begin, end) if end > begin else None
+
+    def _onset(self, note: PlayedNote, first: int) -> float:
+        """In knots of the block that begins with knot ``first``."""
+        return note.start_s * self.rate_hz / self.hop_samples - first
 
     def _stretches(self, sounding: _Sounding, span: tuple[int, int], first: int, knots_s: Floats) -> list[Stretch]:
         """One note's part of a block: one stretch, or one for each side where the place between them changes."""
         note, (begin, end) = sounding.note, span
-        onset = note.start_s * self.rate_hz / self.hop_samples - first  # in knots of the block
+        onset = self._onset(note, first)
         times_s = knots_s[begin : end + 1]
         ages_s = times_s - note.start_s
         _, timbre = self._sound(note, float(ages_s[-1]))
