@@ -24,6 +24,7 @@ FLOORS = {
     "help_pages": 0,
     "checks": 0,
     "engine.ahead": 0,
+    "engine.starting": 0,
     "engine.waiting": 0,
     "choices": 1,
     "files": 1,

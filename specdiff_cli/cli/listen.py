@@ -10,6 +10,7 @@ from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import counted_display, say, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.engine.starting import load_torch
 from specdiff_cli.errors import Message, Option
 from specdiff_cli.streams import input_path
 from specdiff_cli.wording import clock, count
@@ -48,6 +49,7 @@ def play(
     path = input_path(song)
     read = read_midi(path)
     open_sink, player = find_player()
+    load_torch()
     from specdiff_cli.engine.ahead import running_ahead
     from specdiff_cli.engine.loading import load_synthesizer
 

@@ -12,6 +12,7 @@ from specdiff_cli.cli.guard import settings_from_elsewhere, wants_tracebacks
 from specdiff_cli.cli.progress import say, working
 from specdiff_cli.cli.screen import RenderScreen, Showing
 from specdiff_cli.cli.screen import dry_run as dry_run_jobs
+from specdiff_cli.engine.starting import load_torch
 from specdiff_cli.errors import Message, Option, UsageError
 from specdiff_cli.signals import Terminated
 from specdiff_cli.streams import closed, is_closed
@@ -157,11 +158,14 @@ def render(
 def _render(jobs: "Sequence[Job]", settled: "Settled", screen: RenderScreen) -> int:
     """Render all, and show it; the exit code."""
     from specdiff_cli.rendering.batch import render_files
+    from specdiff_cli.rendering.events import Loading
 
     with closing(render_files(jobs, settled.voice, settled.request)) as events:
         try:
             for event in events:
                 screen.show(event)
+                if isinstance(event, Loading):  # of the first song that is to be rendered: wrong ones are told sooner
+                    load_torch()
         except (KeyboardInterrupt, Terminated):
             screen.sum_up()
             if settled.request.batching.resume:

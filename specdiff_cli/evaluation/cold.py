@@ -1,52 +1,64 @@
-"""Where a cold start goes: from the start of a process to the last sample of a song, part by part."""
+"""Where a cold start goes: what somebody waits for who types ``specdiff render``, part by part."""
 
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from specdiff_cli.errors import UsageError
 
-PARTS = ("python", "torch", "specdiff", "voice and vocoder", "first sound", "rest of the song")
-#: Runs in a process of its own. Times are of the wall clock, since the parent started it.
+PARTS = ("command line", "torch", "voice", "song", "end")
+#: The command itself in a process of its own, which notes when torch is asked for, and the first module after it.
 CHILD = """
 import json, sys, time
-begun_s, model, song = float(sys.argv[1]), sys.argv[2], sys.argv[3]
-marks = [time.time()]
-from specdiff_cli.engine.waiting import wait_briefly
-wait_briefly()
-import torch
-marks.append(time.time())
-from specdiff_cli.engine.loading import load_synthesizer
-from specdiff_cli.midi.notes import read_midi
-marks.append(time.time())
-synthesizer = load_synthesizer(model)
-marks.append(time.time())
-read = read_midi(song)
-notes, _ = synthesizer.playable(read.notes)
-chunks = synthesizer.stream(notes, read.end_s + 1.0, synthesizer.voice.sampling)
-next(chunks)
-marks.append(time.time())
-for _ in chunks:
-    pass
-marks.append(time.time())
-print(json.dumps([after - before for before, after in zip([begun_s, *marks], marks)]))
+marks = open(sys.argv.pop(1), "w")
+
+class Watch:
+    def __init__(self):
+        self.name, self.seen_s = "torch", []
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.name or (self.seen_s and name.startswith(self.name)):
+            self.name = "specdiff_cli."
+            self.seen_s.append(time.time())
+            if len(self.seen_s) == 2:
+                sys.meta_path.remove(self)
+                with marks:
+                    json.dump(self.seen_s, marks)
+
+sys.meta_path.insert(0, Watch())
+from specdiff_cli.__main__ import main
+main()
 """
 
 
 def measure_cold_start(model: str, song: Path, n_rounds: int = 3) -> dict[str, float]:
     """Seconds of each of ``PARTS``, of the quickest of several processes, one after the other.
 
-    Raises UsageError when a process fails; its last line says why.
+    Each is ``specdiff render`` as it is without other options, from before the process to after it: whatever
+    SPECDIFF_* or the user file say holds. Raises UsageError when a process fails; its last line says why.
     """
     return min((_once(model, song) for _ in range(n_rounds)), key=lambda parts: sum(parts.values()))
 
 
 def _once(model: str, song: Path) -> dict[str, float]:
-    command = [sys.executable, "-c", CHILD, str(time.time()), model, str(song)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ourselves
-    if result.returncode != 0:
-        reason = (result.stderr.strip().splitlines() or ["no reason was given"])[-1]
-        raise UsageError(f"the cold start of {model} failed: {reason}")
-    return dict(zip(PARTS, json.loads(result.stdout.splitlines()[-1]), strict=True))
+    with tempfile.TemporaryDirectory(prefix="specdiff-cold-") as folder:
+        marks = Path(folder) / "marks.json"
+        render = ["render", str(song), "-o", str(Path(folder) / "song.wav"), "--model", model]
+        command = [sys.executable, "-c", CHILD, str(marks), *render]
+        moments_s, lines = [time.time()], []
+        with subprocess.Popen(  # noqa: S603 - ourselves
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+        ) as process:
+            for line in process.stderr or ():  # the first is said when the voice is there, the last when the file is
+                lines.append(line.strip())
+                moments_s.append(time.time())
+        moments_s.append(time.time())
+        if process.returncode != 0:
+            raise UsageError(f"the cold start of {model} failed: {lines[-1] if lines else 'no reason was given'}")
+        begun_s, first_line_s, *_, last_line_s, ended_s = moments_s
+        torch_s, after_torch_s = json.loads(marks.read_text(encoding="utf-8"))
+    marks_s = (begun_s, torch_s, after_torch_s, first_line_s, last_line_s, ended_s)
+    return {name: after - before for name, before, after in zip(PARTS, marks_s, marks_s[1:], strict=False)}
