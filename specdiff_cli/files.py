@@ -84,6 +84,11 @@ class PendingFile:
         self._file: BinaryIO | None = None
         self._lock: int | None = None
 
+    @property
+    def temporary(self) -> Path:
+        """Where the content lies until it has its name."""
+        return self._temporary
+
     def open(self) -> BinaryIO:
         """Create the file; it stays this object's to close. Removes what killed processes left beside it."""
         sweep(self._target.parent)

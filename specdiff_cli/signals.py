@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
@@ -26,6 +27,16 @@ def catch_signals() -> None:
         signal.signal(signal.SIGHUP, _terminate)
 
 
+def _raise_interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def leave_at_once() -> NoReturn:
+    """End the process without any clean-up but that of unfinished files: for a second Ctrl-C."""
+    discard_all()
+    os._exit(ExitCode.INTERRUPTED)
+
+
 class StopSignals:
     """Within the block the first Ctrl-C, SIGTERM or SIGHUP is only noted, for a loop that ends its step and saves.
 
@@ -35,11 +46,19 @@ class StopSignals:
     Args:
         on_stop: called with a line for the user at the first signal.
         is_alone: no other process works on the same run.
+        on_second: what a second Ctrl-C does.
     """
 
-    def __init__(self, on_stop: Callable[[str], None] = lambda line: None, *, is_alone: bool = True) -> None:
+    def __init__(
+        self,
+        on_stop: Callable[[str], None] = lambda line: None,
+        *,
+        is_alone: bool = True,
+        on_second: Callable[[], None] = _raise_interrupt,
+    ) -> None:
         self._on_stop = on_stop
         self._is_alone = is_alone
+        self._on_second = on_second
         self._before: dict[int, Any] = {}
         self._received: int | None = None
 
@@ -52,11 +71,17 @@ class StopSignals:
         return KeyboardInterrupt() if self._received == signal.SIGINT else Terminated()
 
     def __enter__(self) -> Self:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                self._before[number] = signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():  # no other one may ask for them
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                    self._before[number] = signal.signal(number, self._note)
         return self
+
+    def listen_again(self) -> None:
+        """After a library that took signals for itself."""
+        for number in self._before:
+            signal.signal(number, self._note)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -70,7 +95,7 @@ class StopSignals:
             if self._is_alone:
                 self._on_stop("stopping after this step; Ctrl-C (once more) stops without saving")
         elif self._is_alone and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            self._on_second()
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -91,5 +116,4 @@ def _ignore_further_signals() -> None:
 
 
 def _leave_at_once(_signal: int, _frame: FrameType | None) -> NoReturn:
-    discard_all()
-    os._exit(ExitCode.INTERRUPTED)
+    leave_at_once()

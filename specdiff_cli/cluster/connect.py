@@ -4,19 +4,20 @@ import contextlib
 import logging
 import os
 import re
-import shutil
+import secrets
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from specdiff_cli.choices import check_range
+from specdiff_cli.cluster.folders import temporary_folder
 from specdiff_cli.errors import DeviceError, Option, UsageError
+from specdiff_cli.signals import StopSignals, leave_at_once
 
 MAX_WORKERS = 10_000
 AUTO = "auto"
@@ -110,9 +111,23 @@ def import_ray() -> Any:
     return ray
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running Ray: the machines that it has, and what to call between its answers.
+
+    ``check`` raises KeyboardInterrupt or Terminated once a signal has come.
+    """
+
+    nodes: list[Node]
+    check: Callable[[], None]
+
+
 @contextmanager
-def connected(options: ClusterOptions) -> Iterator[list[Node]]:
-    """A running Ray within the block; yields the machines that it has.
+def connected(options: ClusterOptions) -> Iterator[Cluster]:
+    """A running Ray within the block.
+
+    Signals are noted meanwhile, and are heeded where ``Cluster.check`` is called: an exception out of the middle of
+    Ray's own code would end the process before anything is cleaned up. A second Ctrl-C does not wait for that.
 
     One that was started here has ended when the block has, with all its processes and files; no dashboard, no
     statistics.
@@ -121,31 +136,37 @@ def connected(options: ClusterOptions) -> Iterator[list[Node]]:
         UsageError: Ray is not installed.
         DeviceError: nothing answers at the address, or another version of Ray; or none can be started here.
     """
-    ray = import_ray()
-    _keep_stdout_clean(ray)
     with contextlib.ExitStack() as stack:
-        how: dict[str, Any]
         if options.address is None:
-            folder = _short_temporary_folder()
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(_own_token())
+        ray = import_ray()
+        _keep_stdout_clean(ray)
+        # a cluster that the environment names is not what was asked for
+        address = "local" if options.address is None else _probed(options.address)
+        signals = stack.enter_context(StopSignals(on_second=leave_at_once))
+        how: dict[str, Any] = {}
+        if options.address is None:
             how = {
                 "num_cpus": max(_usable_cpus(), options.workers or 1),
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
-                "_temp_dir": str(folder),
+                "_temp_dir": str(stack.enter_context(_short_temporary_folder())),
                 "_node_ip_address": "127.0.0.1",
             }
-            # a cluster of the same name in the environment is not what was asked for
-            address = "local"
-        else:
-            address = _probed(options.address)
-            how = {}
         stack.callback(ray.shutdown)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **how)
         except Exception as error:
             raise DeviceError(f"Ray could not be started: {_last_line(str(error))}") from None
-        yield [_node(found["Resources"]) for found in ray.nodes() if found["Alive"]]
+        finally:
+            signals.listen_again()  # Ray takes SIGTERM for itself
+
+        def check() -> None:
+            if signals():
+                raise signals.error()
+
+        check()
+        yield Cluster([_node(found["Resources"]) for found in ray.nodes() if found["Alive"]], check)
 
 
 def _node(resources: Mapping[str, float]) -> Node:
@@ -159,10 +180,10 @@ def _usable_cpus() -> int:
     return usable_cpus()
 
 
-def _short_temporary_folder() -> Path:
+def _short_temporary_folder() -> AbstractContextManager[Path]:
     """A folder for Ray's sockets, whose names may have 107 bytes in all: macOS's own would be too long."""
     parent = "/tmp" if sys.platform != "win32" and os.access("/tmp", os.W_OK) else None  # noqa: S108 - mkdtemp makes it safe
-    return Path(tempfile.mkdtemp(prefix="sd-ray-", dir=parent))
+    return temporary_folder("sd-ray-", parent)
 
 
 def _keep_stdout_clean(ray: Any) -> None:
@@ -170,6 +191,25 @@ def _keep_stdout_clean(ray: Any) -> None:
     worker: Any = getattr(getattr(ray, "_private", None), "worker", None)
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_given, **_named: None
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """For a Ray of our own, a token of its own: nobody else on this machine may use it.
+
+    Otherwise Ray (since 2.60) writes one to the home folder, which may be read-only, and from then on every
+    ``ray start --head`` of this user asks for it. A Ray that is loaded already has read its settings.
+    """
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if "ray" in sys.modules or any(name in os.environ for name in own):
+        yield
+        return
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
 
 
 def _probed(address: str) -> str:
@@ -195,27 +235,29 @@ def _probed(address: str) -> str:
             [sys.executable, "-c", _PROBE, address],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=CONNECT_TIMEOUT_S,
             check=False,
             env={**os.environ, "RAY_gcs_rpc_server_connect_timeout_s": str(int(PROBE_TIMEOUT_S))},
         )
-    except subprocess.TimeoutExpired:
-        rule = f": no Ray answers there within {CONNECT_TIMEOUT_S:g} s"
+    except subprocess.TimeoutExpired as error:
+        said, default = error.stderr or b"", f": no Ray answers there within {CONNECT_TIMEOUT_S:g} s"
     else:
         if found.returncode == 0:
             return address
-        text = found.stderr
-        if "ersion mismatch" in text:
-            versions = re.findall(r"(?:Ray|Python): [\w.]+", text)
-            rule = (
-                f": another version runs there ({', '.join(versions) or _last_line(text)}); install the same everywhere"
-            )
-        elif address == AUTO:
-            rule = ': no Ray runs on this machine; start one with "ray start --head", or give HOST:PORT'
-        else:
-            rule = ": what answers there is no Ray, or a broken one"
-    raise DeviceError(shown, rule, option="ray", value=address)
+        said, default = found.stderr, ": what answers there is no Ray, or a broken one"
+        if address == AUTO:
+            default = ': no Ray runs on this machine; start one with "ray start --head", or give HOST:PORT'
+    raise DeviceError(shown, _known_rule(said.decode(errors="replace")) or default, option="ray", value=address)
+
+
+def _known_rule(said: str) -> str | None:
+    """What is wrong with the Ray that was asked, where that can be told from what came out."""
+    if "ersion mismatch" in said:
+        versions = re.findall(r"(?:Ray|Python): [\w.]+", said)
+        return f": another version runs there ({', '.join(versions) or _last_line(said)}); install the same everywhere"
+    if "InvalidAuthToken" in said or "AuthenticationError" in said:
+        return ": the Ray there asks for its token; set RAY_AUTH_MODE=token, and copy its file ~/.ray/auth_token here"
+    return None
 
 
 def _last_line(text: str) -> str:

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from specdiff_cli.errors import Option, OutputError
+from specdiff_cli.files import PendingFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,16 @@ def shared_place(folder: Path) -> Iterator[Place]:
     A folder that was made for it goes again, if nothing came of it. Raises OutputError.
     """
     is_new = not folder.exists()
-    token = folder / f".specdiff-{secrets.token_hex(6)}.here"
+    token = PendingFile(folder / "token", overwrite=False)  # goes even if this process is killed, with the next run
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        token.touch()
+        token.open()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
     try:
-        yield Place(os.getcwd(), str(folder), token.name)
+        yield Place(os.getcwd(), str(folder), token.temporary.name)
     finally:
-        with contextlib.suppress(OSError):
-            token.unlink()
+        token.discard()
         if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # if nothing came of it

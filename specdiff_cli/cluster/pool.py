@@ -178,6 +178,7 @@ class Pool(Generic[Item, Result]):
         item_timeout_s: a task that takes longer than this for each of its items is ended with its worker.
         side_by_side: items that a worker does better together, as a GPU does.
         pack: makes of an item what is sent to the worker, when it is its turn; by default that is the item.
+        check: called twice a second or more often; what it raises ends the run.
     """
 
     def __init__(
@@ -188,12 +189,16 @@ class Pool(Generic[Item, Result]):
         item_timeout_s: float | None = None,
         side_by_side: int = 1,
         pack: Callable[[Item], Any] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._making = making
         self._shape = shape
         self._item_timeout_s = item_timeout_s
         self._side_by_side = side_by_side
         self._pack = pack
+        self._check = check
+        #: Items whose workers were killed when the run was closed, after their time to end by themselves.
+        self.cut_off: list[Item] = []
         self._pending: dict[Any, _Worker[Item]] = {}  # what a worker is to answer -> the worker
         self._idle: list[_Worker[Item]] = []
         self._n_ready = 0
@@ -215,6 +220,7 @@ class Pool(Generic[Item, Result]):
         backlog = Backlog(items, max(LEAST_HELD, HELD_PER_WORKER * self._shape.n_workers))
         try:
             while True:
+                self._check()
                 backlog.fill()
                 self._staff(backlog)
                 self._give_out(backlog)
@@ -359,7 +365,8 @@ class Pool(Generic[Item, Result]):
         if busy:
             for worker in workers:
                 worker.actor.stop.remote()
-            ray.wait(busy, num_returns=len(busy), timeout=GRACE_S, fetch_local=False)
+            _, left = ray.wait(busy, num_returns=len(busy), timeout=GRACE_S, fetch_local=False)
+            self.cut_off = [held.item for ref in left for held in self._pending[ref].task]
         for worker in workers:
             ray.kill(worker.actor, no_restart=True)
         self._pending.clear()

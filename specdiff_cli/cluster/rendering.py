@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from specdiff_cli.cluster.actor import Making
-from specdiff_cli.cluster.connect import ClusterOptions, Node, connected, fitting, threads_for
+from specdiff_cli.cluster.connect import Cluster, ClusterOptions, Node, connected, fitting, threads_for
 from specdiff_cli.cluster.place import Place, go_to, shared_place
 from specdiff_cli.cluster.pool import Finished, GivenUp, Lost, Pool, Ready, Shape
 from specdiff_cli.cluster.shipping import Delivery, Parcel, pack, render_parcels, unpack
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 #: A worker that is ended may need so long to be gone, and its locks with it.
-DYING_S = 0.5
+DYING_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,13 @@ class _Run:
     def events(self, jobs: Iterable[Job]) -> Generator[ClusterEvent, None, None]:
         yield Loading(self._request.model)
         try:
-            with connected(self._options) as nodes, self._shared_place() as place:
-                yield from self._run(jobs, nodes, place)
+            with connected(self._options) as cluster, self._shared_place() as place:
+                yield from self._run(jobs, cluster, place)
         finally:
             self._sweep()
 
-    def _run(self, jobs: Iterable[Job], nodes: Sequence[Node], place: Place) -> Generator[ClusterEvent, None, None]:
-        shape, n_threads = self._shape(nodes)
+    def _run(self, jobs: Iterable[Job], cluster: Cluster, place: Place) -> Generator[ClusterEvent, None, None]:
+        shape, n_threads = self._shape(cluster.nodes)
         request = _for_workers(self._request, n_threads)
         pool: Pool[Job, Any] = Pool(
             Making(make_render_work, (request, self._weights, place), n_threads),
@@ -122,15 +122,20 @@ class _Run:
             item_timeout_s=self._options.file_timeout_s,
             side_by_side=self._side_by_side(shape),
             pack=pack if self._options.ship else None,
+            check=cluster.check,
         )
-        with closing(pool.run(self._items(jobs))) as news:
-            for new in news:
-                self._events.extend(self._about(new, shape, n_threads))
-                while self._events:
-                    event = self._events.popleft()
-                    yield event
-                    if isinstance(event, Failed) and self._request.batching.fail_fast:
-                        return
+        try:
+            with closing(pool.run(self._items(jobs))) as news:
+                for new in news:
+                    self._events.extend(self._about(new, shape, n_threads))
+                    while self._events:
+                        event = self._events.popleft()
+                        yield event
+                        if isinstance(event, Failed) and self._request.batching.fail_fast:
+                            return
+        finally:
+            for job in pool.cut_off:
+                self._remember(job)
 
     def _sweep(self) -> None:
         """Remove what dead workers left. Those that still live see the same folders, and sweep each but once."""
@@ -220,6 +225,10 @@ class _Run:
                     self._told.add(line)
                     if line:
                         yield Told(line)
+            if shape.gpus and "cuda" not in new.facts.description and self._request.machine.device == "auto":
+                yield Told(
+                    f"worker {new.facts.name} was given a GPU, and PyTorch finds none there: it uses the processor"
+                )
             yield Crew(self._n_ready, shape.n_workers, n_threads, new.facts.name)
         elif isinstance(new, Lost):
             for job in new.items:
@@ -227,6 +236,7 @@ class _Run:
             again = f"; {count(new.n_again, 'file')} will be tried again" if new.n_again else ""
             yield Told(f"{new.host} was lost: {new.why}{again}")
         elif isinstance(new, GivenUp):
+            self._again.pop(new.item, None)
             yield Failed(new.item, DeviceError(f"{new.item.source}: given up after three workers: {new.why}"))
         elif isinstance(new, Finished):
             yield from self._received(new.item, new.result)

@@ -1,13 +1,10 @@
 """For machines without a common file system: inputs and outputs as bytes; the driver reads and writes the files."""
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
-from typing import IO
 
+from specdiff_cli.cluster.folders import temporary_folder
 from specdiff_cli.errors import Message, Option, SpecdiffError
 from specdiff_cli.rendering.events import Done, Event, Failed, Skipped, Told
 from specdiff_cli.rendering.jobs import Job
@@ -40,48 +37,18 @@ def pack(job: Job) -> Parcel:
         return Parcel(job, error=error)
 
 
-_PREFIX, _LOCK = "specdiff-parcels-", "lock"
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold a lock that goes with the process, even if it is killed."""
-    with open(path, "w") as file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[str]) -> bool:
-    """Whether it was free; where the system has no such locks, nothing is ever swept."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
-
-
-def sweep_parcels() -> None:
-    """Remove the folders of workers of this machine that were killed over their parcels: nobody holds their locks."""
-    for path in Path(gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with suppress(OSError), open(path, "r+") as file:
-            if _lock(file):
-                shutil.rmtree(path.parent, ignore_errors=True)
-
-
+PREFIX = "specdiff-parcels-"
 #: Jobs -> the events of each.
 Render = Callable[[Sequence[Job]], Mapping[Job, list[Event]]]
 
 
 def render_parcels(parcels: Sequence[Parcel], render: Render) -> list[Delivery]:
     """Render inputs that came as bytes, in a folder of their own that is gone afterwards."""
-    sweep_parcels()
-    with TemporaryDirectory(prefix=_PREFIX) as name, _held(Path(name) / _LOCK):
+    with temporary_folder(PREFIX) as parent:
         local = {}
         for number, parcel in enumerate(parcels):
             if parcel.error is None and parcel.job.target is not None:
-                folder = Path(name) / str(number)
+                folder = parent / str(number)
                 (folder / "out").mkdir(parents=True)
                 source = folder / parcel.job.source.name
                 source.write_bytes(parcel.data)

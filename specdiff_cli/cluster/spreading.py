@@ -48,11 +48,13 @@ def by_cluster(
         make: Callable[..., Work], arguments: tuple[Any, ...], items: Sequence[Any]
     ) -> Generator[Any, None, None]:
         with ExitStack() as stack:
-            nodes = stack.enter_context(connected(options))
+            cluster = stack.enter_context(connected(options))
             place = Place(os.getcwd(), None, None) if folder is None else stack.enter_context(shared_place(folder))
-            shape, n_threads = _shape(nodes, options, threads, n_bytes)
+            shape, n_threads = _shape(cluster.nodes, options, threads, n_bytes)
             making = Making(make_item_work, (place, make, arguments), n_threads)
-            pool: Pool[int, Any] = Pool(making, shape, item_timeout_s=options.file_timeout_s, pack=items.__getitem__)
+            pool: Pool[int, Any] = Pool(
+                making, shape, item_timeout_s=options.file_timeout_s, pack=items.__getitem__, check=cluster.check
+            )
             numbers = ((number, 0.0) for number in range(len(items)))
             yield from _results(stack.enter_context(closing(pool.run(numbers))), shape, tell)
 

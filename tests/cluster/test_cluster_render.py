@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,13 @@ SLOW = {"steps": 150, "threads": 1}
 def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where Ray keeps its files; its processes name it in their command lines."""
     folder = Path(tempfile.mkdtemp(prefix="sdt-", dir="/tmp"))
-    monkeypatch.setattr(connect, "_short_temporary_folder", lambda: folder)
+
+    @contextmanager
+    def temporary() -> Iterator[Path]:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+    monkeypatch.setattr(connect, "_short_temporary_folder", temporary)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

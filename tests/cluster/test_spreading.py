@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from typer.testing import CliRunner
 from specdiff_cli.cli.app import app
 from specdiff_cli.cluster.actor import Facts
 from specdiff_cli.cluster.connect import ClusterOptions
+from specdiff_cli.cluster.folders import temporary_folder
 from specdiff_cli.cluster.place import Place
 from specdiff_cli.cluster.pool import Finished, GivenUp, Lost, Ready, Shape
+from specdiff_cli.cluster.shipping import PREFIX
 from specdiff_cli.cluster.spreading import _results, by_cluster, here_or_there, make_item_work
 from specdiff_cli.errors import DeviceError, OutputError, UsageError
 
@@ -61,15 +64,13 @@ def test_a_worker_that_sees_another_folder_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
 def test_folders_of_killed_workers_are_swept_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from specdiff_cli.cluster import shipping
-
-    monkeypatch.setattr(shipping, "gettempdir", lambda: str(tmp_path))
-    for name in ("specdiff-parcels-dead", "specdiff-parcels-busy", "others"):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("specdiff-parcels-dead", "others"):
         (tmp_path / name / "0").mkdir(parents=True)
         (tmp_path / name / "lock").touch()
-    with shipping._held(tmp_path / "specdiff-parcels-busy" / "lock"):
-        shipping.sweep_parcels()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["others", "specdiff-parcels-busy"]
+    with temporary_folder(PREFIX) as busy, temporary_folder(PREFIX) as mine:
+        assert set(tmp_path.iterdir()) == {busy, mine, tmp_path / "others"}
+    assert [path.name for path in tmp_path.iterdir()] == ["others"]
 
 
 def test_processes_here_unless_there_is_an_address(tmp_path: Path) -> None:
