@@ -22,10 +22,10 @@ rm -rf dist
 "$scratch/tools/bin/twine" check --strict dist/*
 ls -l dist
 
-tried=0
+tried="" missing=""
 for python in $pythons; do
   if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "== $python: not here"
+    missing="$missing $python"
     continue
   fi
   echo "== $python: $("$python" --version)"
@@ -33,8 +33,8 @@ for python in $pythons; do
   # From the wheel alone, elsewhere than in the checkout, as a user has it.
   "$scratch/venv/bin/pip" install --quiet -c constraints.txt dist/*.whl
   (cd "$scratch" && "$root/scripts/smoke.sh" "$scratch/venv/bin" "$root/examples/demo_song.py")
-  tried=$((tried + 1))
+  tried="$tried $python"
   rm -rf "$scratch/venv"
 done
-[ "$tried" -gt 0 ] || { echo "error: no Python to try the wheel on" >&2; exit 1; }
-echo "== passed on $tried"
+[ -n "$tried" ] || { echo "error: no Python to try the wheel on" >&2; exit 1; }
+echo "== passed on$tried${missing:+; not here, so not tried:$missing}"

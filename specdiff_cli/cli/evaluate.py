@@ -13,7 +13,7 @@ from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
-from specdiff_cli.cli.tables import print_report, print_sounds, print_tables, screen_width, table
+from specdiff_cli.cli.tables import print_facts, print_report, print_sounds, print_tables, screen_width, table
 from specdiff_cli.errors import Option, UsageError
 
 if TYPE_CHECKING:
@@ -274,15 +274,7 @@ def benchmark(
     if as_json:
         typer.echo(json.dumps(report.as_json()))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in report.rows():
-        table.add_row(name, value)
-    Console(highlight=False, markup=False).print(table)
+    print_facts(report.rows())
 
 
 def _measure_cold(model: str, song: Path | None, as_json: bool) -> None:

@@ -203,7 +203,8 @@ def render_display(
     left_s = None if is_alone else remaining.left_s()
     left = "" if left_s is None else f"; about {about(left_s)} left in all"
     n_windows = count(opened.n_windows - opened.n_kept, "window")
-    teller(quiet)(f"{label}: rendering {n_windows} of {count(opened.n_steps, step_name)}{left}")
+    steps = f" of {count(opened.n_steps, step_name)}" if opened.n_steps > 1 else ""
+    teller(quiet)(f"{label}: rendering {n_windows}{steps}{left}")
     yield RenderDisplay()
 
 

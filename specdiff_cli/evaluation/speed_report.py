@@ -45,7 +45,10 @@ class Report:
         guidance = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
         reuse = "" if self.reuse_every == 1 else f", one whole in {self.reuse_every}"
         songs = "1 song" if self.batch == 1 else f"{self.batch} songs side by side"
-        if self.schedule == "none":  # an autoregressive voice's
+        is_added_up = self.sampler == "templates"
+        if is_added_up:
+            sampling, step = "from note templates", ""
+        elif self.schedule == "none":  # an autoregressive voice's
             sampling, step = "frame by frame", "a frame"
         else:
             sampling, step = f"{self.steps} {self.sampler} steps{reuse}, {self.schedule}{guidance}", "a step"
@@ -55,18 +58,19 @@ class Report:
             ("machine", f"{self.device} {self.dtype}{threads}"),
             ("sampling", f"{sampling} · {songs}"),
             ("audio", f"{self.audio_s:.1f} s in {self.render_s:.2f} s, {self.times_realtime:.2f} × realtime"),
-            (step, f"{1000 * self.step_s:.1f} ms"),
-            ("a window of 5.12 s", f"{self.window_s:.2f} s"),
+            *([] if is_added_up else [(step, f"{1000 * self.step_s:.1f} ms")]),
+            ("a 5.12 s window", f"{self.window_s:.2f} s"),
             ("first sound", f"{self.first_sound_s:.2f} s, of which {self.load_s:.2f} s loading"),
             *((f"  {name}", f"{100 * share:.1f} %") for name, share in self.share.items()),
-            (
-                "decoder speed",
-                f"{self.step_flops / 1e9:.1f} GFLOP {step} at {self.flops_per_s / 1e9:.0f} GFLOP/s, "
-                f"{100 * self.flops_per_s / self.matmul_flops_per_s:.0f} % of a matrix product's "
-                f"{self.matmul_flops_per_s / 1e9:.0f}",
-            ),
         ]
+        if not is_added_up:  # no products to speak of
+            lines.append(("decoder speed", self._decoder_speed(step)))
         for name, size in (("peak memory", self.peak_memory_bytes), ("of the device", self.peak_device_bytes)):
             if size is not None:
                 lines.append((name, f"{size / 1e6:.0f} MB"))
         return lines
+
+    def _decoder_speed(self, step: str) -> str:
+        share = f"{100 * self.flops_per_s / self.matmul_flops_per_s:.0f} % of a matrix product's"
+        speed = f"{self.step_flops / 1e9:.1f} GFLOP {step} at {self.flops_per_s / 1e9:.0f} GFLOP/s"
+        return f"{speed}, {share} {self.matmul_flops_per_s / 1e9:.0f}"

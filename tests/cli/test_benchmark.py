@@ -36,6 +36,14 @@ def test_the_table_names_the_machine_and_the_speed(tmp_path: Path) -> None:
         assert text in result.stdout
 
 
+def test_a_voice_of_note_templates_has_no_steps_to_time() -> None:
+    result = CliRunner().invoke(app, ["benchmark", "--seconds", "1"], env={"COLUMNS": "60"})
+    assert result.exit_code == 0, result.stderr
+    assert "from note templates · 1 song" in result.stdout
+    assert not [text for text in ("frame by frame", "a step", "FLOP") if text in result.stdout]
+    assert max(map(len, result.stdout.splitlines())) <= 60
+
+
 def test_8_bits_and_an_autoregressive_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("small", "small-autoregressive"):
         config = replace(
@@ -51,6 +59,7 @@ def test_8_bits_and_an_autoregressive_voice(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.exit_code == 0, result.stderr
     assert "frame by frame · 1 song" in result.stdout
     assert "a frame" in result.stdout
+    assert "% of a matrix product's" in " ".join(result.stdout.split())
     result = CliRunner().invoke(app, [*words, "small-autoregressive", "--steps", "5"])
     assert result.exit_code == 2
     assert "has no diffusion steps" in result.stderr
