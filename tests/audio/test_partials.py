@@ -305,4 +305,4 @@ def test_the_filter_leaves_a_sound_alone_that_is_as_wanted() -> None:
     correction = mel_correction(16_000, CPU)
     middle = slice(8_000, 40_000)
     found = correction.apply(audio, correction.log_mel(audio))
-    torch.testing.assert_close(found[:, middle], audio[:, middle], atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[:, middle], audio[:, middle], atol=4e-4, rtol=0)  # of 0.52
