@@ -5,6 +5,7 @@ Nothing here imports numpy or torch.
 
 import contextlib
 import errno
+import fnmatch
 import functools
 import hashlib
 import os
@@ -14,10 +15,11 @@ import secrets
 import shutil
 import stat
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
-from specdiff_cli.errors import Option, OutputError
+from specdiff_cli.errors import Option, OutputError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -90,7 +92,7 @@ class PendingFile:
         return self._temporary
 
     def open(self) -> BinaryIO:
-        """Create the file; it stays this object's to close. Removes what killed processes left beside it."""
+        """Create the file, which stays this object's to close, after a sweep beside it. Raises OSError."""
         sweep(self._target.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         while self._file is None:
@@ -124,7 +126,7 @@ class PendingFile:
             self._file.close()
 
     def commit(self) -> None:
-        """Give the settled file its name; FileExistsError if that is taken and must not be replaced."""
+        """Give the settled file its name. Raises OSError; FileExistsError: that is taken and must not be replaced."""
         self.settle()
         if self._overwrite:
             with contextlib.suppress(OSError):  # whoever may read the old file, and nobody else, may read the new one
@@ -205,7 +207,7 @@ def output_error(shown: str, error: OSError) -> OutputError:
 
 
 def _move_without_clobbering(source: Path, target: Path) -> None:
-    """Give ``source`` the name ``target``; FileExistsError if that name is taken, even since a moment ago."""
+    """Give ``source`` the name ``target``. Raises OSError; FileExistsError: it is taken, even since a moment ago."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -230,6 +232,70 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it; that it is there is fine. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        raise OutputError(f"cannot make the folder {shown_path(folder)}: {reason(error)}") from None
+
+
+def hidden_by(path: Path) -> str | None:
+    """Why nobody can say what a path is (no permission, a name too long, links in circles); None: one can."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        return reason(error)
+    return None
+
+
+def size_bytes(path: Path) -> int:
+    """Of a file; 0 where it cannot be seen: whoever opens it says why."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def files_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """The files directly in a folder whose names match, sorted; none where there is no such folder.
+
+    Raises UsageError: it cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if fnmatch.fnmatchcase(entry.name, pattern))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shown_path(folder)}: cannot be listed ({reason(error)})") from None
+    return [folder / name for name in names if os.path.isfile(folder / name)]
+
+
+def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
+    """The files in a folder and below it, sorted; of ``suffixes`` (lower case), where some are given.
+
+    Links to folders are not followed. Among files of one kind macOS's companions (``._song.mid``) are none.
+
+    Raises UsageError: a folder cannot be listed, and it would not be told what is missing.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UsageError(f"{shown_path(error.filename)}: cannot be listed ({reason(error)})")
+
+    found = []
+    for place, _, names in os.walk(folder, onerror=refuse):
+        wanted = names if suffixes is None else [name for name in names if _is_of(name, suffixes)]
+        found += [path for name in wanted if os.path.isfile(path := Path(place, name))]
+    return sorted(found)
+
+
+def _is_of(name: str, suffixes: Collection[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._")
 
 
 def reason(error: Exception) -> str:

@@ -59,6 +59,7 @@ def seekable(path: Path) -> Iterator[Path]:
 
 
 def _copy(source: BinaryIO, copy: Path, path: Path) -> None:
+    """Raises OSError, OutputError."""
     n_left = MAX_SPOOLED_BYTES
     with copy.open("wb") as file:
         while block := source.read(min(n_left, _BLOCK_BYTES)):

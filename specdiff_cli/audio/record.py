@@ -262,6 +262,7 @@ def _info_comment(content: bytes) -> str | None:
 
 
 def _libsndfile_comment(path: Path) -> str | None:
+    """Raises OSError."""
     import soundfile
 
     # Opened here: libsndfile takes no names that are not UTF-8.
@@ -288,6 +289,7 @@ def _parse(comment: str | None) -> dict[str, Any] | None:
 
 
 def _wav_problem(path: Path, record: dict[str, Any]) -> str | None:
+    """Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         layout = _wav_layout(file)
@@ -325,6 +327,7 @@ def _is_own_header(header: bytes, found: _WavLayout) -> bool:
 
 
 def _flac_problem(path: Path, md5: bytes) -> str | None:
+    """Raises OSError."""
     import soundfile
 
     digest = hashlib.md5(usedforsecurity=False)  # FLAC's own checksum of the decoded samples

@@ -23,6 +23,7 @@ from specdiff_cli.cli.guard import guarded
 from specdiff_cli.cli.progress import say, teller, training_display
 from specdiff_cli.cli.shared_options import argument, option
 from specdiff_cli.errors import UsageError
+from specdiff_cli.files import files_in, size_bytes
 from specdiff_cli.signals import StopSignals
 from specdiff_cli.wording import clock, count, either
 
@@ -248,7 +249,7 @@ def train_export(
     if lock is not None:
         update_lock(lock, voice, words)
     if not quiet:
-        n_bytes = sum(path.stat().st_size for path in voice.iterdir())
+        n_bytes = sum(map(size_bytes, files_in(voice)))
         say(f"{voice}: {words}; {n_bytes / 1e6:.1f} MB")
 
 

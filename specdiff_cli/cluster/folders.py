@@ -1,5 +1,6 @@
 """Temporary folders that do not stay for good, even if the process that made one is killed: the next one removes it."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,10 @@ _LOCK = "lock"
 
 @contextmanager
 def temporary_folder(prefix: str, parent: str | None = None) -> Iterator[Path]:
-    """A folder that is gone after the block; those of that ``prefix`` whose processes were killed go now."""
+    """A folder that is gone after the block; those of that ``prefix`` whose processes were killed go now.
+
+    Raises OSError: it cannot be made.
+    """
     sweep(prefix, parent)
     with TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as name:
         with open(Path(name) / _LOCK, "w") as file:
@@ -22,10 +26,16 @@ def temporary_folder(prefix: str, parent: str | None = None) -> Iterator[Path]:
 
 def sweep(prefix: str, parent: str | None = None) -> None:
     """Remove the folders of this machine that nobody holds any more."""
-    for path in Path(parent or gettempdir()).glob(f"{prefix}*/{_LOCK}"):
+    for path in _locks(prefix, parent or gettempdir()):
         with suppress(OSError), open(path, "r+") as file:
             if _lock(file):
                 shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _locks(prefix: str, parent: str) -> list[Path]:
+    with suppress(OSError), os.scandir(parent) as entries:
+        return [Path(entry.path) / _LOCK for entry in entries if entry.name.startswith(prefix)]
+    return []
 
 
 def _lock(file: IO[str]) -> bool:

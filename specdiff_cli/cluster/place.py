@@ -29,7 +29,7 @@ def shared_place(folder: Path) -> Iterator[Place]:
 
     A folder that was made for it goes again, if nothing came of it. Raises OutputError.
     """
-    is_new = not folder.exists()
+    is_new = not os.path.exists(folder)
     token = PendingFile(folder / "token", overwrite=False)  # goes even if this process is killed, with the next run
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,5 +55,5 @@ def go_to(place: Place) -> None:
     except OSError:
         if place.output is None or not os.path.isabs(place.output):
             raise OutputError(f"there is no folder {place.folder}", *hint) from None
-    if place.output is not None and place.token is not None and not (Path(place.output) / place.token).exists():
+    if place.output is not None and place.token is not None and not os.path.exists(Path(place.output) / place.token):
         raise OutputError(f"the output folder {place.output} is not the one here", *hint)

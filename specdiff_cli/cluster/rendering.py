@@ -1,6 +1,7 @@
 """``render_files`` by many workers: the same jobs, the same files, the same events."""
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -143,7 +144,7 @@ class _Run:
             time.sleep(DYING_S)
             sweep.cache_clear()
             for folder in self._lost_in:
-                sweep(folder.resolve())
+                sweep(Path(os.path.realpath(folder)))
 
     @cached_property
     def _weights(self) -> dict[str, str]:
@@ -157,7 +158,7 @@ class _Run:
             return
         output = self._request.output.output
         folder = Path() if output is None else Path(output)
-        is_file = not folder.is_dir() and folder.suffix != "" and folder.parent.is_dir()
+        is_file = not os.path.isdir(folder) and folder.suffix != "" and os.path.isdir(folder.parent)
         with shared_place(folder.parent if is_file else folder) as place:
             yield place
 
@@ -203,7 +204,7 @@ class _Run:
 
     def _before_shipping(self, job: Job) -> Skipped | Failed | None:
         """What becomes of a file whose output is there, which the workers cannot see; None: it is to be rendered."""
-        if job.target is None or not job.target.exists():
+        if job.target is None or not os.path.exists(job.target):
             self._again[job] = (self._request.output.overwrite, None)
             return None
         try:
@@ -293,7 +294,7 @@ class RenderWork:
         batching = replace(self._request.batching, skip_existing=True)
         settled = settle(replace(self._request, batching=batching), self._voice)
         with contextlib.suppress(Exception):  # whoever renders it will say what is wrong
-            if job.target is None or not job.target.exists() or prepare(job, settled) is not None:
+            if job.target is None or not os.path.exists(job.target) or prepare(job, settled) is not None:
                 return None
             output = replace(self._request.output, overwrite=True)
             again = prepare(job, settle(replace(self._request, output=output), self._voice))

@@ -1,11 +1,14 @@
 """For machines without a common file system: inputs and outputs as bytes; the driver reads and writes the files."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specdiff_cli.cluster.folders import temporary_folder
 from specdiff_cli.errors import Message, Option, SpecdiffError
+from specdiff_cli.files import files_below
 from specdiff_cli.rendering.events import Done, Event, Failed, Skipped, Told
 from specdiff_cli.rendering.jobs import Job
 
@@ -43,7 +46,7 @@ Render = Callable[[Sequence[Job]], Mapping[Job, list[Event]]]
 
 
 def render_parcels(parcels: Sequence[Parcel], render: Render) -> list[Delivery]:
-    """Render inputs that came as bytes, in a folder of their own that is gone afterwards."""
+    """Render inputs that came as bytes, in a folder of their own that is gone afterwards. Raises OSError."""
     with temporary_folder(PREFIX) as parent:
         local = {}
         for number, parcel in enumerate(parcels):
@@ -65,7 +68,7 @@ def render_parcels(parcels: Sequence[Parcel], render: Render) -> list[Delivery]:
 
 
 def _delivery(asked: Job, local: Job, events: Sequence[Event]) -> Delivery:
-    """The events as if it had been rendered in its place, with what lies in the folder."""
+    """The events as if it had been rendered in its place, with what lies in the folder. Raises OSError."""
     assert asked.target is not None and local.target is not None  # noqa: S101 - check_request refuses "-"
     away = local.target.parent
 
@@ -88,11 +91,7 @@ def _delivery(asked: Job, local: Job, events: Sequence[Event]) -> Delivery:
         elif isinstance(event, Skipped):
             told.append(replace(event, job=asked))
     is_done = any(isinstance(event, Done) for event in told)
-    files = (
-        {}
-        if not is_done
-        else {str(path.relative_to(away)): path.read_bytes() for path in away.rglob("*") if path.is_file()}
-    )
+    files = {} if not is_done else {str(path.relative_to(away)): path.read_bytes() for path in files_below(away)}
     return Delivery(told, files)
 
 
@@ -129,13 +128,14 @@ def _write(files: Mapping[str, bytes], job: Job, overwrite: bool) -> None:
             file.open().write(files[name])
             file.settle()
         for file, path in pending:
-            is_new = not path.exists()
+            is_new = not os.path.exists(path)
             file.commit()
             if is_new:
                 new.append(path)
     except BaseException as error:
         for path_ in new:
-            path_.unlink(missing_ok=True)
+            with suppress(OSError):
+                path_.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise output_error(shown_path(path), error) from None
         raise

@@ -32,7 +32,7 @@ class Composer:
 
 def bundled_folder(name: str) -> Path:
     """Where a composer lies inside the package."""
-    return Path(__file__).resolve().parent / "weights" / name
+    return Path(os.path.realpath(__file__)).parent / "weights" / name
 
 
 def find_composer(name: str) -> Path:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from specdiff_cli.composing.score import Score, score_of
 from specdiff_cli.errors import MidiError, UsageError
+from specdiff_cli.files import files_below
 from specdiff_cli.midi.notes import read_midi
 from specdiff_cli.rendering.inputs import MIDI_SUFFIXES
 from specdiff_cli.wording import count
@@ -38,11 +39,14 @@ class Songs:
 
 
 def midi_files(folder: Path) -> list[Path]:
-    """MIDI files in a folder and below it, in the order of their names. Raises UsageError where there are none."""
+    """MIDI files in a folder and below it, in the order of their names.
+
+    Raises UsageError where there are none, or a folder cannot be listed.
+    """
     if not os.path.isdir(folder):
         problem = "is not a folder" if os.path.exists(folder) else "no such folder"
         raise UsageError(f"{folder}: {problem}; give one that holds MIDI files")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MIDI_SUFFIXES and os.path.isfile(path))
+    files = files_below(folder, MIDI_SUFFIXES)
     if not files:
         raise UsageError(f"{folder}: holds no MIDI files ({', '.join(MIDI_SUFFIXES)})")
     return files

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.choices import check_choice, check_range, check_seed, check_threads
-from specdiff_cli.errors import Option, OutputError, UsageError
-from specdiff_cli.files import check_target
+from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.files import check_target, make_folder
 
 if TYPE_CHECKING:
     from specdiff_cli.composing.bundle import Composer
@@ -129,10 +129,7 @@ def plan(request: ComposeRequest) -> Plan:
     """
     order = request.order()
     targets = request.targets(order.songs.stem)
-    try:
-        request.out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {request.out_dir}: {error.strerror or error}") from None
+    make_folder(request.out_dir)
     for target in targets:
         check_target(target, request.overwrite)
     return Plan(request, order, order.songs.read(), targets)

@@ -17,6 +17,7 @@ of workers.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -337,7 +338,7 @@ def _check_settings(folder: Path, config: AtlasConfig) -> None:
     path = folder / "atlas.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        if not os.path.exists(path):
             path.write_text(json.dumps(record, indent=2) + "\n")
             return
         found = json.loads(path.read_text())

@@ -13,6 +13,7 @@ workers, and an interrupted call goes on where it stopped. Layout of the folder,
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ from specdiff_cli.corpus.loudness import calibrated_gain
 from specdiff_cli.corpus.soundfont import FluidSynth
 from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
+from specdiff_cli.files import files_below
 from specdiff_cli.weights.lock import file_sha256
 
 CORPUS_FORMAT = 1  # raised when a reader of today would misread what is written
@@ -99,7 +101,7 @@ def plan(config: CorpusConfig, n_pieces: int) -> list[Piece]:
     """
     sources: dict[bool, list[Path]] = {False: [], True: []}
     for folder in config.midi_folders if config.midi_share > 0 else ():
-        files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+        files = files_below(Path(folder), (".mid", ".midi"))
         if not files:
             raise UsageError(f"no MIDI files under {folder}: give another folder with ", Option("midi"))
         for path in files:
@@ -311,7 +313,7 @@ def _check_settings(folder: Path, config: CorpusConfig, compose_config: ComposeC
     path = folder / "corpus.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        if not os.path.exists(path):
             path.write_text(settings)
         elif not _is_same(path.read_text(), settings):
             what = f"{path} was made with other settings: give another "

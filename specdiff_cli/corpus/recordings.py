@@ -7,6 +7,7 @@ against its notes first (:mod:`specdiff_cli.corpus.alignment`): what is not the 
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from specdiff_cli.corpus.pieces import (
 )
 from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import MidiError, Option, OutputError, SpecdiffError, UsageError
+from specdiff_cli.files import files_below, files_in, make_folder
 from specdiff_cli.wording import clock
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -77,7 +79,7 @@ def find_recordings(folder: Path) -> list[Recording]:
 
     Raises UsageError when there is no such folder, or no pair in it.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{folder}: is not a folder; give one with recordings and MIDI files")
     for find in (_maestro, _musicnet, _slakh, _beside):
         found = sorted(find(folder), key=lambda recording: recording.name)
@@ -87,7 +89,7 @@ def find_recordings(folder: Path) -> list[Recording]:
 
 
 def _maestro(folder: Path) -> Iterator[Recording]:
-    for table in folder.glob("maestro-v*.csv"):
+    for table in files_in(folder, "maestro-v*.csv"):
         for row in _rows(table, ("audio_filename", "midi_filename", "split")):
             audio = folder / row["audio_filename"]
             yield Recording(str(Path(row["audio_filename"])), audio, (folder / row["midi_filename"],), row["split"])
@@ -95,22 +97,22 @@ def _maestro(folder: Path) -> Iterator[Recording]:
 
 def _musicnet(folder: Path) -> Iterator[Recording]:
     for split in ("train", "test"):
-        for labels in (folder / f"{split}_labels").glob("*.csv"):
+        for labels in files_in(folder / f"{split}_labels", "*.csv"):
             audio = folder / f"{split}_data" / f"{labels.stem}.wav"
             # There is no validation part: it comes out of the training part, by name.
             yield Recording(f"{split}/{labels.stem}", audio, (labels,), "test" if split == "test" else None)
 
 
 def _slakh(folder: Path) -> Iterator[Recording]:
-    for mix in folder.rglob("Track*/mix.*"):
-        if mix.suffix.lower() not in AUDIO_SUFFIXES:
-            continue
+    for mix in files_below(folder, AUDIO_SUFFIXES):
         track = mix.parent
+        if mix.stem != "mix" or not track.name.startswith("Track"):
+            continue
         # Not every MIDI part was rendered: only those that have a sound of their own are in the mix.
         parts = [
             midi
-            for midi in sorted((track / "MIDI").glob("*.mid"))
-            if any((track / "stems" / midi.stem).with_suffix(suffix).exists() for suffix in AUDIO_SUFFIXES)
+            for midi in files_in(track / "MIDI", "*.mid")
+            if any(os.path.exists((track / "stems" / midi.stem).with_suffix(suffix)) for suffix in AUDIO_SUFFIXES)
         ]
         split = track.parent.name if track.parent.name in ("train", "validation", "test") else None
         notes = tuple(parts) or (track / "all_src.mid",)
@@ -118,13 +120,12 @@ def _slakh(folder: Path) -> Iterator[Recording]:
 
 
 def _beside(folder: Path) -> Iterator[Recording]:
-    for audio in folder.rglob("*"):
-        if audio.suffix.lower() in AUDIO_SUFFIXES:
-            for suffix in (*MIDI_SUFFIXES, *map(str.upper, MIDI_SUFFIXES)):
-                midi = audio.with_suffix(suffix)
-                if midi.exists():
-                    yield Recording(str(audio.relative_to(folder)), audio, (midi,))
-                    break
+    for audio in files_below(folder, AUDIO_SUFFIXES):
+        for suffix in (*MIDI_SUFFIXES, *map(str.upper, MIDI_SUFFIXES)):
+            midi = audio.with_suffix(suffix)
+            if os.path.exists(midi):
+                yield Recording(str(audio.relative_to(folder)), audio, (midi,))
+                break
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -192,7 +193,7 @@ def make_recorded_corpus(
     used = [recording for recording in recordings if is_validation(recording, validation_share) is not None]
     if not used:
         raise UsageError(f"{source}: holds the test part of a data set only")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with only_maker(folder):
         gain = _check_settings(folder, used, validation_share, loudness_lufs)
         with closing(shared_out(workers)(RecordingWork, (folder, gain, validation_share), used)) as outcomes:
@@ -255,7 +256,7 @@ def _check_settings(folder: Path, used: Sequence[Recording], share: float, loudn
     }
     path = folder / "corpus.json"
     try:
-        if path.exists():
+        if os.path.exists(path):
             known = json.loads(path.read_text())
             gain = known.pop("gain", None)
             if known != settings or not isinstance(gain, float):

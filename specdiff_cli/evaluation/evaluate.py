@@ -6,6 +6,7 @@ voice's, window after window on its own context, as ``specdiff render`` makes it
 (:mod:`specdiff_cli.evaluation.measures`), and what does not depend on the voice is done once.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,7 +149,7 @@ def read_pieces(files: Sequence[Path], max_duration_s: float, recordings: Path |
     for path in files:
         place = path if recordings is None else recordings / path.name
         audio = next(
-            (place.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if place.with_suffix(suffix).is_file()), None
+            (place.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if os.path.isfile(place.with_suffix(suffix))), None
         )
         if audio is None and recordings is not None:
             raise UsageError(f"{recordings}: has no recording of {path.name} ({path.stem}.wav, .flac …)")

@@ -6,6 +6,7 @@ The network tags excerpts of three seconds; what its last hidden layer says of t
 
 import hashlib
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def _find_folder() -> Path:
     """The checkpoint inside the installed package, which is not imported (it would ask for TensorFlow)."""
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(folder) / FOLDER).is_dir():
+        if os.path.isdir(Path(folder) / FOLDER):
             return Path(folder) / FOLDER
     raise UsageError(f"musicnn is not installed: {HOW_TO_GET_IT}, or leave the distance out")
 

@@ -19,6 +19,7 @@ from specdiff_cli.evaluation.evaluate import Column, Evaluation, Piece, instrume
 from specdiff_cli.evaluation.images import spectrogram_png
 from specdiff_cli.evaluation.measures import Recording, Row, row, written_onsets
 from specdiff_cli.evaluation.page import page
+from specdiff_cli.files import hidden_by, shown_path
 
 SCHEMA_VERSION = 1
 DATA_FILE = "report.json"
@@ -112,11 +113,13 @@ class ReportFolder:
 
     def __init__(self, target: Path, overwrite: bool = False) -> None:
         self._target = target
-        if target.exists() and not overwrite:
+        if (problem := hidden_by(target)) is not None:
+            raise OutputError(f"{shown_path(target)}: cannot be written ({problem}); choose another folder")
+        if os.path.lexists(target) and not overwrite:
             raise OutputError(f"{target}: exists already; use ", Option("overwrite"), " to replace it, or another name")
-        if target.exists() and not (target.is_dir() and ((target / DATA_FILE).is_file() or not any(target.iterdir()))):
+        if os.path.lexists(target) and not _is_replaceable(target):
             raise OutputError(f"{target}: is not a report, and is not replaced by one; choose another name")
-        if not target.absolute().parent.is_dir():
+        if not os.path.isdir(target.absolute().parent):
             raise OutputError(f"{target}: the folder {target.parent} does not exist, create it first")
         self._temporary = target.absolute().with_name(f".specdiff-{secrets.token_hex(6)}.tmp")
         self._files: dict[tuple[str, str], str] = {}
@@ -161,14 +164,23 @@ class ReportFolder:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _commit(self) -> None:
+        """Raises OSError."""
         aside = self._temporary.with_suffix(".old")
-        if self._target.exists():
+        if os.path.exists(self._target):
             os.rename(self._target, aside)
         os.rename(self._temporary, self._target)
         shutil.rmtree(aside, ignore_errors=True)
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self._target}: cannot be written ({error.strerror or error}); choose another folder")
+
+
+def _is_replaceable(target: Path) -> bool:
+    """Is it a report, or a folder with nothing in it?"""
+    try:
+        return os.path.isfile(target / DATA_FILE) or not os.listdir(target)
+    except OSError:
+        return False
 
 
 def _slug(text: str) -> str:

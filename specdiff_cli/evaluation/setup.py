@@ -25,6 +25,7 @@ from specdiff_cli.evaluation.opinion import Opinion
 from specdiff_cli.evaluation.request import EvaluationRequest
 from specdiff_cli.evaluation.sounds import Probe, SoundRow, compare_sounds, probes
 from specdiff_cli.evaluation.transcriber import OnnxTranscriber
+from specdiff_cli.files import files_below
 from specdiff_cli.rendering.inputs import expand
 from specdiff_cli.weights.load import Voice
 from specdiff_cli.weights.lock import file_sha256
@@ -141,7 +142,7 @@ def _labels(names: Sequence[str], arguments: Sequence[str]) -> list[str]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     """Of the files that make the voice; a folder may hold others beside them."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
+    files = files_below(folder, WEIGHT_SUFFIXES)
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 

@@ -12,6 +12,7 @@ the scores do not depend on the order of the notes.
 
 import hashlib
 import importlib.util
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def find_model() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / MODEL_FILE
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     raise UsageError("the transcriber basic-pitch is not installed: ", *HOW_TO_GET_IT)
 

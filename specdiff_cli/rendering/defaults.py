@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from specdiff_cli.errors import UsageError
+from specdiff_cli.files import hidden_by, shown_path
 
 CONFIG_VARIABLE = "SPECDIFF_CONFIG"
 CONFIG_NAME = "config.toml"
@@ -59,7 +60,9 @@ def read_defaults() -> dict[str, Any]:
     path = config_path()
     if not os.path.exists(path):
         if os.environ.get(CONFIG_VARIABLE):
-            raise UsageError(f"{CONFIG_VARIABLE}: {path}: no such file; correct or unset it")
+            problem = hidden_by(path)
+            why = "no such file" if problem is None else f"cannot be read ({problem})"
+            raise UsageError(f"{CONFIG_VARIABLE}: {shown_path(path)}: {why}; correct or unset it")
         return {}
     with suppress(OSError):  # told below
         if not path.read_bytes().strip():

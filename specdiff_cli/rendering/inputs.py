@@ -156,10 +156,12 @@ def _by_name(found: tuple[str, bool]) -> str:
 def _problem_of_link(path: Path) -> str | None:
     if not os.path.islink(path) or os.path.exists(path):
         return None
+    leads_to = ""
     try:
+        leads_to = os.readlink(path)
         os.stat(path)
     except FileNotFoundError:
-        return f"{path}: is a link to nothing ({os.readlink(path)})"
+        return f"{path}: is a link to nothing ({leads_to})"
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror})"
     return None

@@ -147,7 +147,8 @@ class SongOutput:
                 self._write_snapshots()
         except BaseException:  # Ctrl-C, too
             for path in self._new_files:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
             raise
         if self.sidecar is not None:
             self.sidecar.remove()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from specdiff_cli.files import size_bytes
 from specdiff_cli.rendering.events import Done, End, Event, Failed, Loaded, Opened, Skipped, Step
 from specdiff_cli.rendering.jobs import Job
 
@@ -31,7 +32,7 @@ class Remaining:
     def __init__(self, jobs: Sequence[Job], n_jobs: int, now_s: Callable[[], float] = time.perf_counter) -> None:
         self._now_s = now_s
         self._start_s = now_s()
-        self._sizes = {job: _n_bytes(job) for job in jobs} if len(jobs) <= MAX_SIZED else {}
+        self._sizes = {job: size_bytes(job.source) for job in jobs} if len(jobs) <= MAX_SIZED else {}
         self._n_waiting = n_jobs
         self._bytes_waiting = sum(self._sizes.values())
         self._open: dict[Job, _Open] = {}
@@ -124,10 +125,3 @@ class Remaining:
 
 def _made_s(song: _Open) -> float:
     return song.done_s - song.kept_s
-
-
-def _n_bytes(job: Job) -> int:
-    try:
-        return job.source.stat().st_size
-    except (OSError, ValueError):  # whoever reads it will say what is wrong
-        return 0

@@ -110,7 +110,7 @@ class Sidecar:
         file.truncate(end)
 
     def finished(self) -> "Iterator[FinishedWindow]":
-        """The windows that were there at the start, in order."""
+        """The windows that were there at the start, in order. Raises OSError, OutputError."""
         import numpy as np
 
         from specdiff_cli.engine.synthesizer import FinishedWindow

@@ -230,6 +230,7 @@ def _open_source(path: Path, max_duration_s: float) -> "Iterator[AudioSource | M
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:
+    """Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(magic)) == magic
 

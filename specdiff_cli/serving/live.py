@@ -7,6 +7,7 @@ every browser plays an MP3 whose end is not known yet.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,8 @@ class LiveSounds:
         """Forget it, and delete its file."""
         with self._lock:
             self._sounds.pop(sound.token, None)
-        sound.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            sound.path.unlink(missing_ok=True)
 
     def routes(self) -> list[Any]:
         """For the application that serves the page."""
@@ -96,7 +98,7 @@ class LiveSounds:
 
 
 async def read_growing(sound: LiveSound) -> AsyncIterator[bytes]:
-    """The bytes of a sound from its beginning, as they come."""
+    """The bytes of a sound from its beginning, as they come. Raises OSError: it is over."""
     waited_s = 0.0
     with open(sound.path, "rb") as file:
         while waited_s < PATIENCE_S:

@@ -1,5 +1,6 @@
 """The tab where a song is seen, changed, rendered and heard."""
 
+import os
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -284,7 +285,7 @@ def _finished(done: Rendered, last: Rendered | None) -> dict[str, Any]:
     import gradio as gr
 
     previous = gr.Audio(visible=False)
-    if last is not None and last.path.exists():
+    if last is not None and os.path.exists(last.path):
         previous = gr.Audio(value=str(last.path), label=f"The one before: {last.label}", visible=True)
     files = {name: gr.DownloadButton(value=str(path)) for name, path in zip(DOWNLOADS, done.files, strict=True)}
     return {

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
+from specdiff_cli.files import make_folder
 from specdiff_cli.midi.notes import MidiSong
 
 MAX_RENDERS_KEPT = 24  # of all visitors together; each is at most Limits.max_duration_s long
@@ -65,7 +66,7 @@ class ResultFolders:
     def new(self) -> Iterator[Path]:
         """A folder for what is made in the block; gone unless it is completed, also when its visitor leaves."""
         folder = self._folder / secrets.token_hex(8)
-        folder.mkdir(parents=True)
+        make_folder(folder)
         try:
             yield folder
         except BaseException:

@@ -11,7 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from specdiff_cli.composing.writing import write_midi
 from specdiff_cli.errors import Message, MidiError, SpecdiffError, UsageError
+from specdiff_cli.files import files_below
 from specdiff_cli.midi.edits import apply_edits
 from specdiff_cli.midi.notes import parse_midi
 from specdiff_cli.midi.remarks import remaining
@@ -139,7 +141,7 @@ class Studio:
             raise SpecdiffError("the render ended without a result")
         midi = folder / MIDI_NAME
         edited, _ = apply_edits(opened.song, wishes.edits, opened.name)
-        midi.write_bytes(midi_bytes(edited.notes, edited.bars))
+        write_midi(midi, midi_bytes(edited.notes, edited.bars), overwrite=False)
         files = (audio_path, *(copy_as(audio_path, folder / name) for name in COPIES.values()))
         text = (
             f"{exact_clock(done.duration_s)} of sound in {done.elapsed_s:.1f} s ({done.realtime_factor:.1f} × realtime)"
@@ -170,7 +172,7 @@ class Studio:
             yield from self._made(opened, request, folder)
             archive = folder / STEMS_NAME
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-                for path in sorted(folder.rglob("*.wav")):
+                for path in files_below(folder, (".wav",)):
                     file.write(path, path.name)
         yield archive
 
@@ -200,7 +202,7 @@ class Studio:
                     self._composer = load_composer(COMPOSER)
             for index, made in make_pieces(self._composer, order, song, asked.n, None, lambda share: None):
                 path = folder / f"piece-{index + 1}.mid"
-                path.write_bytes(made.data)
+                write_midi(path, made.data, overwrite=False)
                 label = (
                     f"{index + 1}: {count(made.n_notes, 'note')}, {exact_clock(made.duration_s)}, {made.description}"
                 )

@@ -1,5 +1,6 @@
 """The voices of a page, under names that tell nothing about the machine, and what each can do."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,12 @@ class Voices:
         """A line in which folders of voices have their public names."""
         for name, model in self._models.items():
             if name != model:
-                line = line.replace(str(Path(model).resolve()), name).replace(model, name)
+                line = line.replace(os.path.realpath(model), name).replace(model, name)
         return line
 
 
 def _public_name(model: str, taken: dict[str, str]) -> str:
-    plain = shown_name(Path(model).resolve().name) if any(sign in model for sign in "/\\") else model
+    plain = shown_name(Path(os.path.realpath(model)).name) if any(sign in model for sign in "/\\") else model
     if taken.get(plain, model) == model:
         return plain
     return next(name for n in range(2, len(taken) + 3) if (name := f"{plain} ({n})") not in taken)

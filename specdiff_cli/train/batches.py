@@ -5,6 +5,7 @@ nothing about the batches before, and worker processes may build batches ahead i
 """
 
 import hashlib
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from specdiff_cli.constants import FRAMES_PER_SECOND, MAX_TOKENS, N_MELS, STEPS_
 from specdiff_cli.corpus.pieces import check_corpus_format
 from specdiff_cli.engine.devices import usable_cpus
 from specdiff_cli.errors import Option, UsageError
+from specdiff_cli.files import files_in, size_bytes
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.programs import model_class
 from specdiff_cli.midi.vocabulary import END_ID, Vocabulary
@@ -182,10 +184,10 @@ class CorpusFiles:
     @classmethod
     def find(cls, folder: Path) -> Self:
         """List a folder. Raises UsageError when it is no corpus, or a part of it is empty."""
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UsageError(f"{folder}: is not a folder; give a corpus made by specdiff train data")
         check_corpus_format(folder)
-        parts = [tuple(sorted((folder / part).glob("*.npz"))) for part in ("train", "validation")]
+        parts = [tuple(files_in(folder / part, "*.npz")) for part in ("train", "validation")]
         if not any(parts):
             raise UsageError(f"{folder}: holds no pieces (train/*.npz); make a corpus with specdiff train data")
         for part, paths in zip(("train", "validation"), parts, strict=True):
@@ -199,7 +201,7 @@ class CorpusFiles:
         """Changes when pieces come, go or change their size."""
         digest = hashlib.sha256()
         for path in (*self.training, *self.validation):
-            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+            digest.update(f"{path.parent.name}/{path.name} {size_bytes(path)}\n".encode())
         return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ are), ``log.jsonl``, TensorBoard's files, and ``state.pt`` to go on from.
 import copy
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,8 +136,8 @@ class ComposerTrainer:
         return optimisers
 
     def _saved_state(self) -> dict[str, Any] | None:
-        if not self.folder.state.exists():
-            if (self.out / WEIGHTS_NAME).exists():
+        if not os.path.exists(self.folder.state):
+            if os.path.exists(self.out / WEIGHTS_NAME):
                 raise UsageError(
                     f"{self.out}: holds weights but no state.pt to go on from; give another ", Option("out")
                 )

@@ -1,6 +1,7 @@
 """Turn training runs into a voice folder, and write its hashes into ``weights.lock``."""
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.errors import OutputError, UsageError
-from specdiff_cli.files import already_there
+from specdiff_cli.files import already_there, files_in, size_bytes
 from specdiff_cli.midi.programs import MODEL_CLASSES
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
@@ -92,10 +93,10 @@ def export(
         if target in sources:
             raise UsageError(f"{vocoder_run}: is a second vocoder of its kind; give one run of each")
         sources[target] = vocoder_run / "vocoder.safetensors"
-    if not overwrite and voice.exists() and (not voice.is_dir() or any(voice.iterdir())):
+    if not overwrite and not _is_free(voice):
         raise already_there(voice)
     described = VoiceFile(
-        name=voice.resolve().name,
+        name=Path(os.path.realpath(voice)).name,
         description=description,
         license=LICENSE,
         model=config,
@@ -110,7 +111,7 @@ def export(
     try:
         voice.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{voice.name}-", dir=voice.parent) as name:
-            made = Path(name) / voice.resolve().name
+            made = Path(name) / described.name
             made.mkdir()
             for target, source in sources.items():
                 _save_half(source, made / target)
@@ -121,6 +122,14 @@ def export(
     except OSError as error:
         raise OutputError(f"cannot write {voice}: {error.strerror or error}") from None
     return description
+
+
+def _is_free(voice: Path) -> bool:
+    """Is there nothing in the place of a new voice?"""
+    try:
+        return not os.path.lexists(voice) or not os.listdir(voice)
+    except OSError:  # a file, or a folder that cannot be looked into
+        return False
 
 
 def _with_run(vocoder: VocoderSpec, run: Path, config: ModelConfig) -> tuple[VocoderSpec, str]:
@@ -136,10 +145,10 @@ def _with_run(vocoder: VocoderSpec, run: Path, config: ModelConfig) -> tuple[Voc
 
 
 def _move(made: Path, voice: Path) -> None:
-    """Give the files of a finished folder their names; the description comes last."""
+    """Give the files of a finished folder their names; the description comes last. Raises OSError."""
     voice.mkdir(exist_ok=True)
     for name in VOICE_FILES:
-        if (made / name).exists():
+        if os.path.exists(made / name):
             (made / name).replace(voice / name)
         else:
             (voice / name).unlink(missing_ok=True)
@@ -152,18 +161,18 @@ def update_lock(lock: Path, voice: Path, description: str) -> None:
     Everything else in it stays as it is. Raises UsageError when it has no such section, OutputError when it cannot be
     read or written.
     """
-    name = voice.resolve().name
+    name = Path(os.path.realpath(voice)).name
     lines = [
         f"[bundled.{name}]",
         f"description = {json.dumps(description, ensure_ascii=False)}",
         f'license = "{LICENSE}"',
         "",
     ]
-    for path in sorted(path for path in voice.iterdir() if path.name in VOICE_FILES):
+    for path in [path for path in files_in(voice) if path.name in VOICE_FILES]:
         lines += [
             f"[[bundled.{name}.files]]",
             f'path = "{path.name}"',
-            f"size_bytes = {path.stat().st_size}",
+            f"size_bytes = {size_bytes(path)}",
             f'sha256 = "{file_sha256(path)}"',
             "",
         ]
@@ -177,7 +186,7 @@ def update_lock(lock: Path, voice: Path, description: str) -> None:
 
 def read_lock_text(lock: Path, voice: Path) -> str:
     """The lock's text, once it is known to have a section for the voice. Raises UsageError, OutputError."""
-    name = voice.resolve().name
+    name = Path(os.path.realpath(voice)).name
     try:
         text = lock.read_text(encoding="utf-8")
     except OSError as error:

@@ -1,6 +1,7 @@
 """What a run leaves to read: a line every few steps, and TensorBoard's numbers, pictures and sound."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ class Journal:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        purge = first_step + 1 if folder.tensorboard.exists() else None
+        purge = first_step + 1 if os.path.exists(folder.tensorboard) else None
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=purge)
 
     @property
@@ -37,9 +38,12 @@ class Journal:
         return self._writer is not None
 
     def _drop_after(self, step: int) -> None:
-        if not self._path.exists():
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
             return
-        lines = self._path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise OutputError(f"cannot read {self._path}: {error.strerror or error}") from None
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):
             write_text_atomically(self._path, "".join(line + "\n" for line in kept))

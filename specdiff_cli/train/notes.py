@@ -5,6 +5,7 @@ Step n of a run is a function of the seed and n alone: a run that resumes needs 
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from specdiff_cli.choices import MAX_TRAINING_STEPS, check_range
 from specdiff_cli.constants import N_MELS
 from specdiff_cli.corpus.atlas import read_kits, read_preset
 from specdiff_cli.errors import Option, UsageError, WeightsError
+from specdiff_cli.files import files_in, make_folder
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
@@ -78,7 +80,7 @@ class AtlasNotes:
     """All notes of an atlas in memory. Raises UsageError when a preset is missing."""
 
     def __init__(self, folder: Path) -> None:
-        paths = sorted(folder.glob("program-*.npz")) + sorted(folder.glob("kit-*.npz"))
+        paths = files_in(folder, "program-*.npz") + files_in(folder, "kit-*.npz")
         self.kits = read_kits(folder)
         presets = [read_preset(path) for path in paths]
         if not presets:
@@ -245,7 +247,7 @@ class NoteTrainer:
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one. Raises WeightsError for one of another atlas or version."""
         path = self.folder / "state.pt"
-        if not path.exists():
+        if not os.path.exists(path):
             return False
         state = read_content(path, mapped=False)
         try:
@@ -275,7 +277,7 @@ class NoteTrainer:
             "train": {**asdict(self.config), "precision": "float32"},
             "plays": {"programs": list(range(N_PROGRAMS)), "drums": True},
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_atomically(self.folder / "state.pt", lambda file: torch.save(state, file))
         weights = {name: tensor.contiguous() for name, tensor in self.averaged.state_dict().items()}
         write_atomically(self.folder / "model.safetensors", lambda file: file.write(safetensors_bytes(weights)))

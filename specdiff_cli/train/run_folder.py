@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from specdiff_cli.errors import Option, OutputError, UsageError, WeightsError
+from specdiff_cli.files import make_folder
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.train.batches import CorpusFiles
 from specdiff_cli.train.hyperparameters import TrainConfig
@@ -81,15 +82,12 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folder. Raises OutputError."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {self.path}: {error.strerror or error}") from None
+        make_folder(self.path)
 
     def load_state(self) -> dict[str, Any] | None:
         """The saved state, None in a new run. Raises WeightsError for a file that is not one."""
-        if not self.state.exists():
-            if self.weights.exists():
+        if not os.path.exists(self.state):
+            if os.path.exists(self.weights):
                 raise UsageError(
                     f"{self.path}: holds weights but no state.pt to go on from; give another ", Option("out")
                 )

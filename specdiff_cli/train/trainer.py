@@ -7,6 +7,7 @@ of n: a run that stopped and went on equals one that did not, to the bit on a CP
 import copy
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -208,7 +209,7 @@ class Trainer:
             "device": str(self.device),
             "n_processes": self.processes.count,
             "corpus": {
-                "folder": self.files.folder.resolve().name,
+                "folder": Path(os.path.realpath(self.files.folder)).name,
                 "n_pieces": len(self.files.training),
                 "hours": round(self.corpus.hours, 3),
             },
@@ -306,7 +307,7 @@ class Trainer:
         for (step, _, _), (loss, norm) in zip(self._unseen, values, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 what = "gradient" if math.isfinite(loss) else "loss"
-                kept = "the last checkpoint stays" if self.folder.state.exists() else "nothing was saved yet"
+                kept = "the last checkpoint stays" if os.path.exists(self.folder.state) else "nothing was saved yet"
                 raise DivergedError(
                     f"the {what} is not finite at step {step + 1}; lower matrix_lr and other_lr, or clip_norm ({kept})"
                 )

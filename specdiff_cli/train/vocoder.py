@@ -9,6 +9,7 @@ weights from just before that, to compare.
 
 import copy
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -235,7 +236,7 @@ class Trainer:
         folder = RunFolder(self.out)
         folder.create()
         with _without_denormals(), closing(VocoderJournal(folder, self.step)) as journal:
-            if not (self.out / "quality.json").exists():
+            if not os.path.exists(self.out / "quality.json"):
                 journal.listen(self.step, "recording", self.route.heard(None))
             if self.starts_from_weights and self.step == 0:
                 on_report(Report(0, config.n_steps, {}, self._validate(journal)))
@@ -307,8 +308,8 @@ class Trainer:
     def _saved_state(self) -> dict[str, Any] | None:
         """The state in the folder, None for a new run. Raises UsageError where neither may go there."""
         path = self.out / "state.pt"
-        if not path.exists():
-            if (self.out / "vocoder.safetensors").exists():
+        if not os.path.exists(path):
+            if os.path.exists(self.out / "vocoder.safetensors"):
                 raise UsageError(
                     f"{self.out}: holds a vocoder but no state.pt to go on from; give another ", Option("out")
                 )

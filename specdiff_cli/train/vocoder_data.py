@@ -14,6 +14,7 @@ from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN
 from specdiff_cli.corpus.pieces import INT16_PEAK
 from specdiff_cli.errors import UsageError
+from specdiff_cli.files import files_in
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class AudioCorpus:
 
     def __init__(self, folder: Path, shortest_samples: int) -> None:
         pieces: dict[str, npt.NDArray[np.int16]] = {}
-        for path in sorted(folder.glob("*.npz")):
+        for path in files_in(folder, "*.npz"):
             try:
                 with np.load(path) as archive:
                     pieces[path.name] = archive["audio"]

@@ -5,6 +5,7 @@ units of ``step``, and ``mel`` (n_frames, 128) float16, the log-mel that was wan
 """
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN, SAMPLE_RATE_HZ
 from specdiff_cli.corpus.pieces import INT16_PEAK
 from specdiff_cli.engine.loading import load_synthesizer
 from specdiff_cli.engine.synthesizer import Music, Synthesizer
-from specdiff_cli.errors import OutputError, UsageError
+from specdiff_cli.errors import UsageError
+from specdiff_cli.files import files_in, make_folder
 from specdiff_cli.train.batches import notes_of, read_piece
 from specdiff_cli.train.run_folder import write_atomically
 from specdiff_cli.weights.lock import file_sha256
@@ -81,7 +83,7 @@ class PairCorpus:
     """
 
     def __init__(self, corpus: Path, part: str, voice: str, shortest_frames: int, on_ready: OnReady) -> None:
-        paths = sorted((corpus / part).glob("*.npz"))
+        paths = files_in(corpus / part, "*.npz")
         kept = pairs_folder(corpus, voice) / part
         renderer = _Renderer(voice)
         pairs: dict[str, _Pair] = {}
@@ -140,7 +142,7 @@ class _Renderer:
             n_threads = torch.get_num_threads()
             self._synthesizer = load_synthesizer(self._name, vocoder="partials", device="cpu", threads=n_threads)
         midi = path.with_suffix(".mid")
-        music: Music = midi if midi.is_file() else notes_of(rows)  # the file knows more: levels, places, bends
+        music: Music = midi if os.path.isfile(midi) else notes_of(rows)  # the file knows more: levels, places, bends
         mels: list[npt.NDArray[np.float32]] = []
         audio = list(self._synthesizer.stream(music, n_samples / SAMPLE_RATE_HZ, on_mel=mels.append))
         return torch.from_numpy(np.concatenate(audio)), torch.from_numpy(np.concatenate(mels))
@@ -161,10 +163,7 @@ def _pair(path: Path, kept: Path, renderer: _Renderer, on_missing: Callable[[], 
     audio, mel = renderer.render(path, rows, len(pcm))
     step = max(float(audio.abs().max()), 1e-9) / INT16_PEAK
     pair = _Pair(pcm, (audio / step).round().to(torch.int16).numpy(), step, mel.half().numpy())
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {kept.parent}: {error.strerror or error}") from None
+    make_folder(kept.parent)
     write_atomically(kept, lambda file: np.savez(file, made=pair.made, step=np.float64(step), mel=pair.mel))
     return pair
 

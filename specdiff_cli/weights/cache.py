@@ -268,6 +268,7 @@ def _try_write_record(folder: Path, file: LockedFile, record: FileRecord) -> Non
 
 
 def _write_record(folder: Path, file: LockedFile, record: FileRecord) -> None:
+    """Raises OSError."""
     path = record_path(folder, file)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name carries the process id: two processes that verify at once must not write into one another's file.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from specdiff_cli.errors import Option, WeightsError
 from specdiff_cli.files import reason
+from specdiff_cli.files import size_bytes as size_bytes_of
 from specdiff_cli.weights import cache
 from specdiff_cli.weights.lock import (
     CHECKPOINT_SUFFIX,
@@ -187,7 +188,7 @@ def _hash(path: Path, label: str, progress: Progress) -> str:
 
 def _implausible(path: Path, file: LockedFile) -> str | None:
     """What speaks against a file without a known hash: a stub or an error page must never be recorded as the truth."""
-    size_bytes = path.stat().st_size
+    size_bytes = size_bytes_of(path)
     if file.size_bytes is not None and size_bytes != file.size_bytes:
         return f"{size_bytes} bytes, expected {file.size_bytes}"
     if file.path.endswith(CHECKPOINT_SUFFIX):
@@ -196,6 +197,8 @@ def _implausible(path: Path, file: LockedFile) -> str | None:
         return None
     try:
         json.loads(path.read_bytes())
+    except OSError as error:
+        return f"it cannot be read ({reason(error)})"
     except (ValueError, RecursionError):
         return "it is not valid JSON"
     return None

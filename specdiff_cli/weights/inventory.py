@@ -14,6 +14,7 @@ from typing import Any
 from specdiff_cli.constants import MAX_TOKENS, N_MELS, WINDOW_FRAMES
 from specdiff_cli.errors import WeightsError
 from specdiff_cli.files import reason
+from specdiff_cli.files import size_bytes as size_bytes_of
 from specdiff_cli.midi.programs import MODEL_CLASSES, N_PROGRAMS
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.weights import cache, lock
@@ -173,8 +174,8 @@ def _download_state(model: LockedModel, folder: Path) -> str:
 
 def _locked_file(folder: Path, file: LockedFile) -> FileEntry:
     size_bytes = file.size_bytes
-    if size_bytes is None and os.path.isfile(folder / file.path):
-        size_bytes = (folder / file.path).stat().st_size
+    if size_bytes is None and isfile(folder / file.path):
+        size_bytes = size_bytes_of(folder / file.path)
     return FileEntry(
         path=file.path,
         state=str(cache.file_state(folder, file)),

@@ -143,7 +143,7 @@ class Lock:
 
 def lock_path() -> Path:
     """The lock beside this module (an installed wheel) or at the top of the checkout (an editable install)."""
-    here = Path(__file__).resolve()
+    here = Path(os.path.realpath(__file__))
     for candidate in (here.with_name(LOCK_NAME), here.parents[2] / LOCK_NAME):
         if os.path.isfile(candidate):
             return candidate
@@ -226,7 +226,7 @@ def verify_bundled(name: str, *, lock: Lock | None = None, voices_folder: Path |
 
 def bundled_folder(name: str) -> Path:
     """Where a bundled voice lies inside the package."""
-    return Path(__file__).resolve().parents[1] / "voices" / name
+    return Path(os.path.realpath(__file__)).parents[1] / "voices" / name
 
 
 def check_bundled_file(folder: Path, file: BundledFile) -> str | None:

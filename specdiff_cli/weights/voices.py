@@ -11,7 +11,7 @@ from typing import Any
 from specdiff_cli.diffusion.presets import Preset
 from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import Option, WeightsError
-from specdiff_cli.files import reason
+from specdiff_cli.files import hidden_by, reason, shown_path, size_bytes
 from specdiff_cli.model.config import Kind, ModelConfig
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
@@ -83,7 +83,7 @@ class VoiceCard:
     def n_bytes(self) -> int:
         """Size of the weights on disk, as a measure of the network's size."""
         paths = (self.folder / name for name in _weight_files(self.folder))
-        return sum(path.stat().st_size for path in paths if os.path.isfile(path))
+        return sum(map(size_bytes, paths))
 
 
 def find_voice(model: str) -> VoiceCard:
@@ -114,6 +114,8 @@ def find_voice(model: str) -> VoiceCard:
             option="model",
             value=model,
         )
+    if (problem := hidden_by(folder)) is not None:
+        raise WeightsError(f"{shown_path(model)}: cannot be read ({problem})", option="model", value=model)
     names = ", ".join(sorted([*known.bundled, *known.models]))
     raise WeightsError(
         f"{model}: is neither a known voice ({names}) nor a folder; check the spelling", option="model", value=model
@@ -123,6 +125,8 @@ def find_voice(model: str) -> VoiceCard:
 def _folder(model: str, folder: Path, name: str, hashes: Mapping[str, str] | None) -> VoiceCard:
     if isfile(folder / VOICE_FILE):
         return _voice_folder(model, folder, hashes)
+    if (problem := hidden_by(folder / VOICE_FILE)) is not None:
+        raise WeightsError(f"{model}: cannot be looked into ({problem})", option="model", value=model)
     check_diffusers_folder(folder)
     return published_card(model, folder, name, has_vocoder=isfile(folder / ONNX_VOCODER), known_sha256=hashes)
 

@@ -82,8 +82,9 @@ class Folder(Files):
             yield from (Path(place, name).relative_to(self._folder).as_posix() for name in files)
 
     def _open(self, name: str) -> IO[bytes]:
-        path = (self._folder / name).resolve()
-        if not path.is_relative_to(self._folder.resolve()):
+        """Raises OSError, WeightsError."""
+        path = Path(os.path.realpath(self._folder / name))
+        if not path.is_relative_to(os.path.realpath(self._folder)):
             raise WeightsError(f"{self.shown}: {name} leads out of the folder; copy the file into it")
         return path.open("rb")
 

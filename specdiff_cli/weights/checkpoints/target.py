@@ -59,6 +59,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
+    """Raises OSError, OutputError."""
     if not os.path.isdir(target.parent):
         raise OutputError(f"cannot write {target}: the folder {target.parent} does not exist, create it first")
     try:
@@ -133,6 +134,7 @@ def write_diffusers(target: Path, voice: Voice, *, overwrite: bool) -> dict[str,
     check_diffusers(voice.name, config)
 
     def write(folder: Path) -> dict[str, str]:
+        """Raises OSError."""
         files = {}
         for part, (attribute, names) in diffusers_parts(config).items():
             ours = getattr(voice.network, attribute).state_dict()
@@ -247,7 +249,7 @@ def _write_folder(target: Path, overwrite: bool, write: Callable[[Path], dict[st
 
 
 def _replace(target: Path, made: Path, replaced: Path) -> None:
-    """Put a new folder in the place of an old one (Windows: also of an empty one), which is kept until then."""
+    """Put a new folder in the place of an old one (Windows: also of an empty one), kept until then. Raises OSError."""
     target.rename(replaced)
     try:
         made.rename(target)
@@ -268,17 +270,19 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Raises OSError."""
     target.parent.mkdir(exist_ok=True)
     shutil.copyfile(source, target)
     _settle(target)
 
 
 def _settle(path: Path) -> None:
-    """Bring a file's content to the disk."""
+    """Bring a file's content to the disk. Raises OSError."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises OSError."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _settle(path)
