@@ -74,3 +74,13 @@ def test_a_reset_makes_channel_ten_the_only_drums() -> None:
 def test_other_messages_of_the_makers_change_nothing() -> None:
     for dump in ("41 10 42 12 40 11 16 02 00", "41 10 42 12 40 21 15 02 00", "43 10 4C 08 03 08 02", "43", "41", ""):
         assert drum_onsets(sysex(0, dump), channel=0) == [False, False, False]
+
+
+def test_channel_ten_stays_drums_under_bank_121_unless_the_file_speaks_gm2() -> None:
+    melodic = [control(50, 9, 0, 121), program(50, 9, 0)]
+    assert drum_onsets(*melodic, channel=9) == [True, True, True]
+    assert drum_onsets(sysex(0, GS_ON), *melodic, channel=9) == [True, True, True]
+    assert drum_onsets(sysex(0, GM2_ON), *melodic, channel=9) == [False, False, False]
+    # a file that makes another channel drums by bank 120 means what it says
+    spoken = [control(0, 0, 0, 120), program(0, 0, 0)]
+    assert drum_onsets(*spoken, *melodic, channel=9) == [False, False, False]
