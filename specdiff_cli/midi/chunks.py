@@ -46,16 +46,19 @@ def is_riff(data: bytes) -> bool:
 def unwrap_riff(data: bytes, name: str) -> bytes:
     """The MIDI file inside a RIFF file. Raises MidiError if there is none.
 
-    RIFF pads chunks to even lengths; some writers do not.
+    RIFF pads chunks to even lengths; some writers do not, and some leave the length of their data open.
     """
+    content = b""
     for is_padded in (True, False):
         for kind, start, end in _riff_chunks(data, 12, is_padded=is_padded):
             if kind == b"data":
-                return data[start:end]
+                content = data[start:end]
+                if content[:4] == _HEADER:
+                    return content
     start = data.find(_HEADER)
-    if start < 0:
+    if start < 0 and not content:
         raise MidiError(f"{name}: is a RIFF file without MIDI data; export it again")
-    return data[start:]
+    return content if start < 0 else data[start:]
 
 
 def _riff_chunks(data: bytes, at: int, *, is_padded: bool) -> Iterator[tuple[bytes, int, int]]:

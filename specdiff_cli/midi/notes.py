@@ -69,9 +69,9 @@ def read_midi(
             note-off, drums of no length left out.
 
     Raises:
-        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2 (without ``track``), without notes, of
-            more than ``MAX_NOTES`` notes or 4096 tracks, or lasts longer than ``max_duration_s``; or it has no such
-            track. The message is one line that names the file and the remedy.
+        MidiError: the file is missing, unreadable, not MIDI, damaged, of type 2 with several sequences (without
+            ``track``), without notes, of more than ``MAX_NOTES`` notes or 4096 tracks, or lasts longer than
+            ``max_duration_s``; or it has no such track. The message is one line that names the file and the remedy.
         ValueError: there is no such reader.
     """
     path = Path(path)
@@ -92,7 +92,7 @@ def parse_midi(
     opened = open_midi(data, name, clips=reader == "reference")
     midi = opened.midi
     _check_track(midi, track, name)
-    if midi.type == 2:  # what the other sequences say is not said to this one
+    if midi.type == 2 and track is not None:  # what the other sequences say is not said to this one
         midi.tracks = [own if index + 1 == track else mido.MidiTrack() for index, own in enumerate(midi.tracks)]
     played = midi.tracks if track is None else [midi.tracks[track - 1]]
     n_onsets = sum(is_onset(message) for own in played for message in own)
@@ -180,11 +180,9 @@ def _check_length(name: str, end_s: float, max_duration_s: float) -> None:
 
 def _check_track(midi: mido.MidiFile, track: int | None, name: str) -> None:
     n_tracks = len(midi.tracks)
-    if track is None and midi.type == 2:
-        what = f"{name}: is a type 2 file (independent sequences, no common time line); "
-        if n_tracks > 1:
-            raise MidiError(what, "choose one with ", Option("track"), f" (1 to {n_tracks})")
-        raise MidiError(what, "render it with ", Option("track", 1))
+    if track is None and midi.type == 2 and n_tracks > 1:
+        what = f"{name}: is a type 2 file (independent sequences, no common time line); choose one with "
+        raise MidiError(what, Option("track"), f" (1 to {n_tracks})")
     if track is not None and not 1 <= track <= n_tracks:
         has = "has no tracks" if n_tracks == 0 else "has 1 track" if n_tracks == 1 else f"has tracks 1 to {n_tracks}"
         raise MidiError(f"{name}: {has}, there is no ", Option("track", track), option="track", value=track)

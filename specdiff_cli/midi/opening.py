@@ -29,6 +29,23 @@ _HEADER_BYTES = 14
 # length. Nothing in real files comes near this length: numbers have four bytes, text and data have gaps.
 _ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{1024}")
 
+_UNPACK = "unpack it first"
+_EXPORT = "open it in its program and export it as MIDI"
+#: How other files begin that are taken for MIDI, and what to do with them.
+_OTHER_FILES = [
+    (re.compile(beginning, re.DOTALL), what)
+    for beginning, what in (
+        (rb"\x1f\x8b", f"it is packed by gzip; {_UNPACK}"),
+        (rb"PK\x03\x04", f"it is a zip file; {_UNPACK}, or if it is a score, {_EXPORT}"),
+        (rb"Rar!|7z\xbc\xaf|\xfd7zXZ|BZh", f"it is an archive; {_UNPACK}"),
+        (rb"\s*<(?:!doctype html|html|HTML|!DOCTYPE html|!DOCTYPE HTML)", "it is a web page; download the file itself"),
+        (rb"(?:\xef\xbb\xbf)?\s*<", f"it is XML, perhaps a score; {_EXPORT}"),
+        (rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIF|....ftyp", "it is sound, and holds no notes"),
+        (rb".?FICHIER GUITAR PRO|FLhd|ptab|BCFZ|BCFS", f"it is the project of another program; {_EXPORT}"),
+        (rb"%PDF", "it is a PDF; a score has to be exported as MIDI by the program it was made with"),
+    )
+]
+
 # What mido raises on files that it cannot take; anything else would be a bug of ours.
 _MIDO_ERRORS = (
     OSError,
@@ -86,7 +103,7 @@ def open_midi(data: bytes, name: str, *, clips: bool = False) -> OpenedMidi:
         data = chunks.unwrap_riff(data, name)
     data = chunks.strip_preamble(data)
     if data[:4] != b"MThd":
-        raise MidiError(f"{name}: is not a standard MIDI file (it does not begin with MThd)")
+        raise MidiError(f"{name}: is not a standard MIDI file ({_what_it_is(data)})")
     if len(data) < _HEADER_BYTES:
         raise damaged(name, "it ends too early")
     if _ENDLESS_NUMBER.search(data):
@@ -109,6 +126,14 @@ def open_midi(data: bytes, name: str, *, clips: bool = False) -> OpenedMidi:
         raise damaged(name, "it holds a time of more than four bytes")
     names = decode_texts([track.name.encode("latin-1", "replace") for track in midi.tracks])
     return OpenedMidi(midi, names, _remarks(found, n_claimed, odd))
+
+
+def _what_it_is(data: bytes) -> str:
+    """What bytes are that are no MIDI file, with the way to one."""
+    for beginning, what in _OTHER_FILES:
+        if beginning.match(data):
+            return what
+    return "it does not begin with MThd"
 
 
 def damaged(name: str, detail: str) -> MidiError:

@@ -9,13 +9,14 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-
 _MIN_CYRILLIC_RUN = 3  # letters; no Latin word has as many accented ones in a row
 _CYRILLIC_RUN = re.compile(rb"[\xc0-\xff\xa8\xb8]{%d,}" % _MIN_CYRILLIC_RUN)
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
+_WITHIN_A_WORD = re.compile(r"(?<=[A-Za-z])[\u3000-\u9fff](?=[A-Za-z])")
 _HALF_WIDTH_KANA = re.compile(r"[\uff66-\uff9f]{3,}")
 
 
 def decode_texts(texts: Sequence[bytes]) -> list[str]:
     """The texts of one file, which are taken to be in one encoding where each alone does not tell."""
     found = _encoding(b"\n".join(texts))
-    return [_decode(text, found) for text in texts]
+    return [_decode(text, found).rstrip("\0") for text in texts]  # some writers end names as C does
 
 
 def _decode(text: bytes, of_file: str) -> str:
@@ -52,6 +53,8 @@ def _looks_japanese(text: bytes, decoded: str) -> bool:
     """
     n_double = sum("\u3000" <= char <= "\u9fff" or "\uff01" <= char <= "\uff5e" for char in decoded)
     n_lead = sum(0x81 <= byte <= 0x9F for byte in text)
+    if n_double == len(_WITHIN_A_WORD.findall(decoded)):  # an accent of another encoding, and the letter behind it
+        n_double = 0
     return bool(n_double and n_lead >= n_double / 2) or bool(_HALF_WIDTH_KANA.search(decoded))
 
 

@@ -273,7 +273,7 @@ def test_a_bad_file_alone_keeps_its_exit_code(tmp_path: Path) -> None:
 
 def test_of_several_files_the_good_ones_are_shown(tmp_path: Path) -> None:
     good = [song(tmp_path / f"{name}.mid") for name in "ac"]
-    (tmp_path / "b.mid").write_bytes(midi_header(2, 1, 96) + midi_track(b"\0\x90\x3c\x40\x60\x80\x3c\0"))
+    (tmp_path / "b.mid").write_bytes(midi_header(2, 2, 96) + midi_track(b"\0\x90\x3c\x40\x60\x80\x3c\0") * 2)
     result = run("--json", good[0], tmp_path / "b.mid", tmp_path / "nowhere", good[1])
     assert result.exit_code == 1
     assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [str(path) for path in good]

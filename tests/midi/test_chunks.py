@@ -28,6 +28,12 @@ def test_a_song_inside_riff_is_the_song(chunks: list[tuple[bytes, bytes]]) -> No
     assert parse_midi(riff(*chunks), "x.rmi") == parse_midi(SONG, "x.mid")
 
 
+@pytest.mark.parametrize("n_claimed", [0, 1 << 31])
+def test_inside_riff_the_length_of_the_song_may_be_wrong(n_claimed: int) -> None:
+    data = b"RIFF" + bytes(4) + b"RMIDdata" + n_claimed.to_bytes(4, "little") + SONG
+    assert onsets(parse_midi(data, "x.rmi")) == onsets(parse_midi(SONG, "x.mid"))
+
+
 def test_a_folder_is_searched_for_them(tmp_path: Path) -> None:
     (tmp_path / "a.RMI").write_bytes(riff((b"data", SONG)))
     assert [source.path for source in expand(tmp_path)] == [tmp_path / "a.RMI"]

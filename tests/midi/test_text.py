@@ -31,6 +31,22 @@ def test_what_can_be_told_is_told(text: str, encoding: str) -> None:
     assert decode_texts([text.encode(encoding)]) == [text]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"Piano\0\0", "Piano"),
+        (
+            "Flöte".encode("mac-roman"),
+            "Flšte",
+        ),  # of an old Macintosh: which letter cannot be told, but it is one letter
+        ("Flûte à bec".encode("mac-roman"), None),
+    ],
+)
+def test_what_cannot_be_told_stays_western(text: bytes, expected: str | None) -> None:
+    (found,) = decode_texts([text])
+    assert found == expected or expected is None and all(char < "\u3000" for char in found)
+
+
 def test_a_short_name_is_read_as_the_rest_of_the_file() -> None:
     names = [text.encode("cp932") for text in ("ピアノの右手", "ﾋﾟ")]
     assert decode_texts(names) == ["ピアノの右手", "ﾋﾟ"]
