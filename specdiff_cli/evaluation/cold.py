@@ -44,6 +44,7 @@ def measure_cold_start(model: str, song: Path, n_rounds: int = 3) -> dict[str, f
 
 
 def _once(model: str, song: Path) -> dict[str, float]:
+    """Raises UsageError, OSError: no room for temporary files."""
     with tempfile.TemporaryDirectory(prefix="specdiff-cold-") as folder:
         marks = Path(folder) / "marks.json"
         render = ["render", str(song), "-o", str(Path(folder) / "song.wav"), "--model", model]
