@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["downloads"]
 SHARED_MIDI = Path(__file__).resolve().parents[2] / "shared" / "midi"
 
 
@@ -47,6 +48,19 @@ def single_threaded() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def scripted_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the same bytes are scripted once per process: most of a small render's time. Not in tests of that."""
+    if "model" in request.path.parts:
+        return
+    for name in ("specdiff_cli.model.compiled", "specdiff_cli.model.autoregressive_compiled"):
+        module = sys.modules.get(name)
+        if module is not None:
+            from scripted import scripted_once
+
+            monkeypatch.setattr(module, "compiled", scripted_once)
+
+
 @pytest.fixture
 def heeded_signals() -> Iterator[None]:
     """Signals as a terminal's programs have them, for this test and what it starts, even where they are ignored here.
@@ -66,6 +80,14 @@ def heeded_signals() -> Iterator[None]:
 def shared_midi() -> Path:
     """The folder of reference MIDI files; the test is skipped where there is none."""
     return SHARED_MIDI
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
+    """The current folder, empty; the tiny random voice is the default one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPECDIFF_MODEL", voice)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")

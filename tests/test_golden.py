@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import typer
+from command_line import specdiff
 from midi_files import midi_bytes, note, program
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import specdiff_cli
 from specdiff_cli.cli.app import app, run
@@ -72,7 +73,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
 
 
 def call(line: str) -> Result:
-    return CliRunner().invoke(app, shlex.split(line), env=SCREEN)
+    return specdiff(*shlex.split(line), env=SCREEN)
 
 
 def agree(name: str, said: str, request: pytest.FixtureRequest) -> None:

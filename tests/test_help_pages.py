@@ -3,17 +3,14 @@
 from typing import Any
 
 import pytest
-import typer
+from command_line import COMMAND, specdiff
 from test_golden import words_of
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
-
-COMMANDS = sorted(words_of(typer.main.get_command(app)))
+COMMANDS = sorted(words_of(COMMAND))
 
 
 def _command(words: tuple[str, ...]) -> Any:
-    command: Any = typer.main.get_command(app)
+    command = COMMAND
     for word in words:
         command = command.commands[word]
     return command
@@ -22,7 +19,7 @@ def _command(words: tuple[str, ...]) -> Any:
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_is_complete_and_plain_at_60_columns(words: tuple[str, ...]) -> None:
     asked = "--help-all" if words == ("render",) else "--help"
-    result = CliRunner(env={"COLUMNS": "60"}).invoke(app, [*words, asked])
+    result = specdiff(*words, asked, env={"COLUMNS": "60"})
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 60
     assert not [text for text in ("<", "│", "…") if text in result.stdout.replace("N,N,…", "")]
@@ -35,6 +32,6 @@ def test_help_is_complete_and_plain_at_60_columns(words: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_variables_of_options_stand_in_the_long_help_only(words: tuple[str, ...]) -> None:
     variables = {param.envvar for param in _command(words).params if getattr(param, "envvar", None)}
-    short = CliRunner(env={"COLUMNS": "60"}).invoke(app, [*words, "--help"]).stdout
+    short = specdiff(*words, "--help", env={"COLUMNS": "60"}).stdout
     assert not [name for name in variables if f"Variable: {name}" in short]
     assert (words == ("render",)) == bool(variables)

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from typer.testing import CliRunner
 
 from specdiff_cli.audio.record import inspect_audio
-from specdiff_cli.cli.app import app
 from specdiff_cli.rendering.resume import sidecar_path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and kill -9")
@@ -116,7 +115,7 @@ def test_a_killed_render_leaves_no_file_or_a_complete_one(forks: Forks, n_times:
         if target.exists():
             n_complete += 1
             assert target.read_bytes() == whole
-            assert CliRunner().invoke(app, ["inspect-wav", "a.wav"]).exit_code == 0  # calls it complete
+            assert specdiff("inspect-wav", "a.wav").exit_code == 0  # calls it complete
         assert forks.run("a.mid", "-o", "a.wav", "--skip-existing")[0] == 0
         assert target.read_bytes() == whole
     assert n_killed > n_times // 2

@@ -6,14 +6,13 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note
-from typer.testing import CliRunner
 
 from specdiff_cli.audio.looping import LoopingWriter, LoopPlan
 from specdiff_cli.audio.record import read_loop
 from specdiff_cli.audio.tags import Loop
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli.app import app
 from specdiff_cli.errors import MidiError
 from specdiff_cli.midi.expression import Curve
 from specdiff_cli.midi.loops import LoopSpan, find_loop, play_twice, written_loop
@@ -113,7 +112,7 @@ def test_the_ends_meet(tmp_path: Path, intro_s: float, n_channels: int) -> None:
 def test_loops_are_rendered(tmp_path: Path, voice: str, name: str) -> None:
     (tmp_path / "song.mid").write_bytes(midi_bytes(note(0, 1900, 0, 60), note(960, 1900, 0, 64)))
     base = ["render", str(tmp_path / "song.mid"), "-m", voice, "--device", "cpu", "--loop"]
-    done = CliRunner().invoke(app, [*base, "-o", str(tmp_path / name)])
+    done = specdiff(*base, "-o", tmp_path / name)
     assert done.exit_code == 0, done.stderr
     assert "loops from 0.00 to 2.00 s" in done.stderr
     assert read_loop(tmp_path / name) == Loop(0, 32_000)
@@ -128,6 +127,6 @@ def test_what_does_not_go_with_loops(tmp_path: Path, voice: str) -> None:
         ["--save-mel", str(tmp_path / "a.npy")],
         ["-o", "-", "--format", "ogg"],
     ):
-        done = CliRunner().invoke(app, [*base, *options])
+        done = specdiff(*base, *options)
         assert done.exit_code == 2, options
     assert sorted(path.name for path in tmp_path.iterdir()) == ["song.mid"]

@@ -1,10 +1,8 @@
 """Files are read back by soundfile and the standard library's ``wave``; failures are made real where they can be."""
 
-import errno
 import hashlib
 import io
 import os
-import stat
 import struct
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from file_limits import largest_file
+from audio_files import listing, quiet_tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,25 +27,10 @@ STEP = {"pcm16": 1 / 32767, "pcm24": 1 / 8388607, "float": 0.0}
 FULL_SCALE = {"pcm16": 32768, "pcm24": 8388608}
 
 
-def tone(n: int = 1001) -> np.ndarray:
-    return (0.5 * np.sin(np.arange(n) / 7)).astype(np.float32)
-
-
-def write(path: Path, *pieces: np.ndarray, **options: object) -> AtomicWriter:
-    with AtomicWriter(path, **options) as writer:  # type: ignore[arg-type]
-        for piece in pieces:
-            writer.write(piece)
-    return writer
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
-
-
 @pytest.mark.parametrize(("file_format", "subtype"), COMBINATIONS)
 @pytest.mark.parametrize("n", [0, 1, 1001])
 def test_reads_back(tmp_path: Path, file_format: str, subtype: str, n: int) -> None:
-    audio = tone(n)
+    audio = quiet_tone(n)
     path = tmp_path / f"out.{file_format}"
     if file_format == "flac" and n == 0:
         with pytest.raises(OutputError, match="no audio"):
@@ -78,7 +61,7 @@ def test_exact_bytes_of_a_16_bit_file(tmp_path: Path) -> None:
 
 def test_standard_library_reads_it_and_odd_lengths_are_padded(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    write(path, tone(3), subtype="pcm24")
+    write(path, quiet_tone(3), subtype="pcm24")
     data = path.read_bytes()
     assert len(data) % 2 == 0
     assert struct.unpack("<I", data[4:8])[0] == len(data) - 8
@@ -90,7 +73,7 @@ def test_standard_library_reads_it_and_odd_lengths_are_padded(tmp_path: Path) ->
 def test_equal_samples_give_equal_bytes(
     tmp_path: Path, file_format: str, subtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audio = tone(5000)
+    audio = quiet_tone(5000)
     write(tmp_path / "a", audio, file_format=file_format, subtype=subtype)
     monkeypatch.setattr("time.time", lambda: 2e9)
     write(tmp_path / "b", *np.array_split(audio, 5), file_format=file_format, subtype=subtype)
@@ -130,7 +113,7 @@ def test_samples_that_are_no_numbers_become_silence(tmp_path: Path, subtype: str
 @pytest.mark.parametrize("rate_hz", [44_100, 48_000])
 def test_stereo_at_other_rates_reads_back(tmp_path: Path, file_format: str, subtype: str, rate_hz: int) -> None:
     path = tmp_path / f"out.{file_format}"
-    audio = np.stack([tone(), 0.5 * tone()[::-1]], axis=1)
+    audio = np.stack([quiet_tone(), 0.5 * quiet_tone()[::-1]], axis=1)
     levels = write(
         path, audio[:10], audio[10:], file_format=file_format, subtype=subtype, sample_rate_hz=rate_hz, n_channels=2
     ).levels
@@ -171,196 +154,6 @@ def test_takes_torch_tensors_and_refuses_other_shapes(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["a.wav"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit, OutputError])
-@pytest.mark.parametrize("file_format", ["wav", "flac"])
-def test_any_exception_leaves_nothing(tmp_path: Path, error: type[BaseException], file_format: str) -> None:
-    with pytest.raises(error), AtomicWriter(tmp_path / "a", file_format=file_format) as writer:
-        writer.write(tone(100_000))
-        assert len(listing(tmp_path)) == 1
-        assert "a" not in listing(tmp_path)
-        raise error
-    assert listing(tmp_path) == []
-
-
-@pytest.mark.parametrize("file_format", ["wav", "flac"])
-def test_an_abandoned_file_says_nothing_on_stderr(tmp_path: Path, file_format: str) -> None:
-    code = f"""
-import numpy
-from specdiff_cli.audio.wav import AtomicWriter
-try:
-    with AtomicWriter({str(tmp_path / "a")!r}, file_format={file_format!r}) as writer:
-        writer.write(numpy.zeros(50000))
-        raise KeyboardInterrupt
-except KeyboardInterrupt:
-    pass
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert listing(tmp_path) == []
-
-
-def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), AtomicWriter(path, overwrite=True) as writer:
-        writer.write(tone())
-        assert path.read_bytes() == b"old"
-        raise RuntimeError
-    assert path.read_bytes() == b"old"
-    write(path, tone(), overwrite=True)
-    assert path.read_bytes()[:4] == b"RIFF"
-    assert listing(tmp_path) == ["a.wav"]
-
-
-def test_existing_file_is_refused_before_any_work(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"old")
-    with pytest.raises(OutputError, match="use overwrite"):
-        AtomicWriter(path)
-    assert path.read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("links_work", [True, False])
-def test_file_that_appears_meanwhile_is_not_clobbered(
-    tmp_path: Path, links_work: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not links_work:
-
-        def no_links(*_: object) -> None:
-            raise OSError(errno.EPERM, "Operation not permitted")
-
-        monkeypatch.setattr(os, "link", no_links)
-    path = tmp_path / "a.wav"
-    with pytest.raises(OutputError, match="appeared"), AtomicWriter(path) as writer:
-        writer.write(tone())
-        path.write_bytes(b"somebody else's")
-    assert path.read_bytes() == b"somebody else's"
-    assert listing(tmp_path) == ["a.wav"]
-    write(tmp_path / "b.wav", tone())
-    assert listing(tmp_path) == ["a.wav", "b.wav"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
-    before = os.umask(umask)
-    try:
-        write(tmp_path / "a.wav", tone())
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a.wav").stat().st_mode) == 0o666 & ~umask
-
-
-def test_symbolic_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    target = tmp_path / "real" / "b.wav"
-    link = tmp_path / "a.wav"
-    link.symlink_to(target)
-    write(link, tone())
-    assert link.is_symlink()
-    assert target.read_bytes()[:4] == b"RIFF"
-    with pytest.raises(OutputError, match="exists"):
-        AtomicWriter(link)
-
-
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    cases = {
-        tmp_path: "it is a folder",
-        tmp_path / "missing" / "a.wav": "does not exist, create it first",
-        tmp_path / "file" / "a.wav": "is not a folder",
-        tmp_path / ("n" * 300 + ".wav"): "name too long",
-        tmp_path / "nul\0.wav": "null",
-        tmp_path / "loop": "symbolic links",
-        Path(os.devnull): "not a regular file",
-    }
-    for path, words in cases.items():
-        with pytest.raises(OutputError) as caught:
-            write(path, tone(), overwrite=True)
-        assert words.lower() in str(caught.value).lower()
-        assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 400
-    assert listing(tmp_path) == ["file", "loop"]
-    if os.name == "posix":
-        assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
-
-
-def test_a_name_at_the_length_limit_works(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 251 + ".wav")
-    write(path, tone())
-    assert listing(tmp_path) == [path.name]
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_unwritable_folder_and_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"old")
-    path.chmod(0o444)
-    with pytest.raises(OutputError, match="write-protected"):
-        AtomicWriter(path, overwrite=True)
-    tmp_path.chmod(0o555)
-    try:
-        with pytest.raises(OutputError, match="Permission denied"):
-            write(tmp_path / "b.wav", tone())
-    finally:
-        tmp_path.chmod(0o755)
-
-
-def test_a_folder_that_refuses_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(OutputError, match="a.wav: Permission denied"):
-        write(tmp_path / "a.wav", tone())
-
-
-@pytest.mark.parametrize("file_format", ["wav", "flac"])
-@pytest.mark.parametrize("limit", [0, 10, 3000, 100_000])
-def test_no_space_left(tmp_path: Path, file_format: str, limit: int, capfd: pytest.CaptureFixture[str]) -> None:
-    noise = np.random.default_rng(0).uniform(-1, 1, 200_000)
-    with largest_file(limit), pytest.raises(OutputError, match="File too large"):
-        write(tmp_path / "a", *np.array_split(noise, 10), file_format=file_format)
-    assert listing(tmp_path) == []
-    assert capfd.readouterr().err == ""
-
-
-def test_no_space_left_at_the_very_end(tmp_path: Path) -> None:
-    with largest_file(1000), pytest.raises(OutputError, match="cannot write .*a.wav: File too large"):
-        write(tmp_path / "a.wav", np.zeros(1000))  # 2000 bytes stay in the buffer until the block ends
-    assert listing(tmp_path) == []
-
-
-def test_fsync_failure_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OutputError, match="Input/output error"):
-        write(tmp_path / "a.wav", tone())
-    assert listing(tmp_path) == []
-
-
-def test_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-    real_sync, real_link = os.fsync, os.link
-
-    def sync(descriptor: int) -> None:
-        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
-        real_sync(descriptor)
-
-    def link(source: Path, target: Path) -> None:
-        steps.append("name")
-        assert soundfile.info(source).frames == 1001
-        real_link(source, target)
-
-    monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "link", link)
-    write(tmp_path / "a.wav", tone())
-    assert steps == ["file", "name", "folder"]
-
-
 def test_more_than_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = encoding.Layout(Subtype.PCM16)
     longest = encoding.max_wav_samples(layout)
@@ -371,7 +164,7 @@ def test_more_than_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     AtomicWriter(tmp_path / "a.flac", file_format="flac", expected_samples=2**31)
     monkeypatch.setattr(encoding, "MAX_RIFF_BYTES", 5000)
     with pytest.raises(OutputError, match="4 GB"):
-        write(tmp_path / "a.wav", *[tone()] * 5)
+        write(tmp_path / "a.wav", *[quiet_tone()] * 5)
     assert listing(tmp_path) == []
 
 
@@ -388,7 +181,7 @@ def test_formats_that_do_not_exist(tmp_path: Path) -> None:
 
 def test_write_needs_the_block(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outside"):
-        AtomicWriter(tmp_path / "a").write(tone())
+        AtomicWriter(tmp_path / "a").write(quiet_tone())
 
 
 @pytest.mark.parametrize("subtype", ["pcm16", "pcm24", "float"])
@@ -398,10 +191,10 @@ def test_stream_can_be_read(subtype: str, tmp_path: Path) -> None:
         header = stream.getvalue()
         assert header[:8] == b"RIFF\xff\xff\xff\xff"
         assert header[-8:] == b"data\xff\xff\xff\xff"
-        writer.write(tone())
-        writer.write(tone()[:0])
+        writer.write(quiet_tone())
+        writer.write(quiet_tone()[:0])
     assert writer.levels.n_samples == 1001
-    write(tmp_path / "a.wav", tone(), subtype=subtype)
+    write(tmp_path / "a.wav", quiet_tone(), subtype=subtype)
     with soundfile.SoundFile(io.BytesIO(stream.getvalue())) as file:
         np.testing.assert_array_equal(file.read(1001), soundfile.read(tmp_path / "a.wav")[0])
 
@@ -411,7 +204,7 @@ def test_reader_that_goes_away_is_told_apart() -> None:
     os.close(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as stream:
         with pytest.raises(ReaderGone), StreamWriter(stream) as writer:
-            writer.write(tone())
+            writer.write(quiet_tone())
     assert issubclass(ReaderGone, BrokenPipeError)
     assert not issubclass(ReaderGone, OutputError)
 
@@ -420,7 +213,7 @@ def test_reader_that_goes_away_is_told_apart() -> None:
 def test_stream_to_a_full_disk() -> None:
     with open("/dev/full", "wb", buffering=0) as stream, pytest.raises(OutputError, match="No space left"):
         with StreamWriter(stream) as writer:
-            writer.write(tone())
+            writer.write(quiet_tone())
 
 
 def test_terminal_is_refused() -> None:

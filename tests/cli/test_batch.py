@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import soundfile
-from midi_files import midi_bytes, note
-from typer.testing import CliRunner, Result
+from command_line import specdiff
+from midi_files import write_song
+from typer.testing import Result
 
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.cli import screen
-from specdiff_cli.cli.app import app
 from specdiff_cli.engine import loading
 from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.rendering import batch
@@ -23,24 +23,9 @@ from specdiff_cli.rendering.prepare import prepare as real_prepare
 from specdiff_cli.rendering.record import differences
 from specdiff_cli.signals import Terminated
 
-runner = CliRunner()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPECDIFF_MODEL", voice)
-    return tmp_path
-
-
-def write_midi(path: str | Path, pitch: int = 60) -> Path:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(midi_bytes(note(0, 240, 0, pitch)))
-    return Path(path)
-
 
 def run(*arguments: str | Path) -> Result:
-    return runner.invoke(app, ["render", "--tail", "0.1", *map(str, arguments)])
+    return specdiff("render", "--tail", "0.1", *arguments)
 
 
 def lines_of(result: Result) -> list[dict[str, Any]]:
@@ -63,9 +48,9 @@ def test_one_bad_file_stops_nothing_and_everything_is_told(folder: Path, monkeyp
         return real_load(*given, **options)
 
     monkeypatch.setattr(loading, "load_synthesizer", load)
-    write_midi("a.mid")
+    write_song("a.mid")
     Path("b.mid").write_bytes(b"MThd")
-    write_midi("c.mid")
+    write_song("c.mid")
     result = run("a.mid", "b.mid", "missing.mid", "c.mid", "-o", "out", "--json")
     assert result.exit_code == 1
     told = lines_of(result)
@@ -85,7 +70,7 @@ def test_one_bad_file_stops_nothing_and_everything_is_told(folder: Path, monkeyp
 
 def test_fail_fast_stops_at_the_first(folder: Path) -> None:
     Path("a.mid").write_bytes(b"MThd")
-    write_midi("b.mid")
+    write_song("b.mid")
     result = run("a.mid", "b.mid", "--fail-fast")
     assert result.exit_code == 1
     assert "2 inputs: 0 done, 1 failed, 1 not rendered" in result.stderr
@@ -100,8 +85,8 @@ def test_a_bug_in_one_file_is_told_and_the_rest_goes_on(folder: Path, monkeypatc
         return real_prepare(job, *rest)
 
     monkeypatch.setattr(batch, "prepare", prepare)
-    write_midi("a.mid")
-    write_midi("b.mid")
+    write_song("a.mid")
+    write_song("b.mid")
     result = run("a.mid", "b.mid")
     assert result.exit_code == 1
     assert "error: internal error (RecursionError: too deep); please report it" in result.stderr
@@ -109,8 +94,8 @@ def test_a_bug_in_one_file_is_told_and_the_rest_goes_on(folder: Path, monkeypatc
 
 
 def test_a_voice_that_cannot_be_loaded_ends_the_batch_at_once(folder: Path) -> None:
-    write_midi("a.mid")
-    write_midi("b.mid")
+    write_song("a.mid")
+    write_song("b.mid")
     for options, code in ((["--sampler", "euler"], 2), (["-m", "unknown"], 4), (["--vocoder", "melgan"], 4)):
         result = run("a.mid", "b.mid", *options)
         assert result.exit_code == code
@@ -118,8 +103,8 @@ def test_a_voice_that_cannot_be_loaded_ends_the_batch_at_once(folder: Path) -> N
 
 
 def test_a_tree_is_mirrored(folder: Path) -> None:
-    write_midi("in/a.mid")
-    write_midi("in/x/y/a.mid", pitch=62)
+    write_song("in/a.mid")
+    write_song("in/x/y/a.mid", [62])
     result = run("in", "-r", "-o", "out", "--output-template", "{stem}.{model}.flac", "-q")
     assert (result.exit_code, result.stderr, result.stdout) == (0, "", "")
     for name in ("out/a.random.flac", "out/x/y/a.random.flac"):
@@ -129,8 +114,8 @@ def test_a_tree_is_mirrored(folder: Path) -> None:
 def test_a_second_run_skips_what_is_done_without_loading_anything(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_midi("a.mid")
-    write_midi("b.mid", pitch=62)
+    write_song("a.mid")
+    write_song("b.mid", [62])
     for suffix in ("wav", "flac"):
         assert run("a.mid", "b.mid", "-o", "out", "--format", suffix).exit_code == 0
     before = {name: Path("out", name).read_bytes() for name in os.listdir("out")}
@@ -154,7 +139,7 @@ def test_a_second_run_skips_what_is_done_without_loading_anything(
     ],
 )
 def test_other_options_render_again_and_say_why(folder: Path, options: list[str], why: str) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     assert run("a.mid").exit_code == 0
     result = run("a.mid", "--skip-existing", *options)
     assert result.exit_code == 0, result.stderr
@@ -163,9 +148,9 @@ def test_other_options_render_again_and_say_why(folder: Path, options: list[str]
 
 
 def test_another_input_or_other_weights_render_again(folder: Path, voice: str, tmp_path: Path) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     assert run("a.mid").exit_code == 0
-    write_midi("a.mid", pitch=64)
+    write_song("a.mid", [64])
     assert "rendered again: the input has changed" in run("a.mid", "--skip-existing").stderr
     other = tmp_path / "other"
     shutil.copytree(voice, other)
@@ -181,14 +166,14 @@ def test_asking_by_name_for_what_auto_took_changes_nothing(folder: Path, monkeyp
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    write_midi("a.mid")
+    write_song("a.mid")
     assert run("a.mid").exit_code == 0
     assert "skipped" in run("a.mid", "--skip-existing", "--device", "cpu", "--dtype", "float32").stderr
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_a_damaged_or_cut_file_is_not_trusted(folder: Path, suffix: str) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     target = Path(f"a.{suffix}")
     assert run("a.mid", "-o", target).exit_code == 0
     whole = target.read_bytes()
@@ -201,8 +186,8 @@ def test_a_damaged_or_cut_file_is_not_trusted(folder: Path, suffix: str) -> None
 
 
 def test_files_of_others_are_never_replaced_unasked(folder: Path) -> None:
-    write_midi("a.mid")
-    write_midi("b.mid")
+    write_song("a.mid")
+    write_song("b.mid")
     Path("a.wav").write_bytes(b"precious")
     result = run("a.mid", "b.mid", "--skip-existing")
     assert result.exit_code == 1
@@ -216,14 +201,14 @@ def test_files_of_others_are_never_replaced_unasked(folder: Path) -> None:
 
 
 def test_a_missing_spectrogram_renders_again(folder: Path) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     assert run("a.mid").exit_code == 0
     assert "rendered again: a.npy is missing" in run("a.mid", "--skip-existing", "--save-mel", "a.npy").stderr
     assert "skipped" in run("a.mid", "--skip-existing", "--save-mel", "a.npy").stderr
 
 
 def test_the_record_tells_all(folder: Path, voice: str) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     assert run("a.mid", "--threads", "1").exit_code == 0
     record = read_record(Path("a.wav"))
     assert record is not None
@@ -242,7 +227,7 @@ def test_the_record_tells_all(folder: Path, voice: str) -> None:
 def test_names_of_any_bytes_survive(folder: Path) -> None:
     names = [os.fsdecode(name) for name in (b"bad\xff.mid", b"new\nline.mid", "é ×.mid".encode())]
     for name in names:
-        write_midi(name)
+        write_song(name)
     for _ in range(2):
         result = run(".", "-o", "out", "--json", "--skip-existing")
         assert result.exit_code == 0, result.stderr
@@ -251,7 +236,7 @@ def test_names_of_any_bytes_survive(folder: Path) -> None:
         record = read_record(Path("out", name).with_suffix(".wav"))
         assert record is not None
         assert record["input"]["name"] == name
-        shown = runner.invoke(app, ["inspect-wav", "--json", str(Path("out", name).with_suffix(".wav"))])
+        shown = specdiff("inspect-wav", "--json", Path("out", name).with_suffix(".wav"))
         assert json.loads(shown.stdout)["record"]["input"]["name"] == name
         assert len(shown.stdout.splitlines()) == 1
 
@@ -270,7 +255,7 @@ def test_an_interruption_prints_what_is_done(folder: Path, monkeypatch: pytest.M
 
         monkeypatch.setattr(AtomicWriter, "write", write)
         for name in "abc":
-            write_midi(f"{name}.mid")
+            write_song(f"{name}.mid")
         result = run("a.mid", "b.mid", "c.mid", "-o", word)
         assert result.exit_code == code
         assert os.listdir(word) == ["a.wav"]
@@ -280,7 +265,7 @@ def test_an_interruption_prints_what_is_done(folder: Path, monkeypatch: pytest.M
 
 def test_a_long_batch_shows_its_failures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "MAX_ROWS", 2)
-    write_midi("a.mid")
+    write_song("a.mid")
     result = run("a.mid", "missing1.mid", "missing2.mid", "-o", "out")
     table = result.stderr[result.stderr.index("Result") :]
     assert "missing2.mid" in table
@@ -289,14 +274,14 @@ def test_a_long_batch_shows_its_failures(folder: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("options", [["--json"], ["--skip-existing"], ["--resume"], ["--output-template", "{stem}"]])
 def test_what_does_not_go_with_a_pipe(folder: Path, options: list[str]) -> None:
-    result = run(write_midi("a.mid"), "-o", "-", *options)
+    result = run(write_song("a.mid"), "-o", "-", *options)
     assert result.exit_code == 2
     assert "does not go with -o -" in result.stderr
     assert result.stdout == ""
 
 
 def test_quiet_means_errors_only_and_verbose_tells_where_settings_come_from(folder: Path) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     assert run("a.mid", "missing.mid", "-q", "-f").stderr.splitlines()[0].startswith("error: missing.mid")
     result = run("a.mid", "-v", "-f")
     assert "--model" in result.stderr and "from SPECDIFF_MODEL" in result.stderr
@@ -304,7 +289,7 @@ def test_quiet_means_errors_only_and_verbose_tells_where_settings_come_from(fold
 
 
 def test_audio_that_fails_at_its_end_leaves_no_spectrogram(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     real = os.fsync
     calls = []
 
@@ -324,7 +309,7 @@ def test_audio_that_fails_at_its_end_leaves_no_spectrogram(folder: Path, monkeyp
 def test_audio_whose_name_is_taken_meanwhile_leaves_no_spectrogram(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     real = AtomicWriter.settle
 
     def settle(self: AtomicWriter) -> None:
@@ -340,7 +325,7 @@ def test_audio_whose_name_is_taken_meanwhile_leaves_no_spectrogram(
 
 
 def test_a_folder_that_is_removed_meanwhile_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_midi("a.mid")
+    write_song("a.mid")
     Path("out").mkdir()
     real = AtomicWriter.settle
 

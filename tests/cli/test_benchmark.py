@@ -3,10 +3,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from command_line import specdiff
 from random_voices import write_voice_folder
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.evaluation import speed
 from specdiff_cli.evaluation.speed_report import Report
 from specdiff_cli.model.config import REFERENCE_CONFIGS
@@ -20,7 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_has_every_figure(tmp_path: Path) -> None:
     voice = write_voice_folder(tmp_path / "voice")
     words = ["benchmark", "--model", str(voice), "--seconds", "1", "--steps", "1", "--threads", "1", "--json"]
-    result = CliRunner().invoke(app, words)
+    result = specdiff(*words)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert set(report) == {field.name for field in fields(Report)}
@@ -30,7 +29,7 @@ def test_json_has_every_figure(tmp_path: Path) -> None:
 def test_the_table_names_the_machine_and_the_speed(tmp_path: Path) -> None:
     voice = write_voice_folder(tmp_path / "voice")
     words = ["benchmark", "--model", str(voice), "--seconds", "1", "--preset", "draft", "--batch", "2"]
-    result = CliRunner().invoke(app, words)
+    result = specdiff(*words)
     assert result.exit_code == 0, result.stderr
     for text in ("cpu float32", "× realtime", "10 dpm++2m steps", "2 songs side by side", "vocoder", "peak memory"):
         assert text in result.stdout
@@ -52,15 +51,15 @@ def test_8_bits_and_an_autoregressive_voice(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(REFERENCE_CONFIGS, name, config)
     words = ["benchmark", "--random-weights", "--seconds", "1", "--vocoder", "griffin-lim", "--model"]
     monkeypatch.setattr("specdiff_cli.model.precision.has_8_bit_products", lambda: True)
-    result = CliRunner().invoke(app, [*words, "small", "--dtype", "int8", "--steps", "1"])
+    result = specdiff(*words, "small", "--dtype", "int8", "--steps", "1")
     assert result.exit_code == 0, result.stderr
     assert "cpu int8" in result.stdout
-    result = CliRunner().invoke(app, [*words, "small-autoregressive"])
+    result = specdiff(*words, "small-autoregressive")
     assert result.exit_code == 0, result.stderr
     assert "frame by frame · 1 song" in result.stdout
     assert "a frame" in result.stdout
     assert "% of a matrix product's" in " ".join(result.stdout.split())
-    result = CliRunner().invoke(app, [*words, "small-autoregressive", "--steps", "5"])
+    result = specdiff(*words, "small-autoregressive", "--steps", "5")
     assert result.exit_code == 2
     assert "has no diffusion steps" in result.stderr
 
@@ -79,6 +78,6 @@ def test_8_bits_and_an_autoregressive_voice(monkeypatch: pytest.MonkeyPatch) -> 
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_bad_options_are_usage_errors(words: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["benchmark", *words])
+    result = specdiff("benchmark", *words)
     assert result.exit_code == 2
     assert message in result.stderr

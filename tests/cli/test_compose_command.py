@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from songs_for_composing import song_bytes
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.composing.bundle import load_composer
 from specdiff_cli.midi.notes import Note, read_midi
 
@@ -17,7 +17,7 @@ QUICK = ("--steps", "4", "--notes", "24")
 
 
 def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["compose", *map(str, arguments)])
+    return specdiff("compose", *arguments)
 
 
 def notes_of(path: Path) -> list[tuple[float, float, int]]:
@@ -248,16 +248,16 @@ def test_numbers_about_pieces(tmp_path: Path) -> None:
     for index in range(3):
         (tmp_path / f"song{index}.mid").write_bytes(song_bytes(index))
     arguments = ["evaluate-music", str(tmp_path), "--against", str(tmp_path), "--notes", "32"]
-    result = CliRunner().invoke(app, [*arguments, "--training", str(tmp_path), "--json"])
+    result = specdiff(*arguments, "--training", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["n_generated"] == found["n_real"] == 9
     assert found["n_features_alike"] == 9
     assert found["novelty"]["largest_notes"] >= 31
-    plain = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"})
+    plain = specdiff(*arguments, env={"COLUMNS": "100"})
     assert "pitch-class entropy, bits" in plain.stdout
     assert "9 of 9" in plain.stdout
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert CliRunner().invoke(app, ["evaluate-music", str(empty), "--against", str(tmp_path)]).exit_code == 2
-    assert CliRunner().invoke(app, [*arguments[:-1], "5000"]).exit_code == 3
+    assert specdiff("evaluate-music", empty, "--against", tmp_path).exit_code == 2
+    assert specdiff(*arguments[:-1], "5000").exit_code == 3

@@ -6,35 +6,27 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-import typer
+from command_line import specdiff
 from lightning_checkpoints import HIGH, LOW, lightning_weights
 from midi_files import midi_bytes, note
 from random_voices import REFERENCE_LIKE, WITHOUT_CONTEXT, write_diffusers_folder, write_voice_folder
 from t5x_checkpoints import AUTOREGRESSIVE, t5x_weights, write_t5x, zipped
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
-from specdiff_cli.cli.guard import guarded
-from specdiff_cli.cli.weights import convert
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import read_voice_file
 
-alone = typer.Typer()
-alone.command()(guarded(convert))
-
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(alone, [*map(str, arguments)])
+    return specdiff("convert", *arguments)
 
 
 def rendered(folder: Path, model: Path, *options: str) -> bytes:
     song = folder / "song.mid"
     song.write_bytes(midi_bytes(note(0, 480, 0, 60)))
     out = folder / "out.wav"
-    result = CliRunner().invoke(
-        app, ["render", str(song), "-o", str(out), "--model", str(model), "-q", "-f", "--threads", "1", *options]
-    )
+    result = specdiff("render", song, "-o", out, "--model", model, "-q", "-f", "--threads", "1", *options)
     assert result.exit_code == 0, result.stderr
     return bytes(soundfile.read(out, dtype="int16")[0].tobytes())  # the sound without the record of how it was made
 

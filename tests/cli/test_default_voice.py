@@ -2,9 +2,8 @@ from pathlib import Path
 
 import mido
 import soundfile
-from typer.testing import CliRunner
+from command_line import specdiff
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.weights.lock import verify_bundled
 
 
@@ -15,7 +14,7 @@ def test_the_bundled_voice_is_the_default_and_verified(tmp_path: Path) -> None:
         mido.MidiTrack([mido.Message("note_on", note=60, velocity=80), mido.Message("note_off", note=60, time=480)])
     )
     midi.save(tmp_path / "a.mid")
-    result = CliRunner().invoke(app, ["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.wav")])
+    result = specdiff("render", tmp_path / "a.mid", "-o", tmp_path / "a.wav")
     assert result.exit_code == 0, result.stderr
     assert "tiny + " in result.stderr
     audio, rate = soundfile.read(tmp_path / "a.wav")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from command_line import specdiff
 
 from specdiff_cli.cli import progress as displays
 from specdiff_cli.cli import weights as command_module
@@ -59,7 +59,7 @@ class Result:
 
 
 def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(app, list(arguments))
+    result = specdiff(*arguments)
     error = result.exception
     exit_code = int(error.exit_code) if isinstance(error, SpecdiffError) else result.exit_code
     return Result(result.stdout, result.stderr, error, exit_code)

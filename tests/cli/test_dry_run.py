@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.engine import loading
 from specdiff_cli.wording import about
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["render", *arguments])
+    return specdiff("render", *arguments)
 
 
 def test_lists_what_would_be_done_and_does_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 from architectures import write_architecture_folder
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from typer.testing import CliRunner
-
-from specdiff_cli.cli.app import app
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> Any:
     base = ["evaluate", str(folder / "voice"), "--midi", str(folder / "midi"), "--threads", "1", "--device", "cpu"]
-    return CliRunner().invoke(app, [*base, *arguments])
+    return specdiff(*base, *arguments)
 
 
 def test_a_table_on_stdout_and_a_report(folder: Path) -> None:
@@ -106,6 +104,6 @@ def test_a_folder_without_music_is_one_line(folder: Path) -> None:
 
 
 def test_help_loads_at_once_and_says_how_to_get_the_transcriber() -> None:
-    result = CliRunner().invoke(app, ["evaluate", "--help"])
+    result = specdiff("evaluate", "--help")
     assert result.exit_code == 0
     assert "basic-pitch" in result.stdout

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from command_line import specdiff
 
 from specdiff_cli.cli.app import app
 from specdiff_cli.errors import ExitCode
@@ -26,7 +26,7 @@ ALL = list(commands(typer.main.get_command(app)))
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_help_has_examples_and_exit_codes(words: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "120", "TERM": "dumb"})
+    result = specdiff(*words, "--help", env={"COLUMNS": "120", "TERM": "dumb"})
     assert result.exit_code == 0
     assert re.search(rf"Examples?:\s+(\S.*\s+)?specdiff {' '.join(words)}\b", result.output)
     (codes,) = re.findall(r"Exit codes: (0 .*?)\.\s", result.output, re.S)

@@ -9,10 +9,10 @@ from typing import Any
 
 import mido
 import pytest
+from command_line import specdiff
 from midi_files import Timed, control, midi_bytes, midi_header, midi_track, note, program, tempo
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.midi.notes import read_midi
 from specdiff_cli.midi.windows import tokenize
 
@@ -25,7 +25,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["inspect-midi", *map(str, arguments)])
+    return specdiff("inspect-midi", *arguments)
 
 
 def song(path: Path) -> Path:

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner, Result
+from command_line import specdiff
+from typer.testing import Result
 
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli.app import app
 
 RECORD = {"program": "specdiff", "version": "9.9", "input": {"name": "a\n.mid"}, "options": {"seed": 3}}
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["inspect-wav", *map(str, arguments)])
+    return specdiff("inspect-wav", *arguments)
 
 
 def rendered(path: Path) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 from architectures import write_architecture_folder
+from command_line import specdiff
 from random_voices import write_voice_folder
-from typer.testing import CliRunner
 
 import specdiff_cli
 from specdiff_cli.cli.tables import print_columns
@@ -25,7 +25,7 @@ def _other() -> None:
 
 
 def run(*arguments: str) -> str:
-    result = CliRunner().invoke(app, ["models", *arguments], env={"COLUMNS": "100"})
+    result = specdiff("models", *arguments, env={"COLUMNS": "100"})
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -116,7 +116,7 @@ def test_an_autoregressive_folder_has_no_presets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tinny", "no\nname", ""])
 def test_what_is_no_model_is_one_line(name: str) -> None:
-    result = CliRunner().invoke(app, ["models", "show", name])
+    result = specdiff("models", "show", name)
     assert (result.exit_code, result.stdout) == (4, "")
     assert len(result.stderr.splitlines()) == 1
     assert "nor a folder of weights" in result.stderr
@@ -144,11 +144,11 @@ def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
 def test_instruments_are_listed_with_the_names_that_options_take() -> None:
     from specdiff_cli.midi.instruments import find_instrument
 
-    result = CliRunner().invoke(app, ["models", "instruments", "--json"])
+    result = specdiff("models", "instruments", "--json")
     listed = json.loads(result.stdout)
     assert [row["program"] for row in listed] == list(range(128))
     for row in listed:
         assert find_instrument(row["name"]).program == row["program"]
-    lines = CliRunner().invoke(app, ["models", "instruments"]).stdout.splitlines()
+    lines = specdiff("models", "instruments").stdout.splitlines()
     assert lines[41].split() == ["40", "Violin", "violin"]
     assert lines[-1].startswith("families: piano, ") and lines[-1].endswith("; drums")

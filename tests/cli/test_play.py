@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note
-from typer.testing import CliRunner
 
 from specdiff_cli.audio import sound_card as command
 from specdiff_cli.cli.app import app
@@ -45,7 +45,7 @@ def test_a_player_gets_the_audio_as_a_wav(
 ) -> None:
     use_player(monkeypatch, tmp_path, f"cat > {tmp_path}/heard.wav")
     monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=count(0, 2).__next__))  # as long as the sound
-    done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu"])
+    done = specdiff("play", song, "-m", voice, "--device", "cpu")
     assert done.exit_code == 0, done.stderr
     with soundfile.SoundFile(tmp_path / "heard.wav") as file:
         heard = file.read(32_000)
@@ -57,7 +57,7 @@ def test_a_player_that_fails_is_told_in_one_line(
     song: Path, voice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_player(monkeypatch, tmp_path, "cat > /dev/null; exit 3")
-    done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu", "-q"])
+    done = specdiff("play", song, "-m", voice, "--device", "cpu", "-q")
     assert done.exit_code == DeviceError.exit_code
     assert "ended with code 3" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -68,7 +68,7 @@ def test_a_player_that_takes_all_and_plays_nothing_is_told(
 ) -> None:
     monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=count(0, 1).__next__))  # half of it
     use_player(monkeypatch, tmp_path, "cat > /dev/null; printf 'no card\\nno hope\\n' >&2")
-    done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu", "-q"])
+    done = specdiff("play", song, "-m", voice, "--device", "cpu", "-q")
     assert done.exit_code == DeviceError.exit_code
     assert done.stderr.count("\n") == 1
     assert "ended with code 0 before the sound was over (no hope): is there a sound card?" in done.stderr
@@ -89,22 +89,22 @@ def test_the_next_piece_is_made_while_one_plays(song: Path, voice: str, monkeypa
 
     monkeypatch.setattr(Synthesizer, "stream", stream)
     monkeypatch.setattr(command, "find_player", lambda: (lambda: nullcontext(slow_sink), "a player"))
-    done = CliRunner().invoke(app, ["play", str(song), "-m", voice, "--device", "cpu"], catch_exceptions=False)
+    done = specdiff("play", song, "-m", voice, "--device", "cpu", catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     assert played == [16, 16, 16]
 
 
 def test_without_any_player_one_line_says_what_to_install(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "PLAYERS", ())
-    done = CliRunner().invoke(app, ["play", str(song)])
+    done = specdiff("play", song)
     assert done.exit_code == DeviceError.exit_code
     assert "specdiff[play]" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_help_of_render_fits_narrow_screens_and_names_the_rest() -> None:
-    short = CliRunner().invoke(app, ["render", "--help"], env={"COLUMNS": "60"}).stdout
-    full = CliRunner().invoke(app, ["render", "--help-all"], env={"COLUMNS": "60"}).stdout
+    short = specdiff("render", "--help", env={"COLUMNS": "60"}).stdout
+    full = specdiff("render", "--help-all", env={"COLUMNS": "60"}).stdout
     for text in (short, full):
         assert max(map(len, text.splitlines())) <= 60
         assert "<bool>" not in text

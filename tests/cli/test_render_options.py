@@ -7,11 +7,11 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note, program
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from specdiff_cli.audio.record import read_record
-from specdiff_cli.cli.app import app
 from specdiff_cli.errors import OutputError
 from specdiff_cli.rendering.snapshots import SnapshotWriter
 
@@ -21,16 +21,14 @@ OLD_OPTIONS = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPECDIFF_MODEL", voice)
+def folder(folder: Path) -> Path:
     notes = [*note(0, 960, 0, 60), *note(5760, 6720, 0, 64), *note(0, 480, 9, 38)]
     Path("a.mid").write_bytes(midi_bytes([program(0, 0, 0), *notes]))
-    return tmp_path
+    return folder
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["render", "a.mid", "--tail", "0.1", *map(str, arguments)])
+    return specdiff("render", "a.mid", "--tail", "0.1", *arguments)
 
 
 def recorded() -> dict[str, object]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import control, midi_bytes, note, program
 from random_voices import write_voice_folder
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli.app import app
 
 #: Piano on the first channel, hard left; violin on the second, hard right.
 PIANO_AND_VIOLIN = [program(0, 0, 0), program(0, 1, 40), control(0, 0, 10, 0), control(0, 1, 10, 127)]
@@ -30,16 +30,14 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPECDIFF_MODEL", voice)
+def folder(folder: Path) -> Path:
     body = PIANO_AND_VIOLIN + note(0, 480, 0, 60) + note(0, 12 * 960, 1, 72) + note(0, 240, 0, 64)
     Path("duo.mid").write_bytes(midi_bytes(body))
-    return tmp_path
+    return folder
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["render", *TAIL, *map(str, arguments)])
+    return specdiff("render", *TAIL, *arguments)
 
 
 def samples(path: str) -> Any:
@@ -181,10 +179,10 @@ def test_stems_may_be_tracks(folder: Path, words: tuple[str, ...]) -> None:
     hands = [midi_bytes(note(0, 480, 0, 72))[14:], midi_bytes(note(0, 480, 0, 48))[14:]]
     header = midi_bytes([])[:8] + bytes([0, 1, 0, 2]) + midi_bytes([])[12:14]
     Path("duo.mid").write_bytes(header + b"".join(hands))
-    result = CliRunner().invoke(app, ["render", "duo.mid", *TAIL, *words])
+    result = specdiff("render", "duo.mid", *TAIL, *words)
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in Path("duo.stems").iterdir()) == ["track-1.wav", "track-2.wav"]
     record = read_record(Path("duo.wav"))
     assert record is not None and record["options"]["stems_by"] == "tracks"
-    refused = CliRunner().invoke(app, ["render", "duo.mid", *TAIL, "--stems-by", "tracks"])
+    refused = specdiff("render", "duo.mid", *TAIL, "--stems-by", "tracks")
     assert refused.exit_code == 2

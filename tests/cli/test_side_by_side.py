@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_line import specdiff
 from midi_files import midi_bytes, note
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from specdiff_cli.audio.record import find_problem, read_record
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli.app import app
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.rendering import batch
 from specdiff_cli.rendering.batch import _longest_first
@@ -26,17 +26,15 @@ LENGTHS_S = {"a.mid": 2.0, "b.mid": 12.0, "c.mid": 6.0, "d.mid": 1.0, "e.mid": 7
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPECDIFF_MODEL", voice)
+def folder(folder: Path) -> Path:
     Path("in").mkdir()
     for pitch, (name, length_s) in enumerate(LENGTHS_S.items(), start=60):
         Path("in", name).write_bytes(midi_bytes(note(0, round(length_s * TICKS_PER_S), 0, pitch)))
-    return tmp_path
+    return folder
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["render", "--tail", "0.1", *map(str, arguments)])
+    return specdiff("render", "--tail", "0.1", *arguments)
 
 
 def test_songs_rendered_together_are_those_rendered_alone(folder: Path) -> None:

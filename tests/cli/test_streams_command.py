@@ -8,20 +8,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note
-from typer.testing import CliRunner
-
-from specdiff_cli.cli.app import app
 
 SONG = midi_bytes(note(0, 240, 0, 60))
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPECDIFF_MODEL", voice)
-    return tmp_path
 
 
 def shell(line: str) -> subprocess.CompletedProcess[bytes]:
@@ -32,7 +23,7 @@ def shell(line: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize("output", [None, "out.wav", "new/", "-"])
 def test_a_dash_renders_standard_input(folder: Path, output: str | None) -> None:
     options = [] if output is None else ["-o", output]
-    result = CliRunner().invoke(app, ["render", "-", "--tail", "0", "-q", *options], input=SONG)
+    result = specdiff("render", "-", "--tail", "0", "-q", *options, input=SONG)
     assert result.exit_code == 0, result.stderr
     if output == "-":
         assert result.stdout_bytes[:4] == b"RIFF"
@@ -44,25 +35,25 @@ def test_a_dash_renders_standard_input(folder: Path, output: str | None) -> None
 @pytest.mark.parametrize(("data", "words"), [(b"", "is empty"), (b"no music", "is not a standard MIDI file")])
 def test_what_is_wrong_with_standard_input_is_told(folder: Path, data: bytes, words: str) -> None:
     for command in ("render", "inspect-midi"):
-        result = CliRunner().invoke(app, [command, "-"], input=data)
+        result = specdiff(command, "-", input=data)
         assert result.exit_code == 3
         assert result.stderr.startswith(f"error: /dev/stdin: {words}") and len(result.stderr.splitlines()) == 1
 
 
 def test_both_inspectors_read_standard_input(folder: Path) -> None:
-    result = CliRunner().invoke(app, ["inspect-midi", "-", "--json"], input=SONG)
+    result = specdiff("inspect-midi", "-", "--json", input=SONG)
     assert json.loads(result.stdout)["n_notes"] == 1
-    sound = CliRunner().invoke(app, ["render", "-", "-o", "-", "-q", "--tail", "0"], input=SONG).stdout_bytes
-    result = CliRunner().invoke(app, ["inspect-wav", "-", "--json"], input=sound)
+    sound = specdiff("render", "-", "-o", "-", "-q", "--tail", "0", input=SONG).stdout_bytes
+    result = specdiff("inspect-wav", "-", "--json", input=sound)
     assert json.loads(result.stdout)["n_samples"] == 4_000
-    result = CliRunner().invoke(app, ["inspect-wav", "-"], input=b"no sound")
+    result = specdiff("inspect-wav", "-", input=b"no sound")
     assert (result.exit_code, result.stderr.count("\n")) == (3, 1)
     assert result.stderr.startswith("error: /dev/stdin: is not an audio file")
 
 
 @posix
 def test_vocode_reads_pipes(folder: Path) -> None:
-    assert CliRunner().invoke(app, ["render", "-", "-q", "--save-mel", "a.npy"], input=SONG).exit_code == 0
+    assert specdiff("render", "-", "-q", "--save-mel", "a.npy", input=SONG).exit_code == 0
     vocode = "specdiff vocode -m $SPECDIFF_MODEL -q"
     for name, line in {
         "file": f"{vocode} stdin.wav -o file.wav",

@@ -5,16 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from typer.testing import CliRunner
-
-from specdiff_cli.cli.app import app
 
 
 def lines_of(monkeypatch: pytest.MonkeyPatch, columns: int, *arguments: str) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(columns))
-    result = CliRunner().invoke(app, [*arguments])
+    result = specdiff(*arguments)
     assert result.exit_code == 0, result.stderr
     return result.stdout.splitlines()
 

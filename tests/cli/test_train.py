@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import specdiff
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.train.vocoder import Trainer
 
-runner = CliRunner()
 CONFIG = """\
 [vocoder]
 dim = 8
@@ -40,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    return runner.invoke(app, ["train", "vocoder", "vocoder.toml", "--corpus", "corpus", "--out", "run", *arguments])
+    return specdiff("train", "vocoder", "vocoder.toml", "--corpus", "corpus", "--out", "run", *arguments)
 
 
 def test_a_run_tells_its_losses_and_how_good_it_became(folder: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import specdiff
 from songs_for_composing import write_songs
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.composing.dataset import read_songs
 from specdiff_cli.midi.notes import read_midi
 from specdiff_cli.train.composer import ComposerTrainer, make_task
@@ -50,7 +50,7 @@ def settings(folder: Path, text: str) -> Path:
 
 
 def call(config: Path, songs: Path, out: Path, *more: str) -> Result:
-    return CliRunner().invoke(app, ["train", "composer", str(config), "--midi", str(songs), "--out", str(out), *more])
+    return specdiff("train", "composer", config, "--midi", songs, "--out", out, *more)
 
 
 @pytest.mark.parametrize("model", [TOKENS, UNET], ids=["tokens", "unet"])
@@ -66,10 +66,7 @@ def test_a_run_ends_with_a_composer(model: str, songs: Path, tmp_path: Path) -> 
     assert rows[1]["judge_held_out/scale_consistency"] == 1.0
     assert 0 <= rows[1]["judge/pitch_class_entropy_bits"] <= 3.585
     assert 0 <= rows[1]["judge/n_features_alike"] <= 9
-    made = CliRunner().invoke(
-        app,
-        ["compose", str(tmp_path / "out"), "-m", str(tmp_path / "run"), "--n", "2", "--notes", "16", "--steps", "5"],
-    )
+    made = specdiff("compose", tmp_path / "out", "-m", tmp_path / "run", "--n", "2", "--notes", "16", "--steps", "5")
     assert made.exit_code == 0, made.output
     assert len(read_midi(tmp_path / "out" / "sample_n_2.mid").notes) == 16
     again = call(settings(tmp_path, text), songs, tmp_path / "run")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from specdiff_cli.cli.app import app
 from specdiff_cli.errors import UsageError
@@ -25,7 +26,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def planned(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["render", "a.mid", "--dry-run", *arguments])
+    return specdiff("render", "a.mid", "--dry-run", *arguments)
 
 
 def test_the_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ def test_a_wrong_file_is_one_line_and_no_obstacle_to_help(config: Path, text: st
     (line,) = result.stderr.splitlines()
     assert message in line
     assert str(config) in line
-    assert CliRunner().invoke(app, ["render", "--help"]).exit_code == 0
+    assert specdiff("render", "--help").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_an_error_about_a_setting_says_where_it_was_set(
 
 
 def render_fails(*arguments: str) -> list[str]:
-    result = CliRunner().invoke(app, ["render", "a.mid", "-o", "a.wav", "--quiet", *arguments])
+    result = specdiff("render", "a.mid", "-o", "a.wav", "--quiet", *arguments)
     assert result.exit_code in (2, 3, 4)
     return result.stderr.splitlines()
 

@@ -5,18 +5,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_line import only_line, specdiff
 from random_voices import write_voice_folder
 from safetensors.torch import save_file
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.resample import Resampler
 from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork
-from specdiff_cli.cli.app import app
 from specdiff_cli.constants import LOG_MEL_MIN
 from specdiff_cli.rendering.vocode import pass_through
-
-runner = CliRunner()
 
 
 @pytest.fixture
@@ -31,14 +29,7 @@ def chord(duration_s: float, rate_hz: int = 16000) -> np.ndarray:
 
 
 def run(*arguments: str | Path) -> Result:
-    return runner.invoke(app, ["vocode", *map(str, arguments)])
-
-
-def only_line(result: Result) -> str:
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.output
-    return lines[0]
+    return specdiff("vocode", *arguments)
 
 
 def log_mel_distance(one: np.ndarray, other: np.ndarray, quietest: float = -20.0) -> float:

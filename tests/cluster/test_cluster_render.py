@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import specdiff
 from midi_files import midi_bytes, note
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.cluster import connect
 from specdiff_cli.cluster.connect import ClusterOptions
 from specdiff_cli.cluster.rendering import Crew, render_on_cluster
@@ -103,8 +102,8 @@ def test_two_workers_make_the_files_lines_and_exit_code_of_one_process(
 ) -> None:
     (music / "in" / "bad.mid").write_bytes(b"no music")
     words = ["render", "in", "-r", "-m", voice, "--threads", "1", "--json"]
-    alone = CliRunner().invoke(app, [*words, "-o", "one/"])
-    together = CliRunner().invoke(app, [*words, "-o", "two/", "--workers", "2"])
+    alone = specdiff(*words, "-o", "one/")
+    together = specdiff(*words, "-o", "two/", "--workers", "2")
     assert alone.exit_code == together.exit_code == 1, together.stderr
     assert contents("one") == contents("two")
     assert set(contents("two")) == {"a.wav", "deep/b.wav", "c.wav", "d.wav"}
@@ -138,7 +137,7 @@ def test_two_workers_make_the_files_lines_and_exit_code_of_one_process(
     ],
 )
 def test_impossible_requests_are_one_line(voice: str, music: Path, words: list[str], code: int, message: str) -> None:
-    result = CliRunner().invoke(app, ["render", "in", "-r", "-m", voice, *words])
+    result = specdiff("render", "in", "-r", "-m", voice, *words)
     assert result.exit_code == code
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1

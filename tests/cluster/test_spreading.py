@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from soundfonts import SOUNDFONTS, needs_soundfont
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.cluster.actor import Facts
 from specdiff_cli.cluster.connect import ClusterOptions
 from specdiff_cli.cluster.folders import temporary_folder
@@ -98,12 +97,12 @@ def test_an_evaluation_by_two_workers_says_what_one_process_says(voice: str, tmp
     words = ["evaluate", voice, "--midi", str(tmp_path), "--no-transcriber", "--threads", "1", "--json"]
 
     def judged(*more: str) -> Any:
-        result = CliRunner().invoke(app, [*words, *more])
+        result = specdiff(*words, *more)
         assert result.exit_code == 0, result.output
         return timeless(json.loads(result.stdout))
 
     assert judged() == judged("--workers", "2")
-    bad = CliRunner().invoke(app, [*words, "--workers", "0"])
+    bad = specdiff(*words, "--workers", "0")
     assert (bad.exit_code, "--workers 0: must be between 1 and" in bad.stderr) == (2, True)
 
 

@@ -2,16 +2,16 @@
 
 import csv
 import json
+from itertools import chain
 from pathlib import Path
 
-import mido
 import numpy as np
 import pytest
 import soundfile
+from command_line import specdiff
+from midi_files import midi_bytes, note
 from small_corpora import RUN
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.corpus.alignment import align
 from specdiff_cli.corpus.compose import note_table
 from specdiff_cli.corpus.recordings import find_recordings, is_validation, make_recorded_corpus, read_notes
@@ -43,15 +43,9 @@ def tones(notes: list[tuple[float, float, int]], drift: float = 0.0, offset_s: f
 
 
 def write_midi(path: Path, notes: list[tuple[float, float, int]]) -> Path:
-    """A MIDI file at 500 ticks to a half second."""
-    events = sorted([(start, 1, pitch) for start, _, pitch in notes] + [(end, 0, pitch) for _, end, pitch in notes])
-    track, now = mido.MidiTrack(), 0
-    for time_s, is_on, pitch in events:
-        tick = round(time_s * 1000)
-        track.append(mido.Message("note_on", note=pitch, velocity=70 * is_on, time=tick - now))
-        now = tick
+    played = [note(round(960 * start_s), round(960 * end_s), 0, pitch) for start_s, end_s, pitch in notes]
     path.parent.mkdir(parents=True, exist_ok=True)
-    mido.MidiFile(ticks_per_beat=500, tracks=[track]).save(path)
+    path.write_bytes(midi_bytes(chain.from_iterable(played)))
     return path
 
 
@@ -195,7 +189,7 @@ def test_corpora_of_a_later_format_are_refused(tmp_path: Path) -> None:
 
 def test_the_command_names_what_it_leaves_out(tmp_path: Path, recordings: Path) -> None:
     out = tmp_path / "corpus"
-    done = CliRunner().invoke(app, ["train", "data", "-o", str(out), "--recordings", str(recordings), "--workers", "1"])
+    done = specdiff("train", "data", "-o", out, "--recordings", recordings, "--workers", "1")
     assert done.exit_code == ExitCode.FAILURE
     assert "left out:" in done.stderr
     assert "wrong.wav: does not sound like its notes" in done.stderr
@@ -212,6 +206,6 @@ def test_the_command_names_what_it_leaves_out(tmp_path: Path, recordings: Path) 
     ],
 )
 def test_misuse(tmp_path: Path, options: list[str], code: int, message: str) -> None:
-    done = CliRunner().invoke(app, ["train", "data", "-o", str(tmp_path / "out"), *options])
+    done = specdiff("train", "data", "-o", tmp_path / "out", *options)
     assert done.exit_code == code
     assert message in done.stderr

@@ -8,11 +8,10 @@ import pytest
 import soundfile
 import torch
 from architectures import ARCHITECTURES, write_architecture_folder
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from step_vocoder import StepVocoder
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.engine.ahead import Stopped
 from specdiff_cli.engine.autoregression import FRAMES_PER_REPORT, AutoregressiveSampler
 from specdiff_cli.engine.songs import ActiveSong
@@ -118,13 +117,13 @@ def test_render_takes_a_folder_with_such_a_voice(tmp_path: Path) -> None:
     song.write_bytes(midi_bytes([*note(0, 480, 0, 60), *note(480, 960, 0, 64)]))
     output = tmp_path / "song.wav"
     arguments = ["render", str(song), "--model", str(voice), "--output", str(output)]
-    result = CliRunner().invoke(app, arguments)
+    result = specdiff(*arguments)
     assert result.exit_code == 0, result.output
     assert "frame by frame" in result.stderr
     audio, rate_hz = soundfile.read(output)
     assert rate_hz == 16_000
     assert len(audio) >= 16_000
     assert np.abs(audio).max() > 0.001
-    refused = CliRunner().invoke(app, [*arguments, "--overwrite", "--steps", "10"])
+    refused = specdiff(*arguments, "--overwrite", "--steps", "10")
     assert refused.exit_code == 2
     assert "autoregressive" in refused.stderr

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import specdiff
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.errors import UsageError
 from specdiff_cli.evaluation.embedding import OnnxEmbedding
 from specdiff_cli.evaluation.frechet import Moments, frechet_distance
@@ -86,11 +85,11 @@ def test_the_command_takes_recordings_and_an_embedding(tmp_path: Path, voice: st
     embedding = write_energies(tmp_path / "a.onnx", [1, FRAME])
     base = ["evaluate", voice, "--midi", str(tmp_path / "song.mid"), "--no-transcriber", "--device", "cpu", "-q"]
     recordings = ["--reference-audio", str(tmp_path / "recordings")]
-    done = CliRunner().invoke(app, [*base, *recordings, "--embedding", str(embedding), "--json"])
+    done = specdiff(*base, *recordings, "--embedding", embedding, "--json")
     assert done.exit_code == 0, done.stderr
     assert '"frechet_distance": ' in done.stdout
     assert '"frechet_distance": null' in done.stdout  # of the reference from itself
-    twice = CliRunner().invoke(app, [*base, *recordings, "--embedding", str(embedding), "--frechet"])
+    twice = specdiff(*base, *recordings, "--embedding", embedding, "--frechet")
     assert (twice.exit_code, "give one of them" in twice.stderr) == (2, True)
-    missing = CliRunner().invoke(app, [*base, "--reference-audio", str(tmp_path)])
+    missing = specdiff(*base, "--reference-audio", tmp_path)
     assert (missing.exit_code, "has no recording of song.mid" in missing.stderr) == (2, True)

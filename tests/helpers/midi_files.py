@@ -1,8 +1,10 @@
 """MIDI files made in memory, for tests."""
 
 import io
+import os
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 
 import mido
 
@@ -53,6 +55,16 @@ def midi_bytes(
     file = io.BytesIO()
     midi.save(file=file)
     return file.getvalue()
+
+
+def write_song(
+    path: str | os.PathLike[str], pitches: Iterable[int] = (60,), *, ticks: int = 240, channel: int = 0, number: int = 0
+) -> Path:
+    """A file of notes one after the other, each ``ticks`` long, in a folder that is made; ``number``: the program."""
+    notes = [message for i, pitch in enumerate(pitches) for message in note(i * ticks, (i + 1) * ticks, channel, pitch)]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(midi_bytes([program(0, channel, number), *notes]))
+    return Path(path)
 
 
 def midi_header(kind: int, n_tracks: int, division: int) -> bytes:

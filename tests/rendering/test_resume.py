@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import specdiff
 from midi_files import midi_bytes, note
 from random_voices import write_voice_folder
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from specdiff_cli.audio.wav import AtomicWriter
-from specdiff_cli.cli.app import app
 from specdiff_cli.engine.synthesizer import FinishedWindow
 from specdiff_cli.errors import OutputError
 from specdiff_cli.rendering.resume import Sidecar, sidecar_path
@@ -123,7 +123,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["render", "--threads", "1", "--sampler", "ddpm", *arguments])
+    return specdiff("render", "--threads", "1", "--sampler", "ddpm", *arguments)
 
 
 def test_an_interrupted_render_goes_on_with_the_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

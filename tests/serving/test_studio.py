@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from command_line import specdiff
 from midi_files import midi_bytes, note
 
 from specdiff_cli.errors import MidiError, SpecdiffError, UsageError
@@ -50,14 +51,11 @@ def test_a_render_gives_sound_in_three_formats_and_the_notes_that_were_played(
 
 
 def test_the_same_song_is_the_same_sound_as_from_the_command_line(studio: Studio, song: Path, voice: str) -> None:
-    from typer.testing import CliRunner
-
-    from specdiff_cli.cli.app import app
 
     done = list(studio.render(studio.open(song), Wishes(model=VOICE, seed=3)))[-1]
     assert isinstance(done, Rendered)
     target = song.with_name("cli.wav")
-    result = CliRunner().invoke(app, ["render", str(song), "-o", str(target), "--model", voice, "--seed", "3"])
+    result = specdiff("render", song, "-o", target, "--model", voice, "--seed", "3")
     assert result.exit_code == 0, result.stderr
     ours, theirs = soundfile.read(done.path)[0], soundfile.read(target)[0]
     assert ours.shape == theirs.shape

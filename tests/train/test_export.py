@@ -5,11 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from command_line import specdiff
 from random_voices import OURS, random_network
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.errors import OutputError, UsageError, WeightsError
 from specdiff_cli.train.export import Plays, export, update_lock
@@ -123,7 +122,7 @@ def test_the_command_says_what_is_wrong(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["train", "export", *arguments])
+    result = specdiff("train", "export", *arguments)
     assert result.exit_code in (2, 5)
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -132,6 +131,6 @@ def test_the_command_says_what_is_wrong(
 
 def test_the_command_writes_a_voice(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["train", "export", "run", "--voice", "mine", "--guidance", "1.5"])
+    result = specdiff("train", "export", "run", "--voice", "mine", "--guidance", "1.5")
     assert (result.exit_code, result.stdout) == (0, "")
     assert load_voice_folder(tmp_path / "mine").sampling.guidance == 1.5

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import specdiff
 from file_limits import largest_file
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.melgan import Generator, GeneratorConfig, ready_generator
-from specdiff_cli.cli.app import app
 from specdiff_cli.constants import LOG_MEL_MIN
 from specdiff_cli.diffusion.sampling import TEMPLATES_SAMPLING
 from specdiff_cli.engine.synthesizer import Synthesizer
@@ -198,7 +197,7 @@ def test_from_settings_to_a_voice_that_sounds_through_it(
     settings.write_text(f"{sizes}[train]\nlearning_rate = 0.05\nwarmup_steps = 0\n{train}")
     out = tmp_path / "run"
     command = ["train", "vocoder", str(settings), "--corpus", str(corpus), "--out", str(out)]
-    result = CliRunner().invoke(app, command)
+    result = specdiff(*command)
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     assert "head melgan, 2 pieces" in result.stderr
     voice = tmp_path / "voices" / "sung"

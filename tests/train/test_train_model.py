@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import specdiff
 from file_limits import largest_file
 from small_corpora import HASTY, NOTES, RUN, SMALLEST, write_corpus, write_piece
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from specdiff_cli.cli.app import app
 from specdiff_cli.diffusion.samplers import Objective
 from specdiff_cli.errors import OutputError, UsageError, WeightsError
 from specdiff_cli.train.batches import Corpus, CorpusFiles, collate
@@ -287,7 +287,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(corpus: Path, tmp_path: Path) -> 
 def train(folder: Path, settings: str = SETTINGS, *more: str) -> Result:
     (folder / "run.toml").write_text(settings)
     arguments = ["--corpus", str(folder / "corpus"), "--out", str(folder / "run"), "--device", "cpu", *more]
-    return CliRunner().invoke(app, ["train", "model", str(folder / "run.toml"), *arguments])
+    return specdiff("train", "model", folder / "run.toml", *arguments)
 
 
 def test_the_command_trains_and_refuses_to_train_again(corpus: Path, tmp_path: Path) -> None:
