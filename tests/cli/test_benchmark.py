@@ -36,7 +36,7 @@ def test_the_table_names_the_machine_and_the_speed(tmp_path: Path) -> None:
 
 
 def test_a_voice_of_note_templates_has_no_steps_to_time() -> None:
-    result = CliRunner().invoke(app, ["benchmark", "--seconds", "1"], env={"COLUMNS": "60"})
+    result = specdiff("benchmark", "--seconds", "1", env={"COLUMNS": "60"})
     assert result.exit_code == 0, result.stderr
     assert "from note templates · 1 song" in result.stdout
     assert not [text for text in ("frame by frame", "a step", "FLOP") if text in result.stdout]
