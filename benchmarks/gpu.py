@@ -3,6 +3,7 @@
     python benchmarks/gpu.py [--dtype bfloat16] [--json FILE]
 
 Random weights of the paper's size; nothing is downloaded. "network" is what the denoising steps alone would allow.
+``--rehearse --device cpu`` goes the same way from end to end with a smaller network and a few seconds of music.
 """
 
 import argparse
@@ -14,12 +15,16 @@ from typing import Any
 
 import torch
 
+from specdiff_cli.evaluation.processor import describe_processor
+
 ROWS = {
     "base, `paper`, 1 song": (1.0, ["--preset", "paper", "--seconds", "20"]),
     "base, `balanced`, 1 song": (100.0, ["--preset", "balanced", "--seconds", "120"]),
     "base, `balanced`, 32 songs": (1000.0, ["--preset", "balanced", "--seconds", "120", "--batch", "32"]),
 }
-ALWAYS = ["benchmark", "--model", "base", "--random-weights", "--json"]
+ALWAYS = ["benchmark", "--random-weights", "--json"]
+#: The same rows in a minute; of options given twice the last counts.
+REHEARSAL = ["--steps", "2", "--sampler", "ddim", "--seconds", "6"]
 
 
 def measured(words: list[str]) -> dict[str, Any]:
@@ -52,6 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="small instead of base, two steps, six seconds, two songs"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the reports as JSON lines")
     args = parser.parse_args()
     headings = [
@@ -66,10 +74,14 @@ def main() -> None:
     ]
     lines = []
     for name, (target, words) in ROWS.items():
-        report = measured([*words, "--device", args.device, "--dtype", args.dtype])
+        size = ["--model", "base"]
+        if args.rehearse:
+            size = ["--model", "small", *REHEARSAL, *(["--batch", "2"] if "--batch" in words else [])]
+        report = measured([*words, *size, "--device", args.device, "--dtype", args.dtype])
         lines.append(json.dumps({"what": name, **report}))
         if len(lines) == 1:
             name_of_device = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device
+            print(describe_processor())
             print(f"{name_of_device}, {report['dtype']}; {report['vocoder']} on {report['n_threads']} CPU threads\n")
             print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
         print(row(name, target, report), flush=True)

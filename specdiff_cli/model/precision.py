@@ -18,16 +18,6 @@ def floating(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if is_faster_in_bfloat16() else torch.float32
 
 
-def has_bfloat16_instructions() -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it is emulated, it is slower than float32.
-
-    PyTorch may be told to use less than there is (``ATEN_CPU_CAPABILITY=avx2``), and then does.
-    """
-    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
-        return False
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 @lru_cache
 def fastest(allowed: tuple[torch.dtype, ...]) -> torch.dtype:
     """Which of these precisions multiplies fastest on this processor, found by trying; takes some milliseconds.
