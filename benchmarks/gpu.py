@@ -84,7 +84,7 @@ def main() -> None:
             print(describe_processor())
             print(f"{name_of_device}, {report['dtype']}; {report['vocoder']} on {report['n_threads']} CPU threads\n")
             print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
-        print(row(name, target, report), flush=True)
+        print(row(name.replace("base", "small") if args.rehearse else name, target, report), flush=True)
     if args.json is not None:
         args.json.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -137,8 +137,8 @@ def network_inputs(mel: torch.Tensor) -> tuple[torch.Tensor, Peaks]:
 class SpectralVocoder:
     """The compiled network; its phases are added up by rule, and Griffin-Lim finishes. See ``audio.vocoder.Vocoder``.
 
-    The parameters of the network are frozen. All is computed on ``device``, which knows float64; the sound comes back
-    to the CPU.
+    The parameters of the network are frozen. All is computed on ``device``, which knows float64; see
+    ``audio.vocoder.ResidentVocoder``.
     """
 
     name = "spectral"
@@ -146,8 +146,8 @@ class SpectralVocoder:
     def __init__(self, network: SpectralNetwork, config: SpectralConfig, device: torch.device | None = None) -> None:
         self.config = config
         self.context_frames = config.context_frames
-        self._device = device or torch.device("cpu")
-        self._network = compiled(network.to(self._device))
+        self.device = device or torch.device("cpu")
+        self._network = compiled(network.to(self.device))
 
     @torch.no_grad()
     def invert(self, mel: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
@@ -155,7 +155,7 @@ class SpectralVocoder:
         mel = checked_mel(mel)
         if mel.shape[0] == 0:
             return torch.empty(0)
-        return self.invert_there(mel.to(self._device), first_frame).cpu()
+        return self.invert_there(mel.to(self.device), first_frame).cpu()
 
     @torch.no_grad()
     def invert_there(self, mel: torch.Tensor, first_frame: int = 0) -> torch.Tensor:

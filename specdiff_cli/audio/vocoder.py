@@ -20,18 +20,20 @@ LEAD_FRAMES = 16
 
 BLOCK_FRAMES = 128  # 2.56 s: long enough that the context is a modest overhead, short enough to start playing early
 
+CPU = torch.device("cpu")
+
 # Above what full-scale audio can give: a sine of amplitude 1 stays under 6.5. Beyond it a value is a fault, not sound.
 LOUDEST_LOG_MEL = 8.0
 
 
-def checked_mel(mel: torch.Tensor) -> torch.Tensor:
-    """What a vocoder may rely on: (n_frames, 128) float32 on the CPU, finite, from silence to beyond full scale.
+def checked_mel(mel: torch.Tensor, device: torch.device = CPU) -> torch.Tensor:
+    """What a vocoder may rely on: (n_frames, 128) float32 on the device, finite, from silence to beyond full scale.
 
     NaN counts as silence. Raises ValueError for another shape.
     """
     if mel.ndim != 2 or mel.shape[1] != N_MELS:
         raise ValueError(f"expected mel frames of shape (n_frames, {N_MELS}), not {tuple(mel.shape)}")
-    mel = mel.detach().to("cpu", torch.float32)
+    mel = mel.detach().to(device, torch.float32)
     return mel.nan_to_num(nan=LOG_MEL_MIN).clamp(LOG_MEL_MIN, LOUDEST_LOG_MEL)
 
 
@@ -54,6 +56,17 @@ class Vocoder(Protocol):
         Returns:
             (n_frames * 320,) float32 on the CPU, nominally within +-1 (not clipped), always finite.
         """
+        ...
+
+
+@runtime_checkable
+class ResidentVocoder(Vocoder, Protocol):
+    """A vocoder that computes on a device of its own, where spectrograms may be already and sound may stay."""
+
+    device: torch.device
+
+    def invert_there(self, mel: torch.Tensor, first_frame: int) -> torch.Tensor:
+        """As ``invert``, from a mel on the device that ``checked_mel`` has seen to sound on the device."""
         ...
 
 
@@ -104,6 +117,9 @@ class StreamingVocoder:
         if block_frames < 1:
             raise ValueError(f"block_frames must be at least 1, not {block_frames}")
         self._vocoder = vocoder
+        self._device, self._invert = CPU, vocoder.invert
+        if isinstance(vocoder, ResidentVocoder):
+            self._device, self._invert = vocoder.device, vocoder.invert_there
         self._block_frames = block_frames
         self._lead_frames = min(lead_frames, vocoder.context_frames)  # what is farther off is not seen
         # Indices count from the first frame of the silence before the song.
@@ -118,14 +134,14 @@ class StreamingVocoder:
 
     def push(self, mel: torch.Tensor) -> torch.Tensor:
         """Take the next frames, (k, 128) log-mel; return the audio that is now certain, (n,) float32, often empty."""
-        return _join(self.push_blocks(mel))
+        return self._join(self.push_blocks(mel))
 
     def push_blocks(self, mel: torch.Tensor) -> Iterator[torch.Tensor]:
         """As ``push``, but one block at a time, so that a long piece is not held in memory as audio too.
 
         The frames are taken when the iterator is consumed to its end.
         """
-        mel = checked_mel(mel)
+        mel = checked_mel(mel, self._device)
         # copying in slices keeps the buffer small however many frames arrive at once
         for piece in torch.split(mel, self._block_frames):
             self._buffer = torch.cat([self._buffer, piece])
@@ -139,10 +155,14 @@ class StreamingVocoder:
             blocks.append(self._emit(min(self._next_frame + self._block_frames, self._buffer_end)))
         self._buffer = self._lead()
         self._buffer_start, self._next_frame = 0, self._lead_frames
-        return _join(blocks)
+        return self._join(blocks)
 
     def _lead(self) -> torch.Tensor:
-        return torch.full((self._lead_frames, N_MELS), LOG_MEL_MIN)
+        return torch.full((self._lead_frames, N_MELS), LOG_MEL_MIN, device=self._device)
+
+    def _join(self, blocks: Iterator[torch.Tensor] | list[torch.Tensor]) -> torch.Tensor:
+        pieces = list(blocks)
+        return torch.cat(pieces) if pieces else torch.empty(0, device=self._device)
 
     @property
     def _buffer_end(self) -> int:
@@ -154,7 +174,7 @@ class StreamingVocoder:
         start = self._next_frame
         piece_end = min(end_frame + context, self._buffer_end)
         piece = self._buffer[: piece_end - self._buffer_start]
-        audio = self._vocoder.invert(piece, self._buffer_start)
+        audio = self._invert(piece, self._buffer_start)
         skipped = (start - self._buffer_start) * HOP_SAMPLES
         block = audio[skipped : skipped + (end_frame - start) * HOP_SAMPLES].clone()
         self._next_frame = end_frame
@@ -165,15 +185,10 @@ class StreamingVocoder:
 
 
 def vocode(vocoder: Vocoder, mel: torch.Tensor) -> torch.Tensor:
-    """A whole song's (n_frames, 128) log-mel as sound, (320 n_frames,) float32, with silence before it as its past.
+    """A whole song's (n_frames, 128) log-mel as sound, (320 n_frames,) float32 on the CPU, with silence as its past.
 
     Raises ValueError for another shape.
     """
     streaming = StreamingVocoder(vocoder, lead_frames=LEAD_FRAMES)
     with torch.inference_mode():
-        return torch.cat([streaming.push(mel), streaming.flush()])
-
-
-def _join(blocks: Iterator[torch.Tensor] | list[torch.Tensor]) -> torch.Tensor:
-    pieces = list(blocks)
-    return torch.cat(pieces) if pieces else torch.empty(0)
+        return torch.cat([streaming.push(mel), streaming.flush()]).cpu()

@@ -79,9 +79,9 @@ class SongSound(Generic[Key]):
         new = window.mel[window.n_known :][: self._n_frames]
         try:
             if self._song.on_window is not None and window.is_new:
-                self._song.on_window(FinishedWindow(window.mel.numpy(), window.noise_state))
+                self._song.on_window(FinishedWindow(window.mel.cpu().numpy(), window.noise_state))
             if self._song.on_mel is not None:
-                self._song.on_mel(new.numpy())
+                self._song.on_mel(new.cpu().numpy())
         except Exception as error:  # of this song: the others have nothing to do with it
             return self._failed(error, window.n_dropped_events)
         self._n_frames -= len(new)

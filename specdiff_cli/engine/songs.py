@@ -163,8 +163,8 @@ class ActiveSong(Generic[Key]):
         self.restored = torch.from_numpy(np.array(finished.mel, dtype=np.float32))[None]
         self.generator.set_state(torch.frombuffer(bytearray(finished.noise_state), dtype=torch.uint8))
 
-    def finish(self, mel: Tensor, on_cpu: Tensor) -> "SampledWindow[Key]":
-        """Go on after a window: ``mel`` (1, 256, 128) in feature range on the device, the same on the CPU."""
+    def finish(self, mel: Tensor) -> "SampledWindow[Key]":
+        """Go on after a window: ``mel`` (1, 256, 128) in feature range on the device."""
         n_known = 0 if self.known is None else self.known.shape[1]
         overlap = self._overlap_frames
         past = mel if self._past is None else torch.cat([self._past, mel[:, n_known:]], dim=1)
@@ -178,12 +178,12 @@ class ActiveSong(Generic[Key]):
         is_new, self.restored = self.restored is None, None
         self._window = None
         state = self.generator.get_state().numpy().tobytes()
-        return SampledWindow(self.key, on_cpu[0], n_known, state, is_new, self.n_dropped_events)
+        return SampledWindow(self.key, mel[0], n_known, state, is_new, self.n_dropped_events)
 
 
 @dataclass(frozen=True, slots=True)
 class SampledWindow(Generic[Key]):
-    """The next window of a song: (256, 128) float32 log-mel in feature range on the CPU, un-clipped."""
+    """The next window of a song: (256, 128) float32 log-mel in feature range on the sampler's device, un-clipped."""
 
     key: Key
     mel: Tensor
@@ -262,7 +262,7 @@ def sample_all(
         fresh = [song for song in active if song.restored is None]
         for song in active:
             if song.restored is not None:
-                yield [song.finish(sent(song.restored, sampler.device), song.restored)]
+                yield [song.finish(sent(song.restored, sampler.device))]
         done = 0
         while done < len(fresh):
             group = fresh[done : done + batch]
@@ -284,12 +284,11 @@ def _sample_group(
     states = [song.generator.get_state() for song in songs]
     try:
         mels = sampler.sample(songs)
-        on_cpu = mels.cpu()  # once for all: this waits for the device
     except BaseException:
         for song, state in zip(songs, states, strict=True):
             song.generator.set_state(state)
         raise
-    return [song.finish(mels[i : i + 1], on_cpu[i : i + 1]) for i, song in enumerate(songs)]
+    return [song.finish(mels[i : i + 1]) for i, song in enumerate(songs)]
 
 
 def _smaller(n_songs: int, device: torch.device, error: BaseException, on_message: Callable[[str], None] | None) -> int:

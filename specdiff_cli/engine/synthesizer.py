@@ -188,7 +188,7 @@ class Synthesizer:
                 if isinstance(window, FailedSong):
                     raise window.error
                 self.n_dropped_events = window.n_dropped_events
-                mels.append(window.mel[window.n_known :].numpy())
+                mels.append(window.mel[window.n_known :].cpu().numpy())
         return np.concatenate(mels)[: self.count_frames(duration_s)]
 
     def vocode(self, mel: Mel) -> Audio:

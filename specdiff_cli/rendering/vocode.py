@@ -266,7 +266,7 @@ def pass_through(
 
     def write(audio: "torch.Tensor") -> None:
         nonlocal n_written
-        audio = audio[: n_samples - n_written]  # the last frame may reach beyond the end
+        audio = audio[: n_samples - n_written].cpu()  # the last frame may reach beyond the end
         writer.write(resampler.push(audio.numpy()))
         n_written += len(audio)
         distance.push(second=heard.push(audio))

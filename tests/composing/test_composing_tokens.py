@@ -7,6 +7,7 @@ from songs_for_composing import song_bytes
 
 from specdiff_cli.composing.composer import Wish, compose, new_draft
 from specdiff_cli.composing.generation import Manner, possible_pitches
+from specdiff_cli.composing.jobs import Order, manner_of
 from specdiff_cli.composing.network import MASKABLE, Notes, Past, TokensConfig, TokensNetwork
 from specdiff_cli.composing.sampling import Taste, choose
 from specdiff_cli.composing.score import LOWER, METRE_NAMES, UPPER, score_of
@@ -140,3 +141,12 @@ def test_a_piece_is_a_function_of_its_own_generator(network: TokensNetwork) -> N
 
     assert made([0, 1])[1] == made([1])[0]
     assert made([0])[0] != made([1])[0]
+
+
+@pytest.mark.parametrize(("is_faster", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_the_precision_is_what_is_seen_to_be_faster(
+    monkeypatch: pytest.MonkeyPatch, is_faster: bool, dtype: str
+) -> None:
+    monkeypatch.setattr("specdiff_cli.model.precision.is_faster_in_bfloat16", lambda: is_faster)
+    assert manner_of(Order()).dtype == dtype
+    assert manner_of(Order(dtype="float32")).dtype == "float32"
