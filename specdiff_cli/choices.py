@@ -47,6 +47,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 LAYOUTS = ("voice", "diffusers")
 SOURCES = ("huggingface", "gcs")
 
+#: The voice and the composer that nobody has to name; both ship with the package.
+DEFAULT_VOICE, DEFAULT_COMPOSER = "tiny", "lieder"
+
 #: How MIDI files are read: as players hear them, or as the published checkpoints' training did.
 READERS = ("music", "reference")
 #: How long the audio is: to the end of the notes, or at least to that of the file.

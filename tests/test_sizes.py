@@ -11,11 +11,10 @@ MAX_LINES = 60  # docstrings aside
 MAX_PARAMETERS = 8
 #: Which take more, and why that reads better than a record made for the one call.
 MORE_PARAMETERS = {
-    "audio/wav.py:AtomicWriter.__init__",  # keywords, all with defaults
-    "engine/songs.py:ActiveSong.__init__",
+    "audio/wav.py:AtomicWriter.__init__",  # keywords, each with a default: what a file is asked for, one by one
+    "engine/songs.py:ActiveSong.__init__",  # made in one place; six keywords with defaults
     "engine/synthesizer.py:Synthesizer.stream",  # public: one keyword for each part of a song
-    "model/network.py:SpectrogramDiffusion.forward",  # scripted: tensors one by one
-    "train/objective.py:evaluate",
+    "model/network.py:SpectrogramDiffusion.forward",  # scripted, and wrapped for training: tensors one by one
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

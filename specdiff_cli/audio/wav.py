@@ -104,7 +104,6 @@ class AtomicWriter:
         self.layout = Layout(checked_subtype, sample_rate_hz, n_channels)
         check_compression(self._format, self.layout, compression, loop)
         self._shown = shown_path(path)
-        self._expected_samples = expected_samples
         self._record, self._compression, self._loop = record, compression, loop
         self._pending = PendingFile(check_target(path, overwrite), overwrite)
         if expected_samples is not None and self._format is Format.WAV:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from specdiff_cli.choices import DEFAULT_COMPOSER
 from specdiff_cli.cli.help import PlainHelpCommand
 from specdiff_cli.cli.progress import counted_display, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
@@ -62,7 +63,7 @@ def compose(
         bool, _output("Also render them to audio; what follows are options of specdiff render.", RENDER)
     ] = False,
     as_json: Annotated[bool, _output("One JSON object per piece on standard output.", "--json")] = False,
-    model: Annotated[str, _machine("A composer's name or the folder of a run.", "--model", "-m")] = "lieder",
+    model: Annotated[str, _machine("A composer's name or the folder of a run.", "--model", "-m")] = DEFAULT_COMPOSER,
     steps: Annotated[int | None, _machine("Passes of the network.", metavar="N", default="32")] = None,
     batch: Annotated[
         int | None, _machine("Pieces at once.", metavar="N", default="8, less when memory is short")

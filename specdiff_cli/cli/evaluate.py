@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specdiff_cli.choices import check_range
+from specdiff_cli.choices import DEFAULT_VOICE, check_range
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import say, teller, working
@@ -217,7 +217,7 @@ def benchmark(
             "-m",
             offer=complete.models,
         ),
-    ] = "tiny",
+    ] = DEFAULT_VOICE,
     random_weights: Annotated[
         bool, option("Random weights of the true size: no download.", "--random-weights")
     ] = False,

@@ -4,7 +4,7 @@ import os
 import threading
 from typing import Annotated
 
-from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, DEFAULT_VOICE
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.progress import counted_display, say, teller, working
@@ -18,7 +18,7 @@ from specdiff_cli.wording import clock, count
 
 def play(
     song: Annotated[str, argument("A MIDI file; - is standard input.", offer=complete.midi_files)],
-    model: Annotated[str, option("A voice.", "--model", "-m", metavar="VOICE", offer=complete.models)] = "tiny",
+    model: Annotated[str, option("A voice.", "--model", "-m", metavar="VOICE", offer=complete.models)] = DEFAULT_VOICE,
     steps: Annotated[int | None, option("Denoising steps.", metavar="N", default="the voice's", min=1)] = None,
     seed: Annotated[int, option("Of the noise.", metavar="SEED", min=0)] = 0,
     device: Annotated[
@@ -76,7 +76,7 @@ def vocode(
     ],
     model: Annotated[
         str, option("The voice whose vocoder to use.", "--model", "--voice", "-m", offer=complete.models)
-    ] = "tiny",
+    ] = DEFAULT_VOICE,
     vocoder: shared.Vocoder = None,
     threads: shared.Threads = None,
     file_format: Annotated[
@@ -186,7 +186,7 @@ def web(
     with temporary_folder() as folder:
         from specdiff_cli.serving.studio import Studio
 
-        studio = Studio(model or ["tiny"], limits, folder)
+        studio = Studio(model or [DEFAULT_VOICE], limits, folder)
         studio.check_voices()
         try:
             with serving(studio, address, auth, opens_browser=browser) as url:

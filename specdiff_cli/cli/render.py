@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, DEFAULT_VOICE
 from specdiff_cli.cli import options as opt
 from specdiff_cli.cli.guard import settings_from_elsewhere, wants_tracebacks
 from specdiff_cli.cli.progress import say, working
@@ -57,7 +57,7 @@ def render(
     snapshots: opt.Snapshots = None,
     snapshot_window: opt.SnapshotWindow = 1,
     overwrite: opt.Overwrite = False,
-    model: opt.Model = "tiny",
+    model: opt.Model = DEFAULT_VOICE,
     preset: opt.Preset = None,
     steps: opt.Steps = None,
     sampler: opt.Sampler = None,

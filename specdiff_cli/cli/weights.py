@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from specdiff_cli.choices import SOURCES
 from specdiff_cli.cli import completion as complete
 from specdiff_cli.cli import shared_options as shared
 from specdiff_cli.cli.guard import guarded
@@ -117,7 +118,7 @@ def download_weights(
             "huggingface or gcs (the reference's own checkpoints, which are converted).",
             metavar="PLACE",
             default="the model's first",
-            offer=complete.one_of("huggingface", "gcs"),
+            offer=complete.one_of(*SOURCES),
         ),
     ] = None,
     list_models: Annotated[

@@ -15,7 +15,6 @@ from specdiff_cli.errors import WeightsError
 from specdiff_cli.weights.load import read_tensors
 from specdiff_cli.weights.lock import check_bundled_file, load_lock
 
-DEFAULT_COMPOSER = "lieder"
 WEIGHTS_NAME, ABOUT_NAME = "composer.safetensors", "composer.json"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specdiff_cli.choices import check_choice, check_range, check_seed, check_threads
+from specdiff_cli.choices import DEFAULT_COMPOSER, check_choice, check_range, check_seed, check_threads
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.files import check_target, make_folder
 
@@ -42,7 +42,7 @@ class ComposeRequest:
     accompany: Path | None = None
     output_template: str = DEFAULT_TEMPLATE
     overwrite: bool = False
-    model: str = "lieder"
+    model: str = DEFAULT_COMPOSER
     steps: int | None = None
     batch: int | None = None
     dtype: str = "auto"

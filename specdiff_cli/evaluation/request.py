@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specdiff_cli.choices import (
+    DEFAULT_VOICE,
     MAX_BATCH,
     SAMPLERS,
     check_choice,
@@ -71,7 +72,7 @@ def parse_steps(text: str | None) -> tuple[int, ...]:
 class SpeedOptions:
     """A voice and how it is loaded and sampled; None leaves it to the voice. ``random_weights``: of its true size."""
 
-    model: str = "tiny"
+    model: str = DEFAULT_VOICE
     random_weights: bool = False
     preset: str | None = None
     steps: int | None = None

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from specdiff_cli.choices import (
     DEFAULT_MAX_DURATION_S,
+    DEFAULT_VOICE,
     LENGTHS,
     MAX_BATCH,
     MAX_FADE_S,
@@ -226,7 +227,7 @@ class Request:
     Raises UsageError: a value is out of range, or options contradict each other.
     """
 
-    model: str = "tiny"
+    model: str = DEFAULT_VOICE
     inputs: Inputs = field(default_factory=Inputs)
     score: Score = field(default_factory=Score)
     sampling: SamplingChoice = field(default_factory=SamplingChoice)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, check_max_duration, check_threads
+from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, DEFAULT_VOICE, check_max_duration, check_threads
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, OutputError, UsageError
 from specdiff_cli.files import reason
@@ -42,7 +42,7 @@ class VocodeRequest:
 
     source: Path
     output: str
-    model: str = "tiny"
+    model: str = DEFAULT_VOICE
     vocoder: str | None = None
     threads: int | None = None
     file_format: str | None = None

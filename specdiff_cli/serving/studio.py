@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from specdiff_cli.choices import DEFAULT_COMPOSER
 from specdiff_cli.composing.writing import write_midi
 from specdiff_cli.errors import Message, MidiError, SpecdiffError, UsageError
 from specdiff_cli.files import files_below
@@ -44,8 +45,6 @@ from specdiff_cli.wording import count, exact_clock
 
 if TYPE_CHECKING:
     from specdiff_cli.composing.bundle import Composer
-
-COMPOSER = "lieder"
 
 
 #: Option -> what it is called on the page.
@@ -199,7 +198,7 @@ class Studio:
                 if self._composer is None:
                     from specdiff_cli.composing.bundle import load_composer
 
-                    self._composer = load_composer(COMPOSER)
+                    self._composer = load_composer(DEFAULT_COMPOSER)
             for index, made in make_pieces(self._composer, order, song, asked.n, None, lambda share: None):
                 path = folder / f"piece-{index + 1}.mid"
                 write_midi(path, made.data, overwrite=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specdiff_cli.choices import check_range, check_seed
+from specdiff_cli.choices import DEFAULT_VOICE, check_range, check_seed
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.edits import Edits
 from specdiff_cli.rendering.request import Request
@@ -25,7 +25,7 @@ MAX_PIECES, MAX_COMPOSED_NOTES = 4, 512  # at a time, on a page
 class Wishes:
     """What a visitor asks for; None leaves it to the voice."""
 
-    model: str = "tiny"
+    model: str = DEFAULT_VOICE
     preset: str | None = None
     seed: int = 0
     sample_rate_hz: int | None = None

@@ -1,7 +1,7 @@
 """What the spectrogram network learns: noise is added, and the network's output compared with what it should be."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +72,10 @@ def loss_on(
     alpha, sigma = alpha_sigma(draws.times)
     target = batch.target if base is None else (batch.target - base) / RESIDUAL_SCALE
     noisy = alpha * target + sigma * draws.noise
-    context = batch.context + draws.context_noise
-    has_context = batch.has_context & draws.keeps_context
-    output = evaluate(network, noisy, draws.times, batch, context, has_context, draws.is_conditioned, precision, base)
+    told = replace(
+        batch, context=batch.context + draws.context_noise, has_context=batch.has_context & draws.keeps_context
+    )
+    output = evaluate(network, noisy, draws.times, told, draws.is_conditioned, precision, base)
     loss = (output - wanted_output(target, draws.noise, alpha, sigma, objective)).abs().mean()
     return loss if base is None else RESIDUAL_SCALE * loss
 
@@ -90,21 +91,22 @@ def evaluate(
     noisy: Tensor,
     times: Tensor,
     batch: Batch,
-    context: Tensor,
-    has_context: Tensor,
     is_conditioned: Tensor,
     precision: str,
     base: Tensor | None = None,
 ) -> Tensor:
-    """One evaluation of the network in the given precision; the output (B, 256, 128) is float32."""
+    """One evaluation of the network in the given precision; the output (B, 256, 128) is float32.
+
+    What the network is told of the music is the batch's; its ``target`` is not looked at.
+    """
     more = () if base is None else (base,)
     with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         out: Tensor = network(
             noisy,
             times,
             batch.tokens,
-            context,
-            has_context,
+            batch.context,
+            batch.has_context,
             is_conditioned,
             batch.layout_tokens,
             batch.layout_times,
@@ -126,7 +128,7 @@ def sample(
 
     def denoise(x: Tensor, i: int) -> Tensor:
         times = torch.full((x.shape[0],), steps[i].time, device=x.device)
-        return evaluate(network, x, times, batch, batch.context, batch.has_context, yes, precision, base)
+        return evaluate(network, x, times, batch, yes, precision, base)
 
     sampled = ddim(denoise, noise, steps, lambda: noise, objective)
     return sampled if base is None else base + RESIDUAL_SCALE * sampled

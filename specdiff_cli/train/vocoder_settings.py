@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from specdiff_cli.checks import check_value
+from specdiff_cli.choices import DEFAULT_VOICE
 from specdiff_cli.train.hyperparameters import Schedule, scheduled_share
 
 _GONE = 'served the head "istft", which is no longer made; leave it out'
@@ -113,7 +114,7 @@ class MelGanTrainConfig(RunSettings):
     matching_weight: float = 0.5
     stft_weight: float = 1.0
     mel_weight: float = 1.0
-    voice: str = "tiny"
+    voice: str = DEFAULT_VOICE
 
 
 def lr_factor(step: int, config: RunSettings) -> float:
