@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import typer
 from command_line import specdiff
+from typer.testing import Result
 
 from specdiff_cli.cli import progress as displays
 from specdiff_cli.cli import weights as command_module
 from specdiff_cli.cli.progress import DownloadBar
-from specdiff_cli.errors import ExitCode, SpecdiffError, UsageError, WeightsError
+from specdiff_cli.errors import ExitCode
 from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.progress import Action, format_bytes
 
@@ -49,20 +49,9 @@ license = "Apache-2.0"
 files = [{{ path = "v.bin", sha256 = "{hashlib.sha256(b"voice").hexdigest()}" }}]
 """
 
-app = typer.Typer()
-app.command("download-weights")(command_module.download_weights)
-
-
-class Result:
-    def __init__(self, stdout: str, stderr: str, error: BaseException | None, exit_code: int) -> None:
-        self.stdout, self.stderr, self.error, self.exit_code = stdout, stderr, error, exit_code
-
 
 def run(*arguments: str) -> Result:
-    result = specdiff(*arguments)
-    error = result.exception
-    exit_code = int(error.exit_code) if isinstance(error, SpecdiffError) else result.exit_code
-    return Result(result.stdout, result.stderr, error, exit_code)
+    return specdiff("download-weights", *arguments)
 
 
 @pytest.fixture
@@ -115,14 +104,14 @@ def states() -> dict[str, str]:
 
 def test_base_is_the_default_and_progress_goes_to_standard_error(requests: list[str], tmp_path: Path) -> None:
     result = run("--allow-unpinned")
-    assert result.error is None
+    assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     assert "decoder/w.bin: downloading 256 kB\n" in result.stderr
     assert "decoder/w.bin: ok\n" in result.stderr
     assert f"c.json: ok, recorded sha256 {hashlib.sha256(b'{}').hexdigest()}\n" in result.stderr
     assert f"base: verified in {tmp_path / 'cache/models/base/r1'}\n" in result.stderr
     assert requests == ["/r1/w.bin", "/r1/c.json"]
-    assert run("base").error is None  # nothing left to do, and the unpinned hash is known by now
+    assert run("base").exit_code == 0  # nothing left to do, and the unpinned hash is known by now
     assert len(requests) == 2
 
 
@@ -133,8 +122,7 @@ def test_quiet_says_nothing() -> None:
 
 def test_unpinned_files_need_the_option() -> None:
     result = run("base")
-    assert isinstance(result.error, WeightsError)
-    assert "allow_unpinned" in str(result.error)
+    assert "--allow-unpinned" in result.stderr
     assert result.exit_code == ExitCode.WEIGHTS
 
 
@@ -169,16 +157,16 @@ def test_list_as_json_before_and_after(endpoint_url: str, tmp_path: Path) -> Non
 
 
 def test_verify_hashes_and_fetches_nothing(requests: list[str]) -> None:
-    assert "not downloaded" in str(run("--verify").error)
+    assert "not downloaded" in run("--verify").stderr
     run("--allow-unpinned")
     result = run("--verify")
-    assert result.error is None
+    assert result.exit_code == 0, result.stderr
     assert "decoder/w.bin: ok\nc.json: ok\nbase: verified in" in result.stderr
     folder = cache.model_folder(lock.load_lock().model("base"))
     (folder / "decoder/w.bin").write_bytes(b"?" * 256_000)
     result = run("--verify")
     assert "decoder/w.bin: wrong content" in result.stderr and "c.json: ok" in result.stderr
-    assert "1 of 2 files cannot be used" in str(result.error)
+    assert "1 of 2 files cannot be used" in result.stderr
     assert result.exit_code == ExitCode.WEIGHTS
     assert len(requests) == 2
 
@@ -187,14 +175,14 @@ def test_bundled_voice_needs_no_download(requests: list[str], tmp_path: Path) ->
     assert "tiny: ships with specdiff" in run("tiny").stderr
     assert run("tiny", "--verify").exit_code == 0
     (tmp_path / "tiny/v.bin").write_bytes(b"noise")
-    assert "wrong content" in str(run("tiny").error)
+    assert "wrong content" in run("tiny").stderr
     assert requests == []
 
 
 @pytest.mark.parametrize("arguments", [["large"], ["large", "--list"], ["large", "--verify"]])
 def test_unknown_model(arguments: list[str]) -> None:
     result = run(*arguments)
-    assert 'unknown model "large"' in str(result.error)
+    assert 'unknown model "large"' in result.stderr
     assert result.exit_code == ExitCode.WEIGHTS
 
 
@@ -203,15 +191,14 @@ def test_unknown_model(arguments: list[str]) -> None:
 )
 def test_options_that_contradict_each_other(arguments: list[str]) -> None:
     result = run(*arguments)
-    assert isinstance(result.error, UsageError)
     assert result.exit_code == ExitCode.USAGE
 
 
 def test_sources(requests: list[str]) -> None:
-    assert 'is not to be had from "ftp", only from huggingface or gcs' in str(run("base", "--source", "ftp").error)
-    assert "there is nothing to download" in str(run("tiny", "--source", "gcs").error)
-    assert "base.zip" in str(run("base", "--source", "gcs").error)  # unpinned: needs the option
-    assert "not downloaded" in str(run("base", "--source", "gcs", "--verify").error)
+    assert 'is not to be had from "ftp", only from huggingface or gcs' in run("base", "--source", "ftp").stderr
+    assert "there is nothing to download" in run("tiny", "--source", "gcs").stderr
+    assert "base.zip" in run("base", "--source", "gcs").stderr  # unpinned: needs the option
+    assert "not downloaded" in run("base", "--source", "gcs", "--verify").stderr
     assert requests == []
 
 
