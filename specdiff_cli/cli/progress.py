@@ -211,31 +211,38 @@ def render_display(
 class FilesDisplay:
     """Where several songs at once report to; this one draws nothing."""
 
-    def update(self, n_ended: int, workers: str = "") -> None:
-        """So many songs have ended; and who works on them."""
+    def update(self, n_ended: int, workers: str = "", each: str = "") -> None:
+        """So many songs have ended; who works on them, and how fast each of them is."""
 
 
 class FilesBar(FilesDisplay):
-    """Songs, audio, how fast against real time, and the workers. On narrow terminals the last of them are left out."""
+    """Songs, audio, how fast against real time, the workers, and the time left; as much of it as there is room for."""
 
     def __init__(self, n_files: int, noun: str, remaining: "Remaining") -> None:
-        from rich.progress import BarColumn, TextColumn
+        from rich.progress import BarColumn
 
         width = stderr_console().width
-        columns: list[ProgressColumn] = [TextColumn(f"{{task.fields[n_ended]}}/{n_files} {noun}")]
-        if width >= 60:
-            columns.append(BarColumn(bar_width=None))
-        if width >= 80:
-            columns += [_live(lambda: f"{remaining.audio_s / 3600:.2f} h"), _speed_column(remaining)]
-            columns.append(_clock_column(remaining.elapsed_s))
-        if width >= 100:
-            columns.append(TextColumn("{task.fields[workers]}"))
-        self.bar = _bar_of(*columns, TextColumn("left"), _clock_column(remaining.left_s))
-        self._task, self._remaining = self.bar.add_task("", total=1.0, n_ended=0, workers=""), remaining
+        self._room = width - 5 if width >= 60 else width
+        self._ended, self._of, self._remaining = (0, "", ""), f"{n_files} {noun}", remaining
+        self.bar = _bar_of(_live(self._facts), *([BarColumn(bar_width=None)] if width >= 60 else []))
+        self._task = self.bar.add_task("", total=1.0)
 
-    def update(self, n_ended: int, workers: str = "") -> None:
+    def update(self, n_ended: int, workers: str = "", each: str = "") -> None:
         """Move the bar."""
-        self.bar.update(self._task, completed=self._remaining.share, n_ended=n_ended, workers=workers)
+        self._ended = n_ended, workers, each
+        self.bar.update(self._task, completed=self._remaining.share)
+
+    def _facts(self) -> str:
+        remaining, (n_ended, workers, each) = self._remaining, self._ended
+        left_s, elapsed = remaining.left_s(), clock(remaining.elapsed_s())
+        left = f"{'-:--' if left_s is None else clock(left_s)} left"
+        audio, pace = f"{remaining.audio_s / 3600:.2f} h", f"{remaining.pace():.1f} × realtime"
+        facts = [f"{n_ended}/{self._of}", audio, pace, workers, each, elapsed, left]
+        for least in ("", elapsed, workers, audio, pace, each):
+            facts = [fact for fact in facts if fact and fact != least]
+            if len(" · ".join(facts)) <= self._room:
+                break
+        return " · ".join(facts)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class RenderScreen:
 
     def _update_files(self) -> None:
         if self._files is not None:
-            self._files.update(self.tally.n_ended, ", ".join(filter(None, (self._crew, self._each()))))
+            self._files.update(self.tally.n_ended, self._crew, self._each())
 
     def _each(self) -> str:
         """How fast a worker is, while it works."""

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from specdiff_cli.cli import progress as ours
-from specdiff_cli.cli.progress import BarDisplay, render_display
-from specdiff_cli.rendering.events import Loaded, Opened, Step
+from specdiff_cli.cli.progress import BarDisplay, FilesBar, render_display
+from specdiff_cli.rendering.events import Done, Loaded, Opened, Step
 from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.rendering.remaining import Remaining
 
@@ -68,3 +68,28 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
     assert (
         "a.mid: rendering 3 windows of 1000 steps; about 2.8 h left in all\n" == capsys.readouterr().err
     ) != is_drawn
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (120, "4/6 files · 0.20 h · 60.0 × realtime · 2/2 workers · 42.3 × each · 0:12 · 0:06 left"),
+        (80, "4/6 files · 0.20 h · 60.0 × realtime · 42.3 × each · 0:06 left"),
+        (60, "4/6 files · 60.0 × realtime · 42.3 × each · 0:06 left"),
+        (38, "4/6 files · 42.3 × each · 0:06 left"),
+        (20, "4/6 files · 0:06 left"),
+    ],
+)
+def test_the_bar_of_several_songs_leaves_out_what_matters_least(
+    monkeypatch: pytest.MonkeyPatch, width: int, shown: str
+) -> None:
+    now_s = 0.0
+    jobs = [Job(Path(f"{number}.mid"), Path(f"{number}.wav")) for number in range(6)]
+    remaining = Remaining(jobs, len(jobs), now_s=lambda: now_s)
+    monkeypatch.setenv("COLUMNS", str(width))
+    bar = FilesBar(len(jobs), "files", remaining)
+    now_s = 12.0
+    for job in jobs[:4]:
+        remaining.see(Done(job, duration_s=180.0, elapsed_s=4.0, realtime_factor=42.3, n_windows=36, how=""))
+    bar.update(4, "2/2 workers", "42.3 × each")
+    assert bar._facts() == shown
