@@ -1,5 +1,7 @@
 """What lives in a worker's process: it makes its tools once, and then does tasks with them. Imports no Ray."""
 
+import functools
+import hashlib
 import os
 import pickle
 import platform
@@ -7,13 +9,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import specdiff_cli
 from specdiff_cli import __version__
 from specdiff_cli.errors import DeviceError, SpecdiffError, explain
 
 #: What has to be the same everywhere, for the same files to come out.
-COMPARED = ("specdiff", "torch")
+COMPARED = ("specdiff", "torch", "specdiff code")
 
 
 def versions() -> dict[str, str]:
@@ -23,7 +27,19 @@ def versions() -> dict[str, str]:
         found["torch"] = version("torch")
     except PackageNotFoundError:
         found["torch"] = "none"
-    return found
+    return found | {"specdiff code": _code_hash()}
+
+
+@functools.cache
+def _code_hash() -> str:
+    """Of this package's source files: two copies that are worked on may have one version, and sound different."""
+    digest = hashlib.sha256()
+    folder = Path(specdiff_cli.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        if path.name != "_version.py":
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

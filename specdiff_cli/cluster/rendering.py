@@ -51,14 +51,15 @@ ClusterEvent: TypeAlias = Event | Crew
 def check_request(request: Request, options: ClusterOptions) -> None:
     """Raises UsageError for what a single process alone can do."""
     output = request.output
-    alone = {"save_mel": output.save_mel, "plot": output.plot, "snapshots": output.snapshots or None}
+    alone = {"save_mel": output.save_mel, "snapshots": output.snapshots or None}
     for name in (name for name, value in alone.items() if value is not None):
         raise _not_with(name, options, "; it is for a single input")
     if output.output == STDOUT:
         raise _not_with("output", options, ", whose workers write files", STDOUT)
-    if options.ship and request.batching.resume:
+    kept = {"resume": request.batching.resume or None, "plot": output.plot}
+    for name in (name for name, value in kept.items() if options.ship and value is not None):
         raise UsageError(
-            Option("resume"), ": does not go with ", Option("ship"), ", whose workers keep no files", option="resume"
+            Option(name), ": does not go with ", Option("ship"), ", whose workers keep no files", option=name
         )
     if ":" in request.machine.device:
         raise UsageError.of("device", request.machine.device, "each worker is given its GPU; say cuda")
@@ -227,9 +228,7 @@ class _Run:
                     if line:
                         yield Told(line)
             if shape.gpus and "cuda" not in new.facts.description and self._request.machine.device == "auto":
-                yield Told(
-                    f"worker {new.facts.name} was given a GPU, and PyTorch finds none there: it uses the processor"
-                )
+                yield Told(f"worker {new.facts.name} was given a GPU, but PyTorch finds none: it uses the processor")
             yield Crew(self._n_ready, shape.n_workers, n_threads, new.facts.name)
         elif isinstance(new, Lost):
             for job in new.items:

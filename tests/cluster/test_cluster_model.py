@@ -30,12 +30,14 @@ def test_one_worker_takes_the_sum_of_all_times(model: Any) -> None:
 
 
 def test_no_number_of_workers_exceeds_the_file_system_or_the_driver(model: Any) -> None:
-    slow_disk = model.Setting(500, 5000, storage_bytes_per_s=3e7, deaths_per_worker_h=0.0)
+    slow_disk = model.Setting(500, 5000, audio_bytes_per_s=32e3, storage_bytes_per_s=3e7, deaths_per_worker_h=0.0)
     assert (
         5000 / model.simulate(slow_disk).wall_s <= model.most_files_per_s(slow_disk)[0] == pytest.approx(3e7 / 5.76e6)
     )
     assert model.simulate(slow_disk).binds == "storage"
-    slow_driver = model.Setting(500, 5000, file_s=1.0, driver_file_s=0.02, deaths_per_worker_h=0.0)
+    slow_driver = model.Setting(
+        500, 5000, file_s=1.0, driver_file_s=0.02, audio_bytes_per_s=32e3, deaths_per_worker_h=0.0
+    )
     assert model.simulate(slow_driver).binds == "driver"
 
 

@@ -18,10 +18,12 @@ from command_line import specdiff
 from midi_files import midi_bytes, note
 
 from specdiff_cli.cluster import connect
-from specdiff_cli.cluster.connect import ClusterOptions
-from specdiff_cli.cluster.rendering import Crew, render_on_cluster
+from specdiff_cli.cluster.actor import Facts
+from specdiff_cli.cluster.connect import ClusterOptions, Node
+from specdiff_cli.cluster.pool import Ready, Shape
+from specdiff_cli.cluster.rendering import Crew, _Run, render_on_cluster
 from specdiff_cli.errors import DeviceError, OutputError, WeightsError
-from specdiff_cli.rendering.batch import render_files
+from specdiff_cli.rendering.batch import BATCH_ON_CUDA, POOL_PER_PLACE, render_files
 from specdiff_cli.rendering.events import Done, Event, Failed, Skipped, Told
 from specdiff_cli.rendering.inputs import gather
 from specdiff_cli.rendering.jobs import Job, plan
@@ -128,7 +130,8 @@ def test_two_workers_make_the_files_lines_and_exit_code_of_one_process(
     [
         (["--workers", "0"], 2, "--workers 0: must be between 1 and"),
         (["--workers", "2", "-o", "-"], 2, "-o -: does not go with --workers"),
-        (["--workers", "2", "--plot", "a.png"], 2, "--plot: does not go with --workers"),
+        (["--workers", "2", "--save-mel", "a.npy"], 2, "--save-mel: does not go with --workers"),
+        (["--workers", "2", "--plot", "plots", "--ship"], 2, "--plot: does not go with --ship"),
         (["--ray", "auto", "--ship", "--resume"], 2, "--resume: does not go with --ship"),
         (["--workers", "2", "--device", "cuda:1"], 2, "--device cuda:1: each worker is given its GPU"),
         (["--ray", "nowhere"], 2, "--ray nowhere: is neither auto nor HOST:PORT"),
@@ -142,6 +145,40 @@ def test_impossible_requests_are_one_line(voice: str, music: Path, words: list[s
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (music / "a.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "workers", "shape", "n_threads", "side_by_side"),
+    [
+        ({"device": "auto"}, None, Shape(4, 1, 1.0), 4, BATCH_ON_CUDA * POOL_PER_PLACE),
+        ({"device": "cuda", "batch": 2}, 8, Shape(8, 1, 0.5), 2, 2 * POOL_PER_PLACE),
+        ({"device": "cuda", "stems": True}, 2, Shape(2, 1, 1.0), 8, 1),
+        ({"device": "cpu", "threads": 8}, 3, Shape(3, 8, 0.0), 8, 1),
+    ],
+)
+def test_workers_have_a_gpu_each_where_there_are_any(
+    options: dict[str, Any], workers: int | None, shape: Shape, n_threads: int, side_by_side: int
+) -> None:
+    nodes = [Node(16, 4, 64 * 2**30), Node(16, 0, 64 * 2**30)]
+    settled = settle(Request.of({"inputs": ("in",), "model": "tiny", **options}), find_voice("tiny"))
+    run = _Run(settled, ClusterOptions(workers, "10.0.0.1:6379"))
+    assert run._shape(nodes) == (shape, n_threads)
+    assert run._side_by_side(shape) == side_by_side
+
+
+def test_a_gpu_that_is_asked_for_must_be_there(voice: str) -> None:
+    settled = settle(Request.of({"inputs": ("in",), "model": voice, "device": "cuda"}), find_voice(voice))
+    with pytest.raises(DeviceError, match="no machine of the cluster has a GPU"):
+        _Run(settled, ClusterOptions(2))._shape([Node(16, 0, 64 * 2**30)])
+
+
+def test_a_worker_that_does_not_use_its_gpu_is_told(voice: str) -> None:
+    settled = settle(Request.of({"inputs": ("in",), "model": voice}), find_voice(voice))
+    ready = Ready(Facts("a:1", "tiny · cpu float32"), 1)
+    told = [event for event in _Run(settled, ClusterOptions(1))._about(ready, Shape(1, 1, 1.0), 1)]
+    assert [event.line for event in told if isinstance(event, Told)] == [
+        "worker a:1 was given a GPU, but PyTorch finds none: it uses the processor"
+    ]
 
 
 @pytest.mark.slow
@@ -231,7 +268,17 @@ def test_a_lost_machine_costs_no_file(voice: str, music: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("heeded_signals")
-def test_an_interrupted_run_leaves_nothing_half_and_another_goes_on(voice: str, music: Path) -> None:
+@pytest.mark.parametrize(
+    ("signals", "code", "word"),
+    [
+        ([signal.SIGINT], 130, "interrupted"),
+        ([signal.SIGTERM, signal.SIGTERM], 143, "terminated"),  # timeout sends it twice
+        ([signal.SIGHUP], 143, "terminated"),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing_half_and_another_goes_on(
+    voice: str, music: Path, signals: list[signal.Signals], code: int, word: str
+) -> None:
     words = [sys.executable, "-m", "specdiff_cli", "render", "in", "-r", "-m", voice, "-o", "two/", "--workers", "2"]
     words += ["--steps", "400", "--threads", "1", "--skip-existing"]
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -240,11 +287,14 @@ def test_an_interrupted_run_leaves_nothing_half_and_another_goes_on(voice: str, 
     for line in running.stderr:
         said.append(line)
         if "× realtime ·" in line:  # one song is done
-            running.send_signal(signal.SIGINT)
+            for number in signals:
+                running.send_signal(number)
+                time.sleep(0.1)
             break
     rest, _ = running.communicate(timeout=60)[1], None
-    assert running.returncode == 130, rest
-    assert "interrupted" in rest
+    assert running.returncode == code, rest
+    assert word in rest
+    assert "the same command with --skip-existing goes on" in rest
     assert "Traceback" not in rest
     left = contents("two")
     assert 1 <= len(left) < 4

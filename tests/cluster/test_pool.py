@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cluster_work
 import pytest
 
+from specdiff_cli.cluster import connect
 from specdiff_cli.cluster.actor import Actor, Facts, Making, versions
 from specdiff_cli.cluster.connect import ClusterOptions, connected
 from specdiff_cli.cluster.pool import (
@@ -124,3 +126,31 @@ def test_workers_that_cannot_start_end_it_with_their_line(monkeypatch: pytest.Mo
         pool: Pool[str, str] = Pool(making, Shape(2))
         with pytest.raises(Exception, match=r"^worker .*no/such/file"):
             list(pool.run([("a", 1.0)]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "seen"), [(Shape(2, 1, 1.0), ["0", "1"]), (Shape(3, 1, 0.5), ["0", "0", "1"])])
+def test_each_worker_has_a_gpu_or_its_share_of_one(
+    monkeypatch: pytest.MonkeyPatch, shape: Shape, seen: list[str]
+) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(cluster_work.__file__).parent))
+    connect.import_ray()
+    # GPUs that nobody has: Ray gives them out all the same
+    head = {"num_cpus": 3, "num_gpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        with connected(ClusterOptions(address=cluster.address)) as found:
+            assert [(node.cpus, node.gpus) for node in found.nodes] == [(3, 2)]
+            pool: Pool[str, str] = Pool(Making(cluster_work.SeesGpus, ()), shape)
+            ready = []
+            with closing(pool.run((str(number), 1.0) for number in range(10**6))) as news:
+                for new in news:
+                    ready += [new.facts.description] if isinstance(new, Ready) else []
+                    if len(ready) == shape.n_workers:
+                        break
+        assert sorted(ready) == seen
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray's

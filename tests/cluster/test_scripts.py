@@ -4,6 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,31 +26,51 @@ def block(language: str) -> str:
     return found[1] + found[2]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a script for bash")
-def test_the_slurm_script_starts_ray_on_all_nodes_and_ends_as_the_render_does(tmp_path: Path) -> None:
-    for name, body in STAND_INS.items():
+@contextmanager
+def submitted(tmp_path: Path, **stand_ins: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """The script as Slurm runs it; what its commands were told lies in ``log``."""
+    for name, body in (STAND_INS | stand_ins).items():
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/bash\n{body}\n")
         path.chmod(0o755)
     script = tmp_path / "job.sh"
     script.write_text(block("bash"))
-    told = tmp_path / "log"
     allocation = {"SLURM_JOB_NODELIST": "node[1-3]", "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "16"}
-    environment = os.environ | allocation | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(told)}
+    allocation["SLURM_JOB_ID"] = "4712345"
+    environment = (
+        os.environ | allocation | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+    )
     with subprocess.Popen(["bash", script], env=environment, start_new_session=True) as job:
         try:
-            assert job.wait(20) == 7
+            yield job
         finally:
             os.killpg(job.pid, 9)
-    lines = sorted(told.read_text().splitlines())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a script for bash")
+def test_the_slurm_script_starts_ray_on_all_nodes_and_ends_as_the_render_does(tmp_path: Path) -> None:
+    with submitted(tmp_path) as job:
+        assert job.wait(20) == 7
+    lines = sorted((tmp_path / "log").read_text().splitlines())
     assert lines[0].startswith("specdiff render ")
-    assert "--ray 10.0.0.1:6379 --skip-existing" in lines[0]
+    assert "--ray 10.0.0.1:22345 --skip-existing" in lines[0]
     assert lines[1:] == [
         "srun --nodes=1 --ntasks=1 -w node1 hostname --ip-address",
-        "srun --nodes=1 --ntasks=1 -w node1 ray start --head --port 6379 --num-cpus 16 --block",
-        "srun --nodes=2 --ntasks=2 -x node1 ray start --address 10.0.0.1:6379 --num-cpus 16 --block",
+        "srun --nodes=1 --ntasks=1 -w node1 ray start --head --port 22345 --num-cpus 16 --block",
+        "srun --nodes=2 --ntasks=2 -x node1 ray start --address 10.0.0.1:22345 --num-cpus 16 --block",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a script for bash")
+def test_the_slurm_script_waits_for_the_render_to_clean_up_when_time_is_over(tmp_path: Path) -> None:
+    stopping = 'trap "/bin/sleep 0.3; echo stopped >> $LOG; exit 143" TERM; echo began >> "$LOG"; while :; do :; done'
+    with submitted(tmp_path, specdiff=stopping) as job:
+        while not (tmp_path / "log").exists() or "began" not in (tmp_path / "log").read_text():
+            time.sleep(0.05)
+        job.terminate()
+        assert job.wait(20) == 143
+    assert "stopped" in (tmp_path / "log").read_text()
 
 
 def test_the_kubernetes_job_has_the_fields_of_a_ray_job() -> None:

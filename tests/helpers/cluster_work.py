@@ -32,3 +32,10 @@ class Orders:
 def make_orders() -> Orders:
     """Runs in the worker."""
     return Orders()
+
+
+class SeesGpus(Orders):
+    """Says which GPUs it was given."""
+
+    def __init__(self) -> None:
+        self.description = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
