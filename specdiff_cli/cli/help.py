@@ -121,6 +121,8 @@ OPTION_HINTS: Mapping[str, str] = {
     "--rate": "--sample-rate is the rate of the result",
     "--speed": "--tempo-scale makes it faster or slower",
     "--tempo": "--tempo-scale makes it faster or slower",
+    "--bpm": "--tempo-scale makes it faster or slower",
+    "--channel": "--only ch2 picks a channel",
     "--voice": "--model chooses the voice",
     "--out": "-o or --output names the result",
     "--cpu": "it is --device cpu",
@@ -132,12 +134,15 @@ OPTION_HINTS: Mapping[str, str] = {
 def hint_for(error: Exception) -> str | None:
     """A remedy for a command line that could not be parsed; None where there is none to tell."""
     option = str(getattr(error, "option_name", None))
+    context = getattr(error, "ctx", None)
+    if option in ("-o", "--output", "--out") and context is not None and context.info_name == "compose":
+        return "the folder comes without an option: specdiff compose FOLDER"
     if option in OPTION_HINTS:
         return OPTION_HINTS[option]
-    context = getattr(error, "ctx", None)
     unknown = re.match(r"No such command '([^']+)'", str(getattr(error, "message", "")))
     if context is not None and context.info_name == "models" and unknown is not None:
-        return f"specdiff models show {unknown[1]} tells about one voice"
+        is_list = unknown[1] in ("list", "ls", "all")
+        return "specdiff models lists them" if is_list else f"specdiff models show {unknown[1]} tells about one voice"
     return None
 
 

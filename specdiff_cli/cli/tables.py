@@ -156,7 +156,7 @@ def _parts(report: dict[str, Any], width: int) -> "Iterator[RenderableType]":
                 item["track"],
                 item["channel"],
                 f"{item['program']} {item['name']}" if not item["is_drum"] else item["name"],
-                item["model_class"],
+                item["model_class"] + (" (stand-in)" if item["stands_in"] else ""),
                 item["n_notes"],
                 f"{item['lowest_pitch']}-{item['highest_pitch']}",
                 item["polyphony"],

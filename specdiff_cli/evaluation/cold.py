@@ -47,7 +47,7 @@ def _once(model: str, song: Path) -> dict[str, float]:
     """Raises UsageError, OSError: no room for temporary files."""
     with tempfile.TemporaryDirectory(prefix="specdiff-cold-") as folder:
         marks = Path(folder) / "marks.json"
-        render = ["render", str(song), "-o", str(Path(folder) / "song.wav"), "--model", model]
+        render = ["render", str(song), "-o", str(Path(folder) / "song.wav"), "-m", model]
         command = [sys.executable, "-c", CHILD, str(marks), *render]
         moments_s, lines = [time.time()], []
         with subprocess.Popen(  # noqa: S603 - ourselves

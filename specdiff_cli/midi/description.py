@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from specdiff_cli.errors import Message, Option
+from specdiff_cli.midi.adapt import STAND_INS
 from specdiff_cli.midi.notes import MidiSong
 from specdiff_cli.midi.summary import max_polyphony, pitch_name, summarize_instruments
 from specdiff_cli.midi.tempo import ticks_per_second
@@ -57,6 +58,7 @@ def describe_song(name: str, song: MidiSong, *, with_tokens: bool) -> dict[str, 
                 "program": item.program,
                 "name": item.name,
                 "model_class": item.class_name,
+                "stands_in": not item.is_drum and item.program in STAND_INS,
                 "is_drum": item.is_drum,
                 "n_notes": item.n_notes,
                 "lowest_pitch": item.lowest_pitch,

@@ -185,11 +185,13 @@ def test_windows_are_pulled_one_at_a_time(ours: Synthesizer) -> None:
         assert len(pulled) == count
 
 
-def test_griffin_lim_streams_without_a_seam(ours: Synthesizer) -> None:
-    """Streamed audio equals the inversion of the whole song, which silence precedes."""
+@pytest.mark.parametrize("overlap_frames", [0, 64])
+def test_griffin_lim_streams_without_a_seam(ours: Synthesizer, overlap_frames: int) -> None:
+    """Streamed audio equals the inversion of the whole song, which silence precedes: no click, no seam."""
     synthesizer = Synthesizer(ours.voice, GriffinLim(n_iterations=4), CPU, torch.float32)
     mels: list[np.ndarray] = []
-    streamed = np.concatenate(list(synthesizer.stream(scale(12.0), 12.0, TWO_STEPS, on_mel=mels.append)))
+    sampling = replace(TWO_STEPS, overlap_frames=overlap_frames)
+    streamed = np.concatenate(list(synthesizer.stream(scale(12.0), 12.0, sampling, on_mel=mels.append)))
     silence = np.full((LEAD_FRAMES, 128), LOG_MEL_MIN, np.float32)
     whole = GriffinLim(n_iterations=4).invert(torch.from_numpy(np.concatenate([silence, *mels])), 0).numpy()
     whole = whole[LEAD_FRAMES * HOP_SAMPLES :]

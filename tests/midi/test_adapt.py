@@ -1,7 +1,12 @@
 """What a voice cannot play is moved or left out, and said."""
 
+import pytest
+from midi_files import midi_bytes, note, program
+
 from specdiff_cli.midi.adapt import fit_to_voice
-from specdiff_cli.midi.notes import Note
+from specdiff_cli.midi.description import describe_song
+from specdiff_cli.midi.notes import Note, parse_midi
+from specdiff_cli.midi.programs import MODEL_CLASSES, N_PROGRAMS
 
 
 def tone(program: int, pitch: int = 60, *, is_drum: bool = False) -> Note:
@@ -62,3 +67,14 @@ def test_a_note_that_expression_opens_late_begins_there_unless_the_voice_follows
     played, _ = fit_to_voice(written, None, plays_drums=True, follows_velocity=True)
     assert [(note.start_s, note.end_s, note.velocity) for note in played] == [(1.5, 2.0, 45)]
     assert fit_to_voice(written, None, plays_drums=True, follows_velocity=True, follows_gain=True)[0] == written
+
+
+@pytest.mark.parametrize("number", range(N_PROGRAMS))
+def test_inspection_and_render_agree_about_what_stands_in(number: int) -> None:
+    song = parse_midi(midi_bytes([program(0, 0, number), *note(0, 480, 0, 60)]), "x.mid")
+    (described,) = describe_song("x.mid", song, with_tokens=False)["instruments"]
+    _, told = fit_to_voice(song.notes, tuple(MODEL_CLASSES), plays_drums=True)
+    assert described["stands_in"] == (told != [])
+    assert all(f"on {described['model_class']}, standing in for: {described['name']}" in line for line in told)
+    # a voice that knows every program needs no stand-in
+    assert fit_to_voice(song.notes, tuple(range(N_PROGRAMS)), plays_drums=True)[1] == []

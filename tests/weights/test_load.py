@@ -369,15 +369,15 @@ def test_a_model_of_impossible_width_takes_no_memory(tmp_path: Path, size: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_names_that_cannot_be_looked_at_are_not_there(tmp_path: Path) -> None:
+def test_names_that_cannot_be_looked_at_are_told(tmp_path: Path) -> None:
     name = str(tmp_path / ("a" * 5000))  # too long for the system, which says so as it does of forbidden folders
-    with pytest.raises(WeightsError, match="is neither a known voice"):
+    with pytest.raises(WeightsError, match="cannot be read|is neither a known voice"):
         load_voice(name)
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(WeightsError, match="cannot be read|does not exist"):
         read_source(name)
     with pytest.raises(WeightsError, match="is neither a known model"):
         find_details(name, load_lock())
-    with pytest.raises(WeightsError, match="is neither a known voice"):
+    with pytest.raises(WeightsError, match="cannot be read|is neither a known voice"):
         find_voice(name)
     if sys.platform != "win32":  # where such a folder is just not there
         with pytest.raises(OutputError, match="cannot write .*too long"):

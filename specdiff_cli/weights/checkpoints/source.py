@@ -13,7 +13,7 @@ import torch
 
 from specdiff_cli.diffusion.sampling import AUTOREGRESSIVE_SAMPLING
 from specdiff_cli.errors import WeightsError
-from specdiff_cli.files import reason
+from specdiff_cli.files import hidden_by, reason, shown_path
 from specdiff_cli.model.config import REFERENCE_CONFIGS, ModelConfig
 from specdiff_cli.model.network import Network
 from specdiff_cli.weights import cache, convert, convert_t5x, lock
@@ -91,12 +91,16 @@ def read_source(name: str) -> Source:
     if not exists(path):
         known = lock.load_lock()
         if name not in known.models:
+            if (problem := hidden_by(path)) is not None:
+                raise WeightsError(f"{shown_path(path)}: cannot be read ({problem})")
             raise WeightsError(f"{name}: does not exist; give a checkpoint's file, zip or folder")
         path = cache.find_model(name, lock=known)
     if isfile(path):
         return _read_file(path)
     if isfile(path / VOICE_FILE):
         return _read_voice(path)
+    if (problem := hidden_by(path / VOICE_FILE)) is not None:
+        raise WeightsError(f"{path}: cannot be looked into ({problem})")
     if any(isdir(path / part) for part in DIFFUSERS_PARTS):
         return _read_diffusers(path)
     return _read_t5x(Folder(path), path)
