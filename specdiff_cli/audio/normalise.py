@@ -53,8 +53,8 @@ def parse_normalise(text: str) -> Target:
     if found is None:
         if re.fullmatch(r"\s*[-+]?[0-9]+(?:\.[0-9]*)?\s*", text):
             value = text.strip()
-            level = f"-{value.lstrip('+-')}"  # of digital sound all levels are below 0
-            rule = f"of what? {level}LUFS is a loudness, {level}dBFS the highest peak"
+            meant = f"-{value.lstrip('+-')}"  # of digital sound all levels are below 0
+            rule = f"of what? {meant}LUFS is a loudness, {meant}dBFS the highest peak"
             raise UsageError.of("normalize", value, rule)
         rule = "is no level; give a peak such as -1dBFS or a loudness such as -16LUFS"
         raise UsageError.of("normalize", text, rule)
