@@ -170,7 +170,7 @@ def evaluate_music(
     notes: Annotated[int, option("Compare excerpts of so many notes.", metavar="N")] = 128,
     as_json: Annotated[bool, option("Print JSON instead of the tables.", "--json")] = False,
     quiet: Annotated[bool, option("Print the result and errors only.", "--quiet", "-q")] = False,
-    debug: Annotated[bool, option("Show tracebacks.", "--debug")] = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Measure composed pieces against real music.
 

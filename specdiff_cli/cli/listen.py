@@ -24,8 +24,8 @@ def play(
     device: Annotated[
         str, option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", offer=complete.devices)
     ] = "auto",
-    quiet: Annotated[bool, option("Print errors only.", "--quiet", "-q")] = False,
-    debug: Annotated[bool, option("Show tracebacks.", "--debug")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Play a MIDI file while it renders.
 
@@ -149,7 +149,7 @@ def web(
     max_duration: Annotated[float, option("Refuse songs longer than this.", metavar="SECONDS")] = 600.0,
     max_size: Annotated[float, option("Refuse larger files.", metavar="MB")] = 2.0,
     browser: Annotated[bool, option("Open the page in a browser.", "--browser/--no-browser")] = True,
-    debug: Annotated[bool, option("Show tracebacks.", "--debug")] = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Serve a page where MIDI files can be dropped, seen and heard.
 

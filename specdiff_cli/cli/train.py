@@ -160,8 +160,8 @@ def train_composer(
     out: Annotated[Path, option("Folder of the run; one that is there goes on.", "--out", "-o", metavar="RUN")],
     steps: Annotated[int | None, option("Length of the run.", metavar="N", default="the config's")] = None,
     threads: Annotated[int | None, option("CPU threads.", metavar="N", default="one per physical core")] = None,
-    quiet: Annotated[bool, option("Errors only.", "--quiet", "-q")] = False,
-    debug: Annotated[bool, option("Show tracebacks.", "--debug")] = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Train a composer on a folder of MIDI files.
 

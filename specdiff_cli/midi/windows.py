@@ -63,14 +63,17 @@ class TokenWindow:
         return _start_s(self.index, self.hop_frames)
 
 
-def count_frames(total_s: float) -> int:
-    """Frames of a song: its samples padded by a whole, always non-zero, number of samples up to a hop."""
+def count_padded_frames(total_s: float) -> int:
+    """Frames of a song as the reference pads it: its samples, and always some more, up to a whole hop.
+
+    A render has no such frame at its end: :func:`specdiff_cli.lengths.count_frames`.
+    """
     return int(total_s * SAMPLE_RATE_HZ) // HOP_SAMPLES + 1
 
 
-def count_windows(total_s: float, hop_frames: int = WINDOW_FRAMES) -> int:
-    """Windows that cover ``total_s`` seconds; at least one."""
-    return 1 + math.ceil(max(0, count_frames(total_s) - WINDOW_FRAMES) / hop_frames)
+def count_padded_windows(total_s: float, hop_frames: int = WINDOW_FRAMES) -> int:
+    """Windows that cover ``total_s`` seconds so padded; at least one."""
+    return 1 + math.ceil(max(0, count_padded_frames(total_s) - WINDOW_FRAMES) / hop_frames)
 
 
 def _start_s(index: int, hop_frames: int) -> float:
@@ -109,8 +112,8 @@ def tokenize(
     vocabulary = vocabulary or Vocabulary()
     if total_s is None:
         total_s = max((note.end_s for note in notes), default=0.0)
-    n_frames = count_frames(total_s)
-    n_windows = count_windows(total_s, hop_frames)
+    n_frames = count_padded_frames(total_s)
+    n_windows = count_padded_windows(total_s, hop_frames)
     hop_steps = hop_frames * STEPS_PER_FRAME
     events = EventTable.from_notes(notes, vocabulary, joins_keys=joins_keys)
     layouts = _Layouts(notes, vocabulary)
@@ -146,8 +149,8 @@ def tokenize(
 
 def empty_windows(total_s: float) -> Iterator[TokenWindow]:
     """The windows that cover ``total_s`` seconds, for voices that read no tokens."""
-    n_frames, nothing = count_frames(total_s), np.zeros(0, dtype=np.int64)
-    for index in range(count_windows(total_s)):
+    n_frames, nothing = count_padded_frames(total_s), np.zeros(0, dtype=np.int64)
+    for index in range(count_padded_windows(total_s)):
         n_own = min(WINDOW_FRAMES, n_frames - index * WINDOW_FRAMES)
         yield TokenWindow(index, n_own, nothing, 0, np.zeros((0, len(LAYOUT_COLUMNS))))
 

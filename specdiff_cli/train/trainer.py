@@ -22,7 +22,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from specdiff_cli.engine.devices import resolve_dtype
-from specdiff_cli.errors import DeviceError, SpecdiffError, UsageError
+from specdiff_cli.errors import DeviceError, SpecdiffError, UsageError, is_out_of_memory
 from specdiff_cli.model.network import SpectrogramDiffusion
 from specdiff_cli.train.batches import Batch, BatchStream, Corpus, CorpusFiles, collate, iterate
 from specdiff_cli.train.distributed import Processes, any_of, averaged, in_parallel
@@ -259,11 +259,10 @@ class Trainer:
                 )
         try:
             return self._run(should_stop)
-        except torch.OutOfMemoryError:
-            raise DeviceError(
-                f"out of memory at step {self.step} with batch_size {self.config.train.batch_size}; lower it"
-            ) from None
         except Exception as error:
+            if is_out_of_memory(error):
+                size = self.config.train.batch_size
+                raise DeviceError(f"out of memory at step {self.step} with batch_size {size}; lower it") from None
             if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
                 raise DeviceError(f"compile = true does not work here ({detail}); set it to false") from None

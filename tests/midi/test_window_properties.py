@@ -16,8 +16,8 @@ from specdiff_cli.midi.windows import (
     EventTable,
     TokenWindow,
     WindowWriter,
-    count_frames,
-    count_windows,
+    count_padded_frames,
+    count_padded_windows,
     tokenize,
 )
 
@@ -137,10 +137,10 @@ def test_an_overlapping_window_is_what_its_own_span_says(notes: list[Note], hop_
     rows = list(table.rows(0, table.count))
     total_s = max((note.end_s for note in notes), default=0.0)
     windows = list(tokenize(notes, hop_frames=hop_frames))
-    assert len(windows) == count_windows(total_s, hop_frames)
+    assert len(windows) == count_padded_windows(total_s, hop_frames)
     assert sum(window.n_frames == 256 for window in windows) >= len(windows) - 1
     covered = windows[-1].index * hop_frames + windows[-1].n_frames
-    assert covered == count_frames(total_s)
+    assert covered == count_padded_frames(total_s)
     for window in windows:
         assert window.start_s == pytest.approx(window.index * hop_frames / 50)
         first_step = window.index * hop_frames * 2  # 10 ms steps, frames of 20 ms

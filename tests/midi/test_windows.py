@@ -11,8 +11,8 @@ from specdiff_cli.midi.notes import Note, parse_midi
 from specdiff_cli.midi.vocabulary import Vocabulary
 from specdiff_cli.midi.windows import (
     WindowWriter,
-    count_frames,
-    count_windows,
+    count_padded_frames,
+    count_padded_windows,
     empty_windows,
     tokenize,
 )
@@ -132,8 +132,8 @@ def test_drums_after_the_last_held_note_have_windows_of_their_own() -> None:
     ("total_s", "n_frames"), [(0.0, 1), (0.01, 1), (0.0199, 1), (0.02, 2), (5.1, 256), (5.1199, 256), (5.12, 257)]
 )
 def test_frames_cover_the_samples_and_always_some_more(total_s: float, n_frames: int) -> None:
-    assert count_frames(total_s) == n_frames
-    assert count_windows(total_s) == (n_frames + 255) // 256
+    assert count_padded_frames(total_s) == n_frames
+    assert count_padded_windows(total_s) == (n_frames + 255) // 256
 
 
 def test_the_last_window_is_shorter() -> None:
