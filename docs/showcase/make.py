@@ -16,19 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from specdiff_cli import Synthesizer, load_voice, read_midi
-from specdiff_cli.audio.compression import Compression
+from specdiff_cli import Synthesizer, load_voice, read_midi, render_files
 from specdiff_cli.audio.mel import log_mel
-from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.constants import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from specdiff_cli.corpus.soundfont import GAIN, FluidSynth
-from specdiff_cli.midi.edits import Edits, apply_edits
 from specdiff_cli.midi.notes import MidiSong
+from specdiff_cli.rendering.events import Failed
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "demo_song.py"
 SHOWN_S = 12.0
-SAMPLES = {"minuet": Edits(), "minuet-flute-and-harp": Edits(programs=("track:2:flute", "track:3:harp"))}
+SAMPLES: dict[str, tuple[str, ...]] = {"minuet": (), "minuet-flute-and-harp": ("track:2:flute", "track:3:harp")}
 
 Audio = npt.NDArray[np.float32]
 
@@ -39,24 +37,23 @@ def main() -> None:
         sys.exit(__doc__)
     midi_path = HERE / "demo.mid"
     sys.argv, soundfont = [str(EXAMPLE), str(midi_path)], Path(sys.argv[1])
+    synthesizer = Synthesizer(load_voice("tiny"))
     try:
         runpy.run_path(str(EXAMPLE), run_name="__main__")
         song, midi = read_midi(midi_path), mido.MidiFile(midi_path)
+        for name, programs in SAMPLES.items():
+            write(midi_path, HERE / f"{name}.ogg", synthesizer, programs)
     finally:
         midi_path.unlink(missing_ok=True)
-    synthesizer = Synthesizer(load_voice("tiny"))
-    for name, edits in SAMPLES.items():
-        edited, _ = apply_edits(song, edits, name)
-        audio = synthesizer.render(edited)
-        write(HERE / f"{name}.ogg", audio / np.abs(audio).max() * np.float32(0.9))
-        if name == "minuet":
-            draw(song, audio, FluidSynth(soundfont, GAIN).render(midi).astype(np.float32))
+    draw(song, synthesizer.render(song), FluidSynth(soundfont, GAIN).render(midi).astype(np.float32))
 
 
-def write(path: Path, audio: Audio) -> None:
-    """Ogg Vorbis at quality 4: half a minute in some 100 kB."""
-    with AtomicWriter(path, file_format="ogg", overwrite=True, compression=Compression(quality=4)) as writer:
-        writer.write(audio)
+def write(song: Path, path: Path, synthesizer: Synthesizer, programs: tuple[str, ...]) -> None:
+    """Ogg Vorbis, 44.1 kHz in stereo; half a minute in some 250 kB."""
+    wishes = {"program": programs, "normalize": "-16LUFS", "quality": 2, "overwrite": True}
+    for event in render_files(song, output=path, synthesizer=synthesizer, **wishes):
+        if isinstance(event, Failed):
+            sys.exit(str(event.error))
 
 
 def equally_loud(audio: Audio) -> Audio:
