@@ -1,6 +1,7 @@
 """Numbers and choices as sentences have them."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Container, Iterable
 
 
 def count(number: int, noun: str) -> str:
@@ -39,3 +40,23 @@ def about(seconds: float) -> str:
 def one_line(text: str) -> str:
     """Control characters (a file may be named with newlines or escape codes) shown instead of obeyed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+#: What parsers of command lines say, and what we say.
+_REFUSALS = (
+    ("Input should be a valid integer, unable to parse string as an integer", "must be a whole number"),
+    ("Input should be a valid number, unable to parse string as a number", "must be a number"),
+    ("Input should be greater than or equal to", "must be at least"),
+    ("Input should be less than or equal to", "must be at most"),
+)
+
+
+def plain_refusal(said: str, variables: Container[str]) -> str:
+    """``--steps: must be a whole number`` for a parser's words; the option's variable is named where it is set."""
+    refused = re.match(r"Invalid value for '([^']+)'(?: / '[^']+')*(?: \(env var: '([^']+)'\))?: (.*)", said, re.DOTALL)
+    if refused is None:
+        return said
+    option, variable, rule = refused.groups()
+    for theirs, ours in _REFUSALS:
+        rule = rule.replace(theirs, ours)
+    return f"{option} ({variable}): {rule}" if variable and variable in variables else f"{option}: {rule}"

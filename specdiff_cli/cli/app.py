@@ -19,6 +19,7 @@ from specdiff_cli.cli.train import train_app
 from specdiff_cli.cli.weights import convert, download_weights, models_app
 from specdiff_cli.errors import ExitCode, Option, SpecdiffError, UsageError
 from specdiff_cli.streams import replace_closed
+from specdiff_cli.wording import plain_refusal
 
 app = typer.Typer(
     name="specdiff",
@@ -106,7 +107,7 @@ def _usage_failure(error: Exception) -> int:
         return ExitCode.USAGE
     context = getattr(error, "ctx", None)
     hint = hint_for(error)
-    said = message().rstrip(".")
+    said = plain_refusal(message().rstrip("."), os.environ)
     if hint is not None:  # the parser's own guess is farther off
         said = said.partition(" (Possible")[0].partition(" Did you mean")[0].rstrip(".")
     path = context.command_path if context else "specdiff"
