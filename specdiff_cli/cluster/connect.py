@@ -197,7 +197,7 @@ def _keep_stdout_clean(ray: Any) -> None:
 def _own_token() -> Iterator[None]:
     """For a Ray of our own, a token of its own: nobody else on this machine may use it.
 
-    Otherwise Ray (since 2.60) writes one to the home folder, which may be read-only, and from then on every
+    Otherwise Ray 2.60 writes one to the home folder, which may be read-only, and from then on every
     ``ray start --head`` of this user asks for it. A Ray that is loaded already has read its settings.
     """
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
