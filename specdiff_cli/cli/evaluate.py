@@ -235,6 +235,10 @@ def benchmark(
     dtype: shared.Dtype = "auto",
     threads: shared.Threads = None,
     vocoder: shared.Vocoder = None,
+    sample_rate: Annotated[
+        int | None, option("16000, 44100 or 48000.", metavar="HZ", default="as render", offer=complete.sample_rates)
+    ] = None,
+    stereo: Annotated[bool | None, option("Two channels, or one.", "--stereo/--mono", default="as render")] = None,
     cold: Annotated[bool, option("Instead: where a start from nothing goes; needs --song.", "--cold")] = False,
     as_json: Annotated[bool, option("One JSON object on one line.", "--json")] = False,
     debug: shared.Debug = False,

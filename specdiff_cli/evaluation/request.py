@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from specdiff_cli.audio.resample import check_rate
 from specdiff_cli.choices import (
     DEFAULT_VOICE,
     MAX_BATCH,
@@ -70,7 +71,10 @@ def parse_steps(text: str | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SpeedOptions:
-    """A voice and how it is loaded and sampled; None leaves it to the voice. ``random_weights``: of its true size."""
+    """A voice and how it is loaded and sampled; None leaves it to the voice. ``random_weights``: of its true size.
+
+    ``sample_rate``, ``stereo``: as ``render`` takes them; vocoders that have no choice give 16 kHz mono.
+    """
 
     model: str = DEFAULT_VOICE
     random_weights: bool = False
@@ -83,6 +87,8 @@ class SpeedOptions:
     dtype: str = "auto"
     threads: int | None = None
     vocoder: str | None = None
+    sample_rate: int | None = None
+    stereo: bool | None = None
     batch: int = 1
     """Songs rendered side by side."""
 
@@ -91,6 +97,8 @@ class SpeedOptions:
         check_guidance(self.guidance)
         check_range("batch", self.batch, 1, MAX_BATCH)
         check_threads(self.threads)
+        if self.sample_rate is not None:
+            check_rate(self.sample_rate)
         check_reuse(self.reuse_every)
         if self.sampler is not None:
             check_choice("sampler", self.sampler, SAMPLERS)

@@ -135,6 +135,8 @@ def measure(
         schedule=str(sampling.schedule),
         guidance=sampling.guidance,
         reuse_every=sampling.reuse_every,
+        sample_rate_hz=synthesizer.sample_rate_hz,
+        n_channels=synthesizer.n_channels,
         audio_s=batch * duration_s,
         render_s=render_s,
         times_realtime=batch * duration_s / render_s,

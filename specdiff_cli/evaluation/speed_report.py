@@ -20,6 +20,8 @@ class Report:
     schedule: str
     guidance: float
     reuse_every: int
+    sample_rate_hz: int
+    n_channels: int
     audio_s: float  # of all songs together
     render_s: float
     times_realtime: float
@@ -57,6 +59,7 @@ class Report:
             ("processor", self.processor),
             ("machine", f"{self.device} {self.dtype}{threads}"),
             ("sampling", f"{sampling} · {songs}"),
+            ("sound", f"{self.sample_rate_hz / 1000:g} kHz {'mono' if self.n_channels == 1 else 'stereo'}"),
             ("audio", f"{self.audio_s:.1f} s in {self.render_s:.2f} s, {self.times_realtime:.2f} × realtime"),
             *([] if is_added_up else [(step, f"{1000 * self.step_s:.1f} ms")]),
             ("a 5.12 s window", f"{self.window_s:.2f} s"),

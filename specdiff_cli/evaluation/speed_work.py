@@ -17,6 +17,7 @@ from specdiff_cli.midi.notes import Note, read_midi
 from specdiff_cli.model.config import REFERENCE_CONFIGS
 from specdiff_cli.model.network import Network, SpectrogramDiffusion, build_network
 from specdiff_cli.model.storage import without_storage
+from specdiff_cli.rendering.record import TEMPLATES_SOUND
 from specdiff_cli.weights.load import Precision, Voice, chosen_dtype, load_voice
 from specdiff_cli.weights.voice_file import VocoderSpec
 
@@ -31,12 +32,15 @@ def load_for_speed(options: SpeedOptions) -> tuple[Synthesizer, Sampling]:
         is_lent = options.random_weights and options.vocoder != "partials"
         return load_vocoder(load_voice("tiny"), options.vocoder) if is_lent else options.vocoder
 
+    usual_rate_hz, is_stereo = TEMPLATES_SOUND
     synthesizer = load_synthesizer(
         options.model,
         vocoder=heard,
         device=options.device,
         dtype=options.dtype,
         threads=options.threads,
+        sample_rate_hz=options.sample_rate or usual_rate_hz,
+        n_channels=2 if (is_stereo if options.stereo is None else options.stereo) else 1,
         load=random_voice if options.random_weights else load_voice,
     )
     voice = synthesizer.voice
