@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,4 +42,23 @@ def write_corpus(folder: Path) -> Path:
     write_piece(folder / "train" / "piece-000000.npz", NOTES)
     write_piece(folder / "train" / "piece-000001.npz", NOTES, length_s=6.0, pitch_hz=330.0)
     write_piece(folder / "validation" / "piece-000002.npz", NOTES)
+    return folder
+
+
+def bells(seed: int) -> np.ndarray:
+    """(24 000,) int16: a second and a half of four tones that ring out, with a little noise."""
+    time_s = np.arange(24_000) / 16_000
+    rng = np.random.default_rng(seed)
+    tones = sum(np.sin(2 * np.pi * f * time_s) / 8 for f in rng.uniform(100, 3000, 4)) * np.exp(-time_s)
+    return np.asarray(np.round((tones + 0.01 * rng.standard_normal(24_000)) * 20_000), dtype=np.int16)
+
+
+def write_bells(
+    folder: Path, splits: Sequence[str] = ("train", "train", "validation"), notes: np.ndarray | None = None
+) -> Path:
+    """A corpus for vocoders: one piece for each of ``splits``, with ``notes`` (n, 6) where they are given."""
+    for number, split in enumerate(splits):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        more: dict[str, Any] = {} if notes is None else {"notes": notes}
+        np.savez(folder / split / f"piece-{number}.npz", audio=bells(number), **more)
     return folder

@@ -11,6 +11,7 @@ import torch
 from command_line import specdiff
 from file_limits import largest_file
 from safetensors.torch import load_file, save_file
+from small_corpora import bells, write_bells
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.melgan import Generator, GeneratorConfig, ready_generator
@@ -34,13 +35,6 @@ SIZES = GeneratorConfig(width=8, n_stacks=1, n_blocks=2)
 NOTES = np.array([[0.1, 0.6, 60, 90, 0, 0], [0.7, 1.3, 67, 70, 40, 0], [0.2, 0.4, 38, 100, 0, 1]])
 
 
-def bells(seed: int) -> np.ndarray:
-    time_s = np.arange(24_000) / 16_000
-    rng = np.random.default_rng(seed)
-    tones = sum(np.sin(2 * np.pi * f * time_s) / 8 for f in rng.uniform(100, 3000, 4)) * np.exp(-time_s)
-    return np.asarray(np.round((tones + 0.01 * rng.standard_normal(24_000)) * 20_000), dtype=np.int16)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of note templates with random weights."""
@@ -57,10 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    for number, split in enumerate(("train", "train", "validation")):
-        (folder / split).mkdir(exist_ok=True)
-        np.savez(folder / split / f"piece-{number}.npz", audio=bells(number), notes=NOTES)
+    folder = write_bells(tmp_path_factory.mktemp("corpus"), notes=NOTES)
     export(run, run.parent / "mine", TEMPLATES_SAMPLING)
     kept = pairs_folder(folder, str(run.parent / "mine"))
     for path in folder.rglob("*.npz"):

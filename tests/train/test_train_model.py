@@ -17,7 +17,7 @@ from small_corpora import HASTY, NOTES, RUN, SMALLEST, write_corpus, write_piece
 from typer.testing import Result
 
 from specdiff_cli.diffusion.samplers import Objective
-from specdiff_cli.errors import OutputError, UsageError, WeightsError
+from specdiff_cli.errors import DeviceError, OutputError, UsageError, WeightsError
 from specdiff_cli.train.batches import Corpus, CorpusFiles, collate
 from specdiff_cli.train.listener import SilentListener
 from specdiff_cli.train.run_folder import RunConfig
@@ -390,3 +390,18 @@ def test_precision_auto_is_what_the_hardware_computes_in(
     monkeypatch.setattr("specdiff_cli.engine.devices._computes_in_bfloat16", lambda _: is_fast)
     assert Trainer(corpus, tmp_path / "run", with_train(precision="auto")).precision == expected
     assert Trainer(corpus, tmp_path / "plain", with_train(precision="float32")).precision == "float32"
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_exhausted_memory_names_what_to_lower_on_every_device(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def train_step(*_: object) -> None:
+        raise error
+
+    trainer = Trainer(corpus, tmp_path / "run", RUN)
+    monkeypatch.setattr(trainer, "train_step", train_step)
+    with pytest.raises(DeviceError, match="out of memory at step 0 with batch_size 2; lower it"):
+        trainer.run()

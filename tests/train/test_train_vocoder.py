@@ -5,11 +5,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from file_limits import largest_file
 from safetensors.torch import load_file, save_file
+from small_corpora import write_bells
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.spectral import SpectralConfig, SpectralNetwork, load_spectral
@@ -33,20 +33,9 @@ CONFIG = TrainConfig(
 )
 
 
-def make_corpus(folder: Path, splits: tuple[str, ...] = ("train", "validation")) -> Path:
-    rng = np.random.default_rng(0)
-    t = np.arange(24000) / 16000
-    for split in splits:
-        (folder / split).mkdir(parents=True)
-        for k in range(2 if split == "train" else 1):
-            tones = sum(np.sin(2 * np.pi * f * t) / 8 for f in rng.uniform(100, 2000, 4)) * np.exp(-t)
-            np.savez(folder / split / f"piece-{k}.npz", audio=np.round(tones * 20000).astype(np.int16))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("corpus"))
+    return write_bells(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.mark.parametrize("adversarial_share", [0.0, 1.0], ids=["supervised", "adversarial"])
@@ -113,7 +102,7 @@ def test_a_finished_run_is_not_trained_over(corpus: Path, tmp_path: Path) -> Non
         Trainer(corpus, tmp_path / "run", replace(CONFIG, batch_size=3), ADVANCE)
     with pytest.raises(UsageError, match=r"begun with \[vocoder\] dim = 16, not 24"):
         Trainer(corpus, tmp_path / "run", CONFIG, WIDER)
-    other = make_corpus(tmp_path / "other")
+    other = write_bells(tmp_path / "other")
     (other / "train" / "piece-1.npz").unlink()
     with pytest.raises(UsageError, match="another corpus"):
         Trainer(other, tmp_path / "run", replace(CONFIG, n_steps=6), ADVANCE)
@@ -180,12 +169,12 @@ def test_numbers_that_run_away_end_the_run_in_one_line(corpus: Path, tmp_path: P
 @pytest.mark.parametrize(("splits", "words"), [(("train",), "validation"), (("validation",), "train"), ((), "train")])
 def test_a_corpus_without_one_of_its_parts(tmp_path: Path, splits: tuple[str, ...], words: str) -> None:
     with pytest.raises(UsageError, match=f"no pieces of music in .*{words}; make them"):
-        Trainer(make_corpus(tmp_path / "corpus", splits), tmp_path / "run", CONFIG, ADVANCE)
+        Trainer(write_bells(tmp_path / "corpus", splits), tmp_path / "run", CONFIG, ADVANCE)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_piece(tmp_path: Path) -> None:
-    corpus = make_corpus(tmp_path / "corpus")
+    corpus = write_bells(tmp_path / "corpus")
     (corpus / "train" / "piece-9.npz").write_bytes(b"damaged")
     with pytest.raises(UsageError, match="cannot read .*piece-9"):
         Trainer(corpus, tmp_path / "run", CONFIG, ADVANCE)
