@@ -287,6 +287,8 @@ def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[P
     def refuse(error: OSError) -> NoReturn:
         raise UsageError(f"{shown_path(error.filename)}: cannot be listed ({reason(error)})")
 
+    if (problem := hidden_by(folder)) is not None:  # of a NUL character os.walk makes no OSError
+        raise UsageError(f"{shown_path(folder)}: cannot be listed ({problem})")
     found = []
     for place, _, names in os.walk(folder, onerror=refuse):
         wanted = names if suffixes is None else [name for name in names if _is_of(name, suffixes)]

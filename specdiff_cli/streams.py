@@ -3,15 +3,17 @@
 Nothing here imports numpy or torch.
 """
 
+import contextlib
 import io
+import json
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from specdiff_cli.errors import OutputError
 
@@ -113,6 +115,37 @@ def closed() -> OutputError:
 def is_closed() -> bool:
     """Is there no standard output?"""
     return sys.stdout is None or isinstance(sys.stdout, ClosedOutput)
+
+
+def close_stdout() -> None:
+    """Point standard output at nothing: Python would complain when it flushes a broken one at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class JsonLines:
+    """A line for each record, to a program that reads standard output. Once it is gone, the work goes on.
+
+    Attributes:
+        is_unread: the reader is gone, or there is no room for what it reads; ``on_loss`` was told, once.
+    """
+
+    def __init__(self, on_loss: Callable[[str], None]) -> None:
+        self._on_loss = on_loss
+        self.is_unread = False
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Raises OutputError where standard output was closed from the beginning."""
+        if self.is_unread:
+            return
+        try:
+            sys.stdout.write(json.dumps(record) + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            self.is_unread = True
+            close_stdout()
+            why = "its reader is gone" if isinstance(error, BrokenPipeError) else error.strerror or str(error)
+            self._on_loss(f"cannot write to standard output: {why}; the rest is made all the same")
 
 
 def replace_closed() -> None:

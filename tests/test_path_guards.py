@@ -148,6 +148,12 @@ def test_places_that_cannot_be_are_one_line_each(impossible: Path, monkeypatch: 
         read_defaults()
 
 
+def test_names_with_nul_characters_are_told() -> None:
+    for ask in (files_below, files_in, make_folder):
+        with pytest.raises(SpecdiffError, match="null"):
+            ask(Path("a\0b"))
+
+
 def test_why_a_path_is_hidden(tmp_path: Path) -> None:
     assert hidden_by(tmp_path) is None
     assert hidden_by(tmp_path / "nothing") is None

@@ -1,6 +1,5 @@
 """``specdiff compose``: pieces out of nothing, and songs that go on."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +8,11 @@ import typer
 
 from specdiff_cli.choices import DEFAULT_COMPOSER
 from specdiff_cli.cli.help import PlainHelpCommand
-from specdiff_cli.cli.progress import counted_display, teller, working
+from specdiff_cli.cli.progress import counted_display, fail, teller, working
 from specdiff_cli.cli.shared_options import argument, option, record_of
 from specdiff_cli.composing.files import DEFAULT_TEMPLATE, ComposeRequest, compose_files, plan
+from specdiff_cli.errors import ExitCode
+from specdiff_cli.streams import JsonLines
 from specdiff_cli.wording import clock, count
 
 RENDER = "--render"
@@ -94,7 +95,7 @@ def compose(
     Exit codes: 0 done, 2 usage, 3 bad MIDI, 4 weights, 5 output,
     6 device or memory, 130 interrupted, 143 terminated.
     """
-    tell = teller(quiet)
+    tell, lines = teller(quiet), JsonLines(fail)
     planned = plan(record_of(ComposeRequest, locals()))
     with working("loading the composer", quiet):
         from specdiff_cli.composing.bundle import load_composer
@@ -109,10 +110,12 @@ def compose(
 
         for target, about, made in compose_files(composer, planned, advance):
             if as_json:
-                typer.echo(json.dumps(about))
+                lines.write(about)
             tell(f"{target}: {count(made.n_notes, 'note')}, {clock(made.duration_s)}, {made.description}")
     if render:
         _render(context, out_dir, planned.targets, overwrite, quiet)
+    if lines.is_unread:
+        raise typer.Exit(ExitCode.OUTPUT)
 
 
 def _render(context: typer.Context, folder: Path, pieces: list[Path], overwrite: bool, quiet: bool) -> None:

@@ -1,6 +1,5 @@
 """The one place where errors become a line and an exit code."""
 
-import contextlib
 import functools
 import os
 import sys
@@ -13,6 +12,7 @@ import typer
 from specdiff_cli.cli.progress import fail, flag_of, say
 from specdiff_cli.errors import ExitCode, Option, SpecdiffError, explain
 from specdiff_cli.signals import Terminated, catch_signals
+from specdiff_cli.streams import close_stdout
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DEBUG_VARIABLE = "SPECDIFF_DEBUG"
@@ -99,9 +99,3 @@ def shown(error: SpecdiffError) -> str:
     blamed = Option(error.option, error.value).shown_as(flag_of(error.option))
     origin = origins(_settings).get(error.option)
     return line if origin is None or origin in line else f"{line}; {blamed} is from {origin}"
-
-
-def close_stdout() -> None:
-    """Point standard output at nothing: Python would complain when it flushes a broken one at exit."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

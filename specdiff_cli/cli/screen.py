@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from specdiff_cli.choices import RECOMMENDED_LOUDNESS
-from specdiff_cli.cli.guard import close_stdout, shown
+from specdiff_cli.cli.guard import shown
 from specdiff_cli.cli.progress import (
     FilesDisplay,
     RenderDisplay,
@@ -26,11 +26,11 @@ from specdiff_cli.cli.progress import (
 )
 from specdiff_cli.cli.tables import print_tables, screen_width, table
 from specdiff_cli.errors import ExitCode, Message, Option
-from specdiff_cli.files import reason
 from specdiff_cli.rendering.events import Done, End, Event, Failed, Loaded, Loading, Opened, Skipped, Step, Told
 from specdiff_cli.rendering.jobs import Job
 from specdiff_cli.rendering.outcome import Outcome, Tally, foresee, guessed_window_s
 from specdiff_cli.rendering.remaining import Remaining
+from specdiff_cli.streams import JsonLines
 from specdiff_cli.wording import about, clock, count, one_line
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class RenderScreen:
         self._files: FilesDisplay | None = None  # the bar of several songs at once
         self._crew = ""  # who renders them, where these are several processes
         self._remaining = Remaining(jobs, self.tally.n_jobs)
-        self._is_unread = False  # whoever read --json is gone
+        self._lines = JsonLines(fail)
 
     def __enter__(self) -> "RenderScreen":
         return self
@@ -166,23 +166,11 @@ class RenderScreen:
                 traceback.print_exception(end.cause or end.error)
             fail(shown(end.error))
         if self._showing.as_json:
-            self._print_json(outcome)
+            self._lines.write(outcome.to_json(shown))
         is_failure = outcome.status == "failed" and self.tally.counts["failed"] <= MAX_FAILURES
         if self.tally.n_jobs <= MAX_ROWS or is_failure:
             self._outcomes.append(outcome)
         self._update_files()
-
-    def _print_json(self, outcome: Outcome) -> None:
-        """A line for the program that reads. Once it is gone, the songs are still rendered, and the exit code tells."""
-        if self._is_unread:
-            return
-        try:
-            print_line(json.dumps(outcome.to_json(shown)))
-        except OSError as error:
-            self._is_unread = True
-            close_stdout()
-            why = "its reader is gone" if isinstance(error, BrokenPipeError) else reason(error)
-            fail(f"cannot write to standard output: {why}; the rest is rendered all the same")
 
     def sum_up(self) -> int:
         """The table of several songs in the order of the inputs, and the line that counts them; the exit code."""
@@ -196,7 +184,7 @@ class RenderScreen:
                 level = Option("normalize", RECOMMENDED_LOUDNESS)
                 clipped = f"{count(self.tally.n_clipped, 'file')} clipped: "
                 self.tell(Message(clipped, level, " leaves room, and makes all songs equally loud"))
-        return self.tally.exit_code or (ExitCode.OUTPUT if self._is_unread else ExitCode.OK)
+        return self.tally.exit_code or (ExitCode.OUTPUT if self._lines.is_unread else ExitCode.OK)
 
     def _print_table(self, outcomes: Sequence[Outcome]) -> None:
         if outcomes and not self._showing.quiet:

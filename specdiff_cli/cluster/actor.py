@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import specdiff_cli
 from specdiff_cli import __version__
 from specdiff_cli.errors import DeviceError, SpecdiffError, explain
+from specdiff_cli.files import files_below
 
 #: What has to be the same everywhere, for the same files to come out.
 COMPARED = ("specdiff", "torch", "specdiff code")
@@ -32,10 +33,13 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _code_hash() -> str:
-    """Of this package's source files: two copies that are worked on may have one version, and sound different."""
+    """Of this package's source files: two copies that are worked on may have one version, and sound different.
+
+    Raises OSError.
+    """
     digest = hashlib.sha256()
     folder = Path(specdiff_cli.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    for path in files_below(folder, (".py",)):
         if path.name != "_version.py":
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes().replace(b"\r\n", b"\n"))

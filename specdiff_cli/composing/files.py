@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from specdiff_cli.choices import DEFAULT_COMPOSER, check_choice, check_range, check_seed, check_threads
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.files import check_target, make_folder
+from specdiff_cli.streams import DASH
 
 if TYPE_CHECKING:
     from specdiff_cli.composing.bundle import Composer
@@ -128,6 +129,8 @@ def plan(request: ComposeRequest) -> Plan:
         MidiError: the song cannot be worked on.
     """
     order = request.order()
+    if str(request.out_dir) == DASH:
+        raise UsageError("-: pieces are files, and do not go to standard output; give a folder of another name")
     targets = request.targets(order.songs.stem)
     make_folder(request.out_dir)
     for target in targets:

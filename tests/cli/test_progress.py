@@ -55,6 +55,23 @@ def test_the_bar_is_one_line_and_its_numbers_are_whole(
         assert "step 999/1000" in line
 
 
+@pytest.mark.parametrize("width", [30, 59, 60, 80, 100, 200])
+def test_the_bar_of_several_songs_at_once_tells_the_time_left_for_all(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(ours, "stderr_console", lambda: console)
+    remaining, _ = begun(3, n_jobs=4)
+    bar = FilesBar(4, "files", remaining)
+    bar.update(0, "2/2 workers")
+    console.print(bar.bar.get_renderable())
+    (line,) = text.getvalue().splitlines()
+    assert len(line) <= width
+    assert line.startswith("0/4 files")
+    assert "6:56:40" in line  # 10 of 60 s took 5000 s
+
+
 @pytest.mark.parametrize(("term", "is_drawn"), [("xterm", True), ("dumb", False), ("unknown", False)])
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], term: str, is_drawn: bool

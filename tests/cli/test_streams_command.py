@@ -94,4 +94,17 @@ def test_a_batch_outlives_who_reads_its_json(folder: Path) -> None:
     done = shell("(specdiff render a.mid b.mid --json -q --tail 0; echo $? > code) | true")
     assert Path("code").read_text() == "5\n"
     assert Path("a.wav").exists() and Path("b.wav").exists()
-    assert done.stderr.count(b"its reader is gone; the rest is rendered all the same") == 1
+    assert done.stderr.count(b"its reader is gone; the rest is made all the same") == 1
+
+
+@posix
+def test_pieces_outlive_who_reads_their_json_and_are_no_standard_output(folder: Path) -> None:
+    options = "--n 2 --batch 1 --notes 16 --steps 16 -q"
+    done = shell(f"(specdiff compose pieces {options} --json; echo $? > code) | true")
+    assert Path("code").read_text() == "5\n"
+    assert len(list(Path("pieces").glob("*.mid"))) == 2
+    assert done.stderr.count(b"its reader is gone; the rest is made all the same") == 1
+    done = shell(f"specdiff compose - {options}")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"give a folder" in done.stderr
+    assert not Path("-").exists()
