@@ -253,7 +253,7 @@ def benchmark(
     \b
     Examples:
       specdiff benchmark
-      specdiff benchmark --model base --random-weights --dtype bfloat16
+      specdiff benchmark --model base --random-weights --preset balanced
       specdiff benchmark --batch 8 --json | jq .times_realtime
       specdiff benchmark --cold --song demo.mid
 
