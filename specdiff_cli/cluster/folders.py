@@ -6,44 +6,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import IO
-
-_LOCK = "lock"
 
 
 @contextmanager
 def temporary_folder(prefix: str, parent: str | None = None) -> Iterator[Path]:
-    """A folder that is gone after the block; those of that ``prefix`` whose processes were killed go now.
-
-    Raises OSError: it cannot be made.
-    """
+    """A folder that is gone after the block; those of that ``prefix`` whose processes were killed go now."""
     sweep(prefix, parent)
-    with TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as name:
-        with open(Path(name) / _LOCK, "w") as file:
-            _lock(file)
-            yield Path(name)
+    with TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as name, _locked(Path(name)):
+        yield Path(name)
 
 
 def sweep(prefix: str, parent: str | None = None) -> None:
-    """Remove the folders of this machine that nobody holds any more."""
-    for path in _locks(prefix, parent or gettempdir()):
-        with suppress(OSError), open(path, "r+") as file:
-            if _lock(file):
-                shutil.rmtree(path.parent, ignore_errors=True)
+    """Remove this user's folders of this machine that nobody holds any more."""
+    for path in Path(parent or gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), _locked(path) as is_free:
+            if is_free and path.stat().st_uid == os.geteuid():
+                shutil.rmtree(path, ignore_errors=True)
 
 
-def _locks(prefix: str, parent: str) -> list[Path]:
-    with suppress(OSError), os.scandir(parent) as entries:
-        return [Path(entry.path) / _LOCK for entry in entries if entry.name.startswith(prefix)]
-    return []
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder; says whether nobody else does. Where the system has no such locks, nothing is ever free.
 
-
-def _lock(file: IO[str]) -> bool:
-    """Whether it was free. It goes with the process; where the system has no such locks, nothing is ever swept."""
+    The lock goes with the process, and is of the folder itself: what dying children still write into it is swept, too.
+    """
     try:
         import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
+    except ImportError:
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_free = True
+        except OSError:
+            is_free = False
+        yield is_free
+    finally:
+        os.close(descriptor)

@@ -66,7 +66,6 @@ def test_folders_of_killed_workers_are_swept_and_others_stay(tmp_path: Path, mon
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("specdiff-parcels-dead", "others"):
         (tmp_path / name / "0").mkdir(parents=True)
-        (tmp_path / name / "lock").touch()
     with temporary_folder(PREFIX) as busy, temporary_folder(PREFIX) as mine:
         assert set(tmp_path.iterdir()) == {busy, mine, tmp_path / "others"}
     assert [path.name for path in tmp_path.iterdir()] == ["others"]
