@@ -21,9 +21,7 @@ def play(
     model: Annotated[str, option("A voice.", "--model", "-m", metavar="VOICE", offer=complete.models)] = DEFAULT_VOICE,
     steps: Annotated[int | None, option("Denoising steps.", metavar="N", default="the voice's", min=1)] = None,
     seed: Annotated[int, option("Of the noise.", metavar="SEED", min=0)] = 0,
-    device: Annotated[
-        str, option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", offer=complete.devices)
-    ] = "auto",
+    device: shared.Device = "auto",
     quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
@@ -81,12 +79,7 @@ def vocode(
     threads: shared.Threads = None,
     file_format: Annotated[
         str | None,
-        option(
-            "wav, flac, ogg, opus or mp3.",
-            "--format",
-            default="by the output's suffix, else wav",
-            offer=complete.formats,
-        ),
+        option("wav, flac, ogg, opus or mp3.", "--format", default="by the suffix, else wav", offer=complete.formats),
     ] = None,
     subtype: shared.SampleFormat = "pcm16",
     sample_rate: Annotated[
