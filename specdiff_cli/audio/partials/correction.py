@@ -57,25 +57,41 @@ class MelCorrection:
 
         At 16 kHz that of ``audio.mel``; at other rates the same window in seconds and the same bins in hertz.
         """
-        hop = self.hop_samples
-        mono = audio.mean(0)
-        n_frames = -(-len(mono) // hop)
-        padded = functional.pad(mono, (0, (n_frames + 1) * hop - len(mono)))
-        frames = padded.unfold(0, 2 * hop, hop) * self._window
+        real, imaginary = self._spectra(audio.mean(0, keepdim=True))
+        mel: Tensor = torch.hypot(real[0], imaginary[0]) @ self._weights
+        return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
+
+    def _heard(self, audio: Tensor) -> Tensor:
+        """The same, but what cancels in the mean of two channels counts as if it were independent.
+
+        A note in one channel alone is 3 dB weaker in the mean than in the power of both, and no note is weaker. Less
+        than that is left of notes that happen to meet in opposite phases, and filling it up would blow up the channels.
+        """
+        if len(audio) == 1:
+            return self.log_mel(audio)
+        real, imaginary = self._spectra(audio)
+        mean = torch.hypot(real.mean(0), imaginary.mean(0)) @ self._weights
+        least = ((real.square() + imaginary.square()).mean(0) / 2).sqrt() @ self._weights
+        return torch.maximum(mean, least).clamp(MEL_FLOOR, MEL_CEILING).log()
+
+    def _spectra(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary parts at the mel's bins, (C, n) to twice (C, ceil(n / hop), 513)."""
+        hop, n_samples = self.hop_samples, audio.shape[1]
+        n_frames = -(-n_samples // hop)
+        padded = functional.pad(audio, (0, (n_frames + 1) * hop - n_samples))
+        frames = padded.unfold(1, 2 * hop, hop) * self._window
         if self._analysis is None:
             n_fft = FFT_SAMPLES * hop * FRAMES_PER_SECOND // SAMPLE_RATE_HZ
-            magnitudes = torch.fft.rfft(frames, n=n_fft)[:, :N_BINS].abs()
-        else:
-            early, late = frames[:, :hop], frames[:, hop:].flip(1)
-            magnitudes = torch.hypot((early + late) @ self._analysis[0], (early - late) @ self._analysis[1])
-        mel: Tensor = magnitudes @ self._weights
-        return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
+            spectrum = torch.fft.rfft(frames, n=n_fft)[..., :N_BINS]
+            return spectrum.real, spectrum.imag
+        early, late = frames[..., :hop], frames[..., hop:].flip(-1)
+        return (early + late) @ self._analysis[0], (early - late) @ self._analysis[1]
 
     def apply(self, audio: Tensor, wanted: Tensor) -> Tensor:
         """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""
         filtered = audio
         for _ in range(N_PASSES):
-            missing = wanted.clamp(min=LOG_MEL_MIN) - self.log_mel(filtered)
+            missing = wanted.clamp(min=LOG_MEL_MIN) - self._heard(filtered)
             filtered = self._filtered(filtered, (STEP * missing).clamp(-LARGEST_GAIN, LARGEST_GAIN))
         return self._without_echoes(filtered, audio)
 
