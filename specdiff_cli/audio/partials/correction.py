@@ -61,18 +61,16 @@ class MelCorrection:
         mel: Tensor = torch.hypot(real[0], imaginary[0]) @ self._weights
         return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
 
-    def _heard(self, audio: Tensor) -> Tensor:
-        """The same, but what cancels in the mean of two channels counts as if it were independent.
+    def _cancelled(self, audio: Tensor) -> Tensor:
+        """By how many nepers notes cancel in the mean of two channels, (n_frames, 128), 0 at least.
 
         A note in one channel alone is 3 dB weaker in the mean than in the power of both, and no note is weaker. Less
         than that is left of notes that happen to meet in opposite phases, and filling it up would blow up the channels.
         """
-        if len(audio) == 1:
-            return self.log_mel(audio)
         real, imaginary = self._spectra(audio)
         mean = torch.hypot(real.mean(0), imaginary.mean(0)) @ self._weights
         least = ((real.square() + imaginary.square()).mean(0) / 2).sqrt() @ self._weights
-        return torch.maximum(mean, least).clamp(MEL_FLOOR, MEL_CEILING).log()
+        return (least.clamp(min=MEL_FLOOR) / mean.clamp(min=MEL_FLOOR)).log().clamp(min=0.0)
 
     def _spectra(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts at the mel's bins, (C, n) to twice (C, ceil(n / hop), 513)."""
@@ -89,9 +87,11 @@ class MelCorrection:
 
     def apply(self, audio: Tensor, wanted: Tensor) -> Tensor:
         """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""
-        filtered = audio
+        filtered, wanted = audio, wanted.clamp(min=LOG_MEL_MIN)
+        if len(audio) > 1:
+            wanted = wanted - self._cancelled(audio)
         for _ in range(N_PASSES):
-            missing = wanted.clamp(min=LOG_MEL_MIN) - self._heard(filtered)
+            missing = wanted - self.log_mel(filtered)
             filtered = self._filtered(filtered, (STEP * missing).clamp(-LARGEST_GAIN, LARGEST_GAIN))
         return self._without_echoes(filtered, audio)
 
