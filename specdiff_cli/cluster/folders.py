@@ -18,7 +18,11 @@ def temporary_folder(prefix: str, parent: str | None = None) -> Iterator[Path]:
 
 def sweep(prefix: str, parent: str | None = None) -> None:
     """Remove this user's folders of this machine that nobody holds any more."""
-    for path in Path(parent or gettempdir()).glob(f"{prefix}*"):
+    place = Path(parent or gettempdir())
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(place)
+    for path in (place / name for name in names if name.startswith(prefix)):
         with suppress(OSError), _locked(path) as is_free:
             if is_free and path.stat().st_uid == os.geteuid():
                 shutil.rmtree(path, ignore_errors=True)
@@ -29,6 +33,8 @@ def _locked(folder: Path) -> Iterator[bool]:
     """Hold a folder; says whether nobody else does. Where the system has no such locks, nothing is ever free.
 
     The lock goes with the process, and is of the folder itself: what dying children still write into it is swept, too.
+
+    Raises OSError: it is no folder that can be opened.
     """
     try:
         import fcntl

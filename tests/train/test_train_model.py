@@ -345,7 +345,7 @@ def test_an_interrupted_command_saves_and_says_how_to_go_on(
         (SETTINGS + "n_vocabulary_rows = 3", [], "[train] n_vocabulary_rows: is an unknown key"),
         (SETTINGS.replace("[train]", "n_vocabulary_rows = 3\n[train]"), [], "must be at least 1391, the tokens with 1"),
         (SETTINGS.replace("n_heads = 1\n", ""), [], "[model] n_heads: is missing"),
-        (SETTINGS, ["--steps", "0"], "--steps 0: must be at least 1"),
+        (SETTINGS, ["--steps", "0"], "--steps 0: must be between 1 and 100000000"),
         (SETTINGS, ["--device", "tpu"], "--device tpu: is not one of"),
         (SETTINGS, ["--device", "mps"], "--device mps: training runs on cpu or cuda"),
         (SETTINGS, ["--corpus", "nowhere"], "nowhere: is not a folder"),
