@@ -227,12 +227,11 @@ def _make(recording: Recording, folder: Path, gain: float, share: float) -> Outc
         audio, notes = read_audio(recording.audio), read_notes(recording)
         alignment = align(audio, notes)
         if not alignment.is_same_piece:
-            return Outcome(
-                recording.name,
-                alignment=alignment,
-                problem=f"{recording.audio}: does not sound like its notes (correlation {alignment.correlation:.2f} of "
-                "at least 0.1); is it another piece, or another performance?",
+            problem = (
+                f"{recording.audio}: does not sound like its notes ({_misfit(alignment)}); is it another piece, or "
             )
+            problem += "another performance? Give it a MIDI file of its own"
+            return Outcome(recording.name, alignment=alignment, problem=problem)
         ends_s = np.array([0.0, len(audio) / SAMPLE_RATE_HZ])
         was_corrected = bool(np.abs(alignment.times(ends_s) - ends_s).max() > CORRECTED_S)
         if was_corrected:
@@ -244,6 +243,12 @@ def _make(recording: Recording, folder: Path, gain: float, share: float) -> Outc
         return error
     except SpecdiffError as error:
         return Outcome(recording.name, problem=str(error))
+
+
+def _misfit(alignment: Alignment) -> str:
+    if alignment.is_at_limit:
+        return f"it would have to drift by {1000 * alignment.drift:+.0f} ms/s or more"
+    return f"correlation {alignment.correlation:.2f}, {alignment.least_correlation:.2f} needed at its length"
 
 
 def _check_settings(folder: Path, used: Sequence[Recording], share: float, loudness_lufs: float) -> float:
