@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specdiff_cli.choices import DEFAULT_COMPOSER, check_choice, check_range, check_seed, check_threads
+from specdiff_cli.choices import DEFAULT_COMPOSER, MAX_STEPS, check_choice, check_range, check_seed, check_threads
 from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.files import check_target, make_folder
 from specdiff_cli.streams import DASH
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from specdiff_cli.composing.bundle import Composer
     from specdiff_cli.composing.jobs import Made, Order
 
-MAX_PIECES, MAX_NOTES, MAX_STEPS = 10_000, 4096, 10_000
+MAX_PIECES, MAX_NOTES = 10_000, 4096
 DEFAULT_TEMPLATE = "sample_n_{index}.mid"
 TEMPLATE_FIELDS = ("index", "seed", "model", "stem")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from specdiff_cli.audio.vocoder import NoteVocoder, Vocoder
-from specdiff_cli.choices import NOTE_VOCODERS, VOCODERS, check_choice
+from specdiff_cli.choices import DEFAULT_VOICE, NOTE_VOCODERS, VOCODERS, check_choice
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError, WeightsError
 from specdiff_cli.model.note_function import NoteFunction
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PLAIN = Option("vocoder", "griffin-lim")  # which every voice can have
 #: The bundled voice, whose note templates serve voices that have none.
-TIMBRES_VOICE = "tiny"
+TIMBRES_VOICE = DEFAULT_VOICE
 
 
 def load_vocoder(

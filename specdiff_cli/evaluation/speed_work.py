@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from specdiff_cli.audio.vocoder import Vocoder
+from specdiff_cli.choices import DEFAULT_VOICE
 from specdiff_cli.diffusion.presets import find_preset
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.loading import load_synthesizer
@@ -30,7 +31,7 @@ def load_for_speed(options: SpeedOptions) -> tuple[Synthesizer, Sampling]:
     def heard(voice: Voice) -> Vocoder | str | None:
         # Random weights come without a vocoder: the bundled voice's stands in.
         is_lent = options.random_weights and options.vocoder != "partials"
-        return load_vocoder(load_voice("tiny"), options.vocoder) if is_lent else options.vocoder
+        return load_vocoder(load_voice(DEFAULT_VOICE), options.vocoder) if is_lent else options.vocoder
 
     usual_rate_hz, is_stereo = TEMPLATES_SOUND
     synthesizer = load_synthesizer(
@@ -67,14 +68,14 @@ def random_voice(name: str, dtype: Precision) -> Voice:
     Raises:
         UsageError: not the name of a known size.
     """
-    if name == "tiny":
-        tiny = load_voice("tiny")
+    if name == DEFAULT_VOICE:
+        tiny = load_voice(DEFAULT_VOICE)
         config, sampling, prefers_bfloat16 = tiny.network.config, tiny.sampling, tiny.prefers_bfloat16
     elif name in REFERENCE_CONFIGS:
         config = REFERENCE_CONFIGS[name]
         sampling, prefers_bfloat16 = Sampling(20, "dpm++2m", "magenta"), False
     else:
-        known = ", ".join(["tiny", *REFERENCE_CONFIGS])
+        known = ", ".join([DEFAULT_VOICE, *REFERENCE_CONFIGS])
         what = Option("random_weights"), " ", Option("model", name)
         raise UsageError(*what, f": the known sizes are {known}", option="model", value=name)
     network: Network
