@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -316,21 +316,19 @@ class Synthesizer:
             sampler = window_sampler(self.voice, self.network, sampling, stop)
             return sample_all(active_songs(), sampler, batch=batch, on_message=on_message, has_ended=has_ended)
 
-        with one_thread() if self._is_light else nullcontext():
-            sampled = running_ahead(sample) if self.overlap else sample(stop)
-            try:
-                for windows in sampled:
-                    for window in windows:
-                        if has_ended(window.key):
-                            sounds.pop(window.key, None)
-                            continue
-                        piece = sounds[window.key].piece(window)
-                        failed.update([piece.key] if piece.error is not None else [])
-                        if piece.is_last:
-                            del sounds[piece.key]
-                        yield piece
-            finally:
-                sampled.close()
+        threads = one_thread() if self._is_light else nullcontext()
+        with threads, closing(running_ahead(sample) if self.overlap else sample(stop)) as sampled:
+            for windows in sampled:
+                for window in windows:
+                    if has_ended(window.key):
+                        sounds.pop(window.key, None)
+                        continue
+                    piece = sounds[window.key].piece(window)
+                    if piece.error is not None:
+                        failed.add(piece.key)
+                    if piece.is_last:
+                        del sounds[piece.key]
+                    yield piece
 
     def _heard(
         self, music: Music, duration_s: float | None

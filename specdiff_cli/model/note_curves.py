@@ -91,11 +91,19 @@ class NoteCurves:
 
     def held_all(self, until_s: Mapping[NoteKey, float]) -> dict[NoteKey, Tensor]:
         """:meth:`held` of many notes."""
-        return dict(zip(until_s, each(lambda it: self.held(*it), until_s.items(), self._n_threads), strict=True))
+        missing = [it for it in until_s.items() if not self._reaches(*it)]
+        each(lambda it: self.held(*it), missing, self._n_threads)
+        return {key: self.held(key, reached_s) for key, reached_s in until_s.items()}
 
     def ended_all(self, ends: Collection[tuple[NoteKey, Ending]]) -> dict[tuple[NoteKey, Ending], tuple[Tensor, float]]:
         """:meth:`ended` of many notes."""
-        return dict(zip(ends, each(lambda it: self.ended(*it), ends, self._n_threads), strict=True))
+        each(lambda it: self.ended(*it), [it for it in ends if it not in self._ended], self._n_threads)
+        return {it: self.ended(*it) for it in ends}
+
+    def _reaches(self, key: NoteKey, until_s: float) -> bool:
+        """Whether a curve is known so far."""
+        note = self._held.get(key)
+        return note is not None and len(note.curve) >= _n_points(until_s)
 
     @torch.inference_mode()
     def held(self, key: NoteKey, until_s: float) -> Tensor:

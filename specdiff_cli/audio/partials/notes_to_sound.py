@@ -163,14 +163,12 @@ class NotesToSound:
 
     def _sound(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
         """How a note sounds up to an age."""
+        self._make_sounds([(note, until_s)])  # where it was not among those that were made together
         key = _key(note)
-        known = self._sounds.get(key)
-        if known is None or known[1].ages_s[-1] < until_s:
-            known = self._sounds[key] = self._longer(note, until_s)
         self._sounds.move_to_end(key)
         if len(self._sounds) > MAX_SOUNDS:
             self._sounds.popitem(last=False)
-        return known
+        return self._sounds[key]
 
     @torch.inference_mode()
     def _longer(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
