@@ -154,7 +154,6 @@ class NoteCurves:
 
     def _released(self, key: NoteKey, ending: Ending) -> tuple[Tensor, float]:
         length_s = HOLD_RATIO ** ending[0]
-        held = self.held(key, length_s)
         times_s = self.ended_times_s.float().to(self.device)
         learned_s = torch.cat(
             [times_s.clamp(max=LEARNED_REST_S), times_s.new_tensor([LEARNED_REST_S - 1, LEARNED_REST_S])]
@@ -163,13 +162,27 @@ class NoteCurves:
         curve = self._function.released(self._note(key).code, learned_s[None], hold_s)[0]
         later_s = (times_s - LEARNED_REST_S).clamp(min=0.0)[:, None]
         change = curve[:-2] + (curve[-1:] - curve[-2:-1]).clamp(max=0.0) * later_s
+        # An end takes away and gives nothing back; where notes had fallen silent, nothing else was learned.
+        change = change.cummin(0).values
         if ending[1]:
             choked = -CHOKED_LOG_POWER_PER_S * (times_s + FRAME_S / 2).clamp(min=0.0)[:, None]
             change = torch.minimum(change, choked)
-        at_end = between(held, held_position(hold_s), torch.zeros_like(hold_s, dtype=torch.int64))
-        audible = ((change + at_end).amax(1) > INAUDIBLE_LOG_POWER).nonzero()
-        last = min(int(audible[-1]) + 1, len(times_s) - 1) if len(audible) else 0
-        return change, max(0.0, float(self.ended_times_s[last]))
+        return change, self._tail_s(key, length_s, change)
+
+    def _tail_s(self, key: NoteKey, length_s: float, change: Tensor) -> float:
+        """For how many seconds after its end a note is heard. Held curves are asked for no further than that."""
+        reached_s = length_s
+        while True:
+            held = self.held(key, reached_s)
+            known_s = float(held_times_s(len(held) - 1, len(held)))
+            ages_s = (self.ended_times_s + length_s).float().to(self.device)
+            level = change + between(held, held_position(ages_s), torch.zeros_like(ages_s, dtype=torch.int64))
+            audible = (level.amax(1) > INAUDIBLE_LOG_POWER).nonzero()
+            last = min(int(audible[-1]) + 1, len(change) - 1) if len(audible) else 0
+            tail_s = max(0.0, float(self.ended_times_s[last]))
+            if length_s + tail_s <= known_s:
+                return tail_s
+            reached_s = known_s + COARSE_S  # the next chunk; so far its last point stood for it
 
 
 def held_times_s(first: int, last: int) -> Tensor:

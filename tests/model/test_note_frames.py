@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from specdiff_cli.midi.notes import Note
-from specdiff_cli.model.note_curves import NoteCurves, ending_of
+from specdiff_cli.model.note_curves import (
+    HOLD_RATIO,
+    INAUDIBLE_LOG_POWER,
+    NoteCurves,
+    between,
+    ending_of,
+    held_position,
+)
 from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.model.note_function import FACTS, N_BANDS, NoteFunction, note_function_config
 from specdiff_cli.model.note_rows import note_rows
@@ -107,6 +114,20 @@ def test_a_long_ringing_drum_goes_on_falling_where_nothing_was_learned(function:
     slope = curve[late].diff(dim=0) / times_s[late].diff().float()[:, None]
     torch.testing.assert_close(slope, slope[:1].expand_as(slope), atol=2e-3, rtol=1e-3)  # a straight line
     assert float(slope.max()) <= 1e-3
+
+
+def test_a_note_that_has_ended_grows_no_louder_and_is_heard_until_it_has_faded(function: NoteFunction) -> None:
+    curves = NoteCurves(function)
+    for key in ((0, 60, 100), (48, 72, 40), (128, 38, 120)):
+        change, tail_s = curves.ended(key, ending_of(0.5, False))
+        assert float(change.diff(dim=0).max()) <= 0
+        length_s = HOLD_RATIO ** ending_of(0.5, False)[0]
+        ages_s = (curves.ended_times_s + length_s).float()
+        level = between(curves.held(key, 8.0), held_position(ages_s), torch.zeros(len(ages_s), dtype=torch.int64))
+        loudest = (level + change).amax(1)
+        assert float(loudest[curves.ended_times_s > tail_s].max()) <= INAUDIBLE_LOG_POWER
+        before = (curves.ended_times_s < tail_s).sum()
+        assert tail_s == 0 or float(loudest[before - 1]) > INAUDIBLE_LOG_POWER
 
 
 def test_a_kit_that_the_voice_lacks_is_played_by_the_one_it_varies_or_the_first() -> None:
