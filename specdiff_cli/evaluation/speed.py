@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from specdiff_cli.audio.wav import AtomicWriter
 from specdiff_cli.constants import N_MELS, WINDOW_FRAMES, WINDOW_S
@@ -27,6 +26,7 @@ from specdiff_cli.midi.notes import Note
 from specdiff_cli.midi.windows import tokenize
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.note_frames import NoteFrames
+from specdiff_cli.model.products import product
 
 MATMUL_S = 0.2  # how long each reference product is repeated
 N_TOGETHER = 4  # products between two looks at the clock
@@ -209,7 +209,7 @@ def matmul_flops_per_s(config: ModelConfig, batch: int, device: torch.device, dt
             if dtype == torch.int8:
                 once_s = _seconds_of(partial(torch._int_mm, x, weight.t()), device)
             else:
-                once_s = _seconds_of(partial(functional.linear, x, weight), device)
+                once_s = _seconds_of(partial(product(weight), x), device)
             flops += 2.0 * rows * n_inputs * n_outputs
             seconds += once_s
     return flops / seconds

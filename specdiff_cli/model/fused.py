@@ -5,41 +5,26 @@ another summation order. Stored weights, names and training know nothing of this
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specdiff_cli.model.layers import Attention, GatedGelu, attention
-
-
-class Product(nn.Module):
-    """x (..., K) times a weight (N, K), transposed -> (..., N)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
-
-
-#: Makes a weight (N, K) into what multiplies with it.
-Multiplier = Callable[[Tensor], nn.Module]
+from specdiff_cli.model.products import Multiplier, product
 
 
 class FusedAttention(nn.Module):
     """:class:`Attention` whose self-attention takes one product for queries, keys and values."""
 
-    def __init__(self, plain: Attention, multiplier: Multiplier = Product) -> None:
+    def __init__(self, plain: Attention, multiplier: Multiplier = product) -> None:
         super().__init__()
         self.n_heads = plain.n_heads
         self.d_kv = plain.d_kv
         qkv = _lay_together([plain.q, plain.k, plain.v])  # (3 H E, D)
         n_queries = self.n_heads * self.d_kv
         self.qkv, self.q = multiplier(qkv), multiplier(qkv[:n_queries])
-        self.kv = Product(qkv[n_queries:])  # of what is seen: once per window
+        self.kv = product(qkv[n_queries:])  # of what is seen: once per window
         self.o = multiplier(plain.o.weight.data)
 
     def _split(self, x: Tensor, n_parts: int) -> Tensor:
@@ -69,7 +54,7 @@ class FusedAttention(nn.Module):
 class FusedGatedGelu(nn.Module):
     """:class:`GatedGelu` with one product for both of its inputs."""
 
-    def __init__(self, plain: GatedGelu, multiplier: Multiplier = Product) -> None:
+    def __init__(self, plain: GatedGelu, multiplier: Multiplier = product) -> None:
         super().__init__()
         self.wi = multiplier(_lay_together([plain.wi_0, plain.wi_1]))  # (2 d_ff, D)
         self.wo = multiplier(plain.wo.weight.data)
@@ -79,7 +64,7 @@ class FusedGatedGelu(nn.Module):
         return self.wo(F.gelu(gate, approximate="tanh") * up)  # type: ignore[no-any-return]
 
 
-def fused(module: nn.Module, multiplier: Multiplier = Product) -> nn.Module:
+def fused(module: nn.Module, multiplier: Multiplier = product) -> nn.Module:
     """A twin of a module that computes the same from the same memory, with its projections fused.
 
     ``multiplier`` does the products of attention and MLP with what changes in each step.

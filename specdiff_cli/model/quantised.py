@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from specdiff_cli.model.decoder import SpectrogramDecoder
-from specdiff_cli.model.fused import Product, fused
+from specdiff_cli.model.fused import fused
 from specdiff_cli.model.precision import largest_8_bit_weight
+from specdiff_cli.model.products import product
 
 LARGEST = 127.0  # symmetric: -128 is not used
 SMALLEST_SCALE = 1e-12  # of rows that are zero
 
 
 class QuantisedProduct(nn.Module):
-    """x (..., K) times a weight (N, K), transposed -> (..., N), as :class:`specdiff_cli.model.fused.Product`."""
+    """x (..., K) times a weight (N, K), transposed -> (..., N), as :class:`specdiff_cli.model.products.Product`."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -47,6 +48,6 @@ def quantised(decoder: SpectrogramDecoder) -> nn.Module:
     twin = copy.copy(decoder)
     twin._modules = dict(decoder._modules)
     twin.blocks = nn.ModuleList(
-        fused(block, QuantisedProduct if 0 < i < last else Product) for i, block in enumerate(decoder.blocks)
+        fused(block, QuantisedProduct if 0 < i < last else product) for i, block in enumerate(decoder.blocks)
     )
     return twin

@@ -1,7 +1,7 @@
 """What is said to be fast here."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -26,16 +26,16 @@ def _measured_anew() -> Iterator[None]:
 
 
 def slow(dtype: torch.dtype) -> object:
-    """A matrix product that takes long in one precision."""
+    """Makes products that take long in one precision."""
 
-    def multiply(a: torch.Tensor, _b: torch.Tensor) -> None:
-        time.sleep(0.02 if a.dtype == dtype else 0.001)
+    def multiplier(weight: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        return lambda _: time.sleep(0.02 if weight.dtype == dtype else 0.001)
 
-    return multiply
+    return multiplier
 
 
 def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "mm", slow(torch.bfloat16))
+    monkeypatch.setattr(precision, "_multiplier", slow(torch.bfloat16))
     assert not precision.is_faster_in_bfloat16()
 
 
@@ -68,8 +68,7 @@ def test_8_bits_where_they_are_exact_and_fast(
 
 
 def test_slow_8_bits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "_int_mm", slow(torch.int8))
-    monkeypatch.setattr(torch, "mm", slow(torch.int8))
+    monkeypatch.setattr(precision, "_multiplier", slow(torch.int8))
     assert not precision._is_faster_in_int8()
 
 

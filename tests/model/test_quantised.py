@@ -12,8 +12,8 @@ from specdiff_cli.constants import WINDOW_FRAMES
 from specdiff_cli.model import precision
 from specdiff_cli.model.compiled import CompiledNetwork
 from specdiff_cli.model.config import ModelConfig
-from specdiff_cli.model.fused import Product
 from specdiff_cli.model.precision import floating
+from specdiff_cli.model.products import Product
 from specdiff_cli.model.quantised import QuantisedProduct, quantised
 
 CPU = torch.device("cpu")
