@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from typing import Any
 
 import mido
 import numpy as np
@@ -18,7 +19,7 @@ from specdiff_cli.model.note_function import NoteFunction, note_function_config
 
 RATE_HZ = 16_000
 A4_HZ = 440.0
-Message = tuple[float, str, dict[str, int]]  # seconds, kind, fields
+Message = tuple[float, str, dict[str, Any]]  # seconds, kind, fields
 Heard = Callable[..., np.ndarray]
 
 
@@ -109,6 +110,44 @@ def test_sostenuto_holds_the_notes_it_found(heard: Heard) -> None:
     assert abs(cents_off(between(audio, 1.2, 1.95), 0.0)) < 5
     assert level_db(between(audio, 1.2, 1.95)) == pytest.approx(level_db(between(audio, 0.3, 0.95)), abs=0.5)
     assert np.abs(between(audio, 2.1, 2.5)).max() == 0.0
+
+
+@pytest.mark.parametrize(("value", "holds"), [(0, False), (1, False), (63, False), (64, True), (127, True)])
+def test_a_half_pedal_holds_from_64_on(heard: Heard, value: int, holds: bool) -> None:
+    audio = heard(control(0.0, 64, value), (0.8, *NOTE_OFF), control(2.2, 64, 0))
+    held, after = between(audio, 1.0, 2.0), between(audio, 2.3, 2.9)
+    if holds:  # not softer than a key that is held: soundfonts know no half
+        assert level_db(held) == pytest.approx(level_db(between(audio, 0.2, 0.7)), abs=0.5)
+    else:
+        assert np.abs(held).max() == 0.0
+    assert np.abs(after).max() == 0.0
+
+
+def test_pedalling_again_catches_keys_that_are_down_and_nothing_that_was_let_go(heard: Heard) -> None:
+    second = [(1.0, "note_on", {"note": 81, "velocity": 100}), (1.6, "note_off", {"note": 81})]
+    flutter = [control(1.1 + 0.02 * k, 64, 63 + k % 2) for k in range(12)]  # down at last
+    audio = heard((0.3, *NOTE_OFF), control(0.2, 64, 64), control(0.6, 64, 63), *second, *flutter, control(2.2, 64, 40))
+    first = level_db(between(audio, 0.4, 0.55))
+    assert level_db(between(audio, 0.15, 0.28)) == pytest.approx(first, abs=0.5)
+    assert np.abs(between(audio, 0.65, 0.98)).max() == 0.0  # and the pedal that comes down later brings nothing back
+    assert level_db(between(audio, 1.7, 2.15)) == pytest.approx(first, abs=0.5)
+    assert abs(cents_off(between(audio, 1.7, 2.15), 12.0)) < 5
+    assert np.abs(between(audio, 2.25, 2.9)).max() == 0.0
+
+
+def test_a_scale_is_tuned_key_by_key(heard: Heard) -> None:
+    tuned = [0x40 + 30 * (pitch_class == 9) for pitch_class in range(12)]  # every A 30 cents higher
+    dump = (0.0, "sysex", {"data": [0x7E, 0x7F, 0x08, 0x08, 0x03, 0x7F, 0x7F, *tuned]})
+    assert abs(cents_off(between(heard(dump), 0.3, 2.5), 0.3)) < 5
+
+
+def test_the_masters_tuning_and_volume_are_heard(heard: Heard) -> None:
+    tuning = (0.0, "sysex", {"data": [0x7F, 0x7F, 0x04, 0x04, 0x00, 64 + 3]})  # three semitones
+    assert abs(cents_off(between(heard(tuning), 0.3, 2.5), 3.0)) < 5
+    volume = (1.2, "sysex", {"data": [0x7F, 0x7F, 0x04, 0x01, 0x00, 0x40]})
+    audio = heard(volume)
+    change_db = level_db(between(audio, 1.3, 2.5)) - level_db(between(audio, 0.3, 1.1))
+    assert change_db == pytest.approx(40 * math.log10(0x40 / 0x7F), abs=0.5)
 
 
 def test_the_soft_pedal_softens_what_is_struck_while_it_is_down(heard: Heard) -> None:

@@ -1,8 +1,9 @@
 """Every program and drum key by itself: how loud, how sharp and how bright it is beside the teacher's.
 
-A probe is a short song of one program (three pitches) or one drum key, each note alone with silence around it. The
-teacher and the voice play the same probe, and each note's stretch is measured in both. What is compared says where a
-sound is wrong before anybody hears it in music: a pad that is 12 dB too low hides behind everything else.
+A probe is a short song of one program (five neighbouring keys around each of three pitches) or one drum key, each note
+alone with silence around it. The teacher and the voice play the same probe, and each note's stretch is measured in
+both. What is compared says where a sound is wrong before anybody hears it in music: a pad that is 12 dB too low hides
+behind everything else.
 """
 
 import io
@@ -20,21 +21,27 @@ from specdiff_cli.midi.notes import MidiSong, parse_midi
 from specdiff_cli.midi.programs import GM_NAMES, N_PROGRAMS
 from specdiff_cli.wording import one_line
 
-PITCHES = (48, 60, 72)
+CENTRES = (48, 60, 72)
+#: Keys around each: how a sound rises is the mean of theirs, since beats and phases differ from key to key.
+NEIGHBOURS = (-2, -1, 0, 1, 2)
+N_STROKES = 3  # of a drum key
 DRUM_KEYS = tuple(range(35, 82))  # General MIDI's percussion map
 VELOCITY = 96
 LEAD_S = 0.5  # before the first note
-SLOT_S = 2.0  # from note to note
+SLOT_S = 3.0  # from note to note: pads ring for two seconds after their ends
 NOTE_S = 1.0
-GUARD_S = 0.1  # what of a slot belongs to the next note's attack
+HEARD_S = 1.9  # of each note, with its release
 
 # With 480 ticks a beat at 120 beats per minute.
 TICKS_PER_S = 960
 
-ENVELOPE_S = 0.004
+#: Hann windows of the envelopes. The power of a tone ripples at twice its frequency; at 10 ms nothing above 200 Hz is
+#: left of that, so the attack of a tone from 100 Hz on does not depend on its phases.
+ATTACK_WINDOW_S, BEFORE_WINDOW_S = 0.01, 0.004
 ATTACK_WITHIN_S = 0.3
-#: A sound has begun when its envelope reaches half of the attack's peak.
-ATTACK_SHARE = 0.5
+#: An attack is the mean of the times at which the envelope first reaches these shares of its peak, 10 % to 50 % of the
+#: amplitude in steps of 1 dB.
+ATTACK_POWERS = 10.0 ** (np.arange(-20, -5) / 10)
 BEFORE_S = 0.02
 FLOOR = 1e-5  # -100 dB: below a 16-bit file's last bit
 
@@ -44,9 +51,9 @@ ATTACK_TARGET_MS = 5.0
 
 HEADINGS = ("level dB", "attack ms", "its", "centroid Hz", "its", "before dB", "its")
 LEGEND = (
-    "level: RMS above the soundfont's, of the note farthest off; attack: from the written onset to half of\nthe peak; "
-    "before: the loudest of the 20 ms before the onset, below the peak; its: the soundfont's own;\n!: beyond 1.5 dB or "
-    "5 ms"
+    "level: RMS above the soundfont's, of the note farthest off; attack: from the written onset to 10 % to\n"
+    "50 % of the peak; before: the loudest of the 20 ms before the onset, below the peak; its: the soundfont's\n"
+    "own; !: beyond 1.5 dB or 5 ms"
 )
 
 
@@ -58,6 +65,11 @@ class Probe:
     program: int
     pitches: tuple[int, ...]
     is_drum: bool
+
+    @property
+    def n_groups(self) -> int:
+        """Sets of notes, as many in each and one after the other, that rise alike."""
+        return 1 if self.is_drum else len(CENTRES)
 
     @property
     def duration_s(self) -> float:
@@ -85,20 +97,24 @@ class Probe:
 
 @dataclass(frozen=True)
 class NoteSound:
-    """One note alone. ``attack_ms`` counts from the written onset, negative before it; None where nothing sounds."""
+    """One note alone; None where nothing sounds."""
 
     level_db: float
     """RMS of the note and its release, over full scale."""
-    attack_ms: float | None
     centroid_hz: float | None
     """Mean frequency, weighted by power."""
     before_db: float | None
     """Loudest moment of the 20 ms before the written onset, over the loudest of the attack."""
+    envelope: NDArray[np.float64] | None
+    """Power from 20 ms before the written onset until 300 ms after it; its mean is 1."""
 
 
 @dataclass(frozen=True)
 class SoundRow:
-    """A probe beside the teacher's: means over its notes; None where either is silent."""
+    """A probe beside the teacher's: means over its notes, of attacks over its pitches; None where either is silent.
+
+    Attacks count from the written onset, negative before it.
+    """
 
     name: str
     program: int
@@ -131,8 +147,9 @@ Player = Callable[[Probe], NDArray[np.float32]]
 
 def probes(programs: Sequence[int] = range(N_PROGRAMS), drum_keys: Sequence[int] = DRUM_KEYS) -> list[Probe]:
     """One for each program, then one for each drum key of the standard kit."""
-    return [Probe(f"{program} {GM_NAMES[program]}", program, PITCHES, is_drum=False) for program in programs] + [
-        Probe(f"drum {key}", 0, (key,), is_drum=True) for key in drum_keys
+    pitches = tuple(centre + step for centre in CENTRES for step in NEIGHBOURS)
+    return [Probe(f"{program} {GM_NAMES[program]}", program, pitches, is_drum=False) for program in programs] + [
+        Probe(f"drum {key}", 0, (key,) * N_STROKES, is_drum=True) for key in drum_keys
     ]
 
 
@@ -186,32 +203,39 @@ def note_sounds(audio: NDArray[np.float32], n_notes: int) -> list[NoteSound]:
     return [_note_sound(padded, _samples(LEAD_S + SLOT_S * i)) for i in range(n_notes)]
 
 
+def attack_ms(notes: Sequence[NoteSound]) -> float | None:
+    """Of notes that rise alike: how long after the written onset the mean of their envelopes has risen."""
+    envelopes = [note.envelope for note in notes if note.envelope is not None]
+    if not envelopes:
+        return None
+    risen = np.maximum.accumulate(np.mean(envelopes, axis=0))
+    reached = np.searchsorted(risen, ATTACK_POWERS * risen[-1])
+    return 1000.0 * (float(reached.mean()) / SAMPLE_RATE_HZ - BEFORE_S)
+
+
 def _note_sound(audio: NDArray[np.float64], onset: int) -> NoteSound:
-    sound = audio[onset : onset + _samples(SLOT_S - GUARD_S)]
+    sound = audio[onset : onset + _samples(HEARD_S)]
     level = float(np.sqrt(np.mean(np.square(sound))))
     if level < FLOOR:
         return NoteSound(20 * np.log10(FLOOR), None, None, None)
-    envelope = _envelope(audio)
-    begin = onset - _samples(BEFORE_S)
-    before = float(envelope[begin:onset].max())
-    attack = envelope[begin : onset + _samples(ATTACK_WITHIN_S)]
-    peak = float(attack.max())
-    begun = begin + int(np.argmax(attack >= ATTACK_SHARE * peak))
-    attack_ms = 1000.0 * (begun - onset) / SAMPLE_RATE_HZ
+    begin, end = onset - _samples(BEFORE_S), onset + _samples(ATTACK_WITHIN_S)
+    amplitude = np.sqrt(_envelope(audio, BEFORE_WINDOW_S)[begin:end])
+    before = float(amplitude[: onset - begin].max())
+    envelope = _envelope(audio, ATTACK_WINDOW_S)[begin:end]
     power = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
     frequencies_hz = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE_HZ)
     return NoteSound(
         level_db=20 * float(np.log10(level)),
-        attack_ms=attack_ms,
         centroid_hz=float((power * frequencies_hz).sum() / power.sum()),
-        before_db=20 * float(np.log10(max(before, FLOOR) / max(peak, FLOOR))),
+        before_db=20 * float(np.log10(max(before, FLOOR) / max(float(amplitude.max()), FLOOR))),
+        envelope=envelope / max(float(envelope.mean()), FLOOR**2),
     )
 
 
-def _envelope(audio: NDArray[np.float64]) -> NDArray[np.float64]:
-    """RMS around every sample, under a Hann window of 4 ms."""
-    window = np.hanning(_samples(ENVELOPE_S) + 2)[1:-1]
-    return np.asarray(np.sqrt(np.convolve(np.square(audio), window / window.sum(), mode="same").clip(0)))
+def _envelope(audio: NDArray[np.float64], window_s: float) -> NDArray[np.float64]:
+    """Mean power around every sample, under a Hann window."""
+    window = np.hanning(_samples(window_s) + 2)[1:-1]
+    return np.asarray(np.convolve(np.square(audio), window / window.sum(), mode="same"))
 
 
 def _row(probe: Probe, ours: Sequence[NoteSound], theirs: Sequence[NoteSound]) -> SoundRow:
@@ -221,13 +245,18 @@ def _row(probe: Probe, ours: Sequence[NoteSound], theirs: Sequence[NoteSound]) -
         program=probe.program,
         drum_key=probe.pitches[0] if probe.is_drum else None,
         level_db=max(levels, key=abs),
-        attack_ms=_mean([note.attack_ms for note in ours]),
-        teacher_attack_ms=_mean([note.attack_ms for note in theirs]),
+        attack_ms=_mean([attack_ms(group) for group in _groups(ours, probe.n_groups)]),
+        teacher_attack_ms=_mean([attack_ms(group) for group in _groups(theirs, probe.n_groups)]),
         centroid_hz=_mean([note.centroid_hz for note in ours]),
         teacher_centroid_hz=_mean([note.centroid_hz for note in theirs]),
         before_db=_mean([note.before_db for note in ours]),
         teacher_before_db=_mean([note.before_db for note in theirs]),
     )
+
+
+def _groups(notes: Sequence[NoteSound], n_groups: int) -> list[Sequence[NoteSound]]:
+    size = len(notes) // n_groups
+    return [notes[size * i : size * (i + 1)] for i in range(n_groups)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -11,6 +11,7 @@ import mido
 from specdiff_cli.midi.bars import is_meter
 from specdiff_cli.midi.drum_parts import BANK_CONTROLLER, DrumParts
 from specdiff_cli.midi.expression import ChannelExpression
+from specdiff_cli.midi.holding import PEDAL_DOWN_FROM, SUSTAIN_CONTROLLER
 from specdiff_cli.midi.levels import CENTRE_PAN, PAN_CONTROLLER
 from specdiff_cli.midi.timeline import Part
 from specdiff_cli.wording import count
@@ -28,6 +29,8 @@ CAPABILITIES = {
     "portamento": "glides from note to note",
     "scale_tuning": "scales tuned note by note",
     "soft_pedal": "the soft pedal",
+    "half_pedal": "a pedal that is half down",
+    "breath": "breath and balance",
     "aftertouch": "pressure on keys",
     "effects": "reverb and chorus as a file sets them",
     "banks": "sounds beyond General MIDI's, by bank",
@@ -59,14 +62,16 @@ class Remark:
         return self.text if self.needs is None else f"{self.text}: not followed"
 
 
+BREATH_CONTROLLER, BALANCE_CONTROLLER = 2, 8
+
 # Controller -> what it is called, and the smallest value that asks for something.
 _COUNTED_CONTROLLERS = {
     BANK_CONTROLLER: ("bank select", 1),
     1: ("modulation", 1),
-    2: ("breath", 1),
+    BREATH_CONTROLLER: ("breath", 1),
     6: ("tuning or other parameter", 0),  # data entry: what the registered parameter before it is set to
     7: ("channel volume", 0),
-    8: ("balance", 0),
+    BALANCE_CONTROLLER: ("balance", 0),
     PAN_CONTROLLER: ("pan", 0),
     11: ("expression", 0),
     32: ("bank select", 1),
@@ -94,9 +99,10 @@ def count_messages(tracks: Iterable[mido.MidiTrack], drum_parts: DrumParts) -> C
             kind = message.type
             if kind == "control_change":
                 name, counts_from = _COUNTED_CONTROLLERS.get(message.control, ("", 0))
-                asks_nothing = message.control == PAN_CONTROLLER and message.value == CENTRE_PAN
+                asks_nothing = message.control in (PAN_CONTROLLER, BALANCE_CONTROLLER) and message.value == CENTRE_PAN
                 if name and message.value >= counts_from and not (asks_nothing or drum_parts.follows(message, tick)):
                     found[name] += 1
+                found["half pedal"] += message.control == SUSTAIN_CONTROLLER and 0 < message.value < PEDAL_DOWN_FROM
             elif kind == "pitchwheel":
                 found["pitch bend"] += message.pitch != 0  # a bend back to the centre asks for nothing
             elif kind in ("aftertouch", "polytouch"):
@@ -117,10 +123,19 @@ def file_remarks(tracks: Sequence[mido.MidiTrack], counts: Mapping[str, int]) ->
     aftertouch = counts.get("aftertouch", 0)
     n_effects = counts.get("reverb", 0) + counts.get("chorus", 0)
     n_banks = counts.get("bank select", 0)
+    n_half = counts.get("half pedal", 0)
+    n_breath = counts.get("breath", 0) + counts.get("balance", 0)
     found = [
         Remark("tempo_zero", n_still, f"{count(n_still, 'tempo')} of 0 passed over: time would stand still"),
         Remark("meter", n_meters, f"{count(n_meters, 'impossible time signature')} passed over", is_heard=False),
         Remark("aftertouch", aftertouch, f"pressure on keys ({count(aftertouch, 'message')})", needs="aftertouch"),
+        Remark(
+            "half_pedal",
+            n_half,
+            f"a pedal less than half down ({count(n_half, 'message')}), which is up here",
+            needs="half_pedal",
+        ),
+        Remark("breath", n_breath, f"breath and balance ({count(n_breath, 'message')})", needs="breath"),
         Remark("effects", n_effects, f"reverb and chorus as the file sets them ({n_effects})", needs="effects"),
         Remark("banks", n_banks, f"sounds of other banks ({count(n_banks, 'bank select')})", needs="banks"),
     ]

@@ -13,6 +13,7 @@ from specdiff_cli.errors import ExitCode, MidiError
 from specdiff_cli.midi import notes as notes_module
 from specdiff_cli.midi import opening as opening_module
 from specdiff_cli.midi.notes import MidiSong, Reader, parse_midi, read_midi
+from specdiff_cli.midi.remarks import CAPABILITIES
 
 TICKS_PER_S = 960  # of `midi_bytes` without a tempo
 
@@ -294,6 +295,13 @@ def test_messages_the_models_cannot_follow_are_counted() -> None:
         "aftertouch": 2,
         "system exclusive": 1,
     }
+
+
+def test_what_no_voice_follows_is_told() -> None:
+    asked = [control(0, 0, number, value) for number, value in ((64, 1), (64, 63), (64, 64), (2, 50), (8, 90), (8, 64))]
+    song = song_of([*asked, (0, mido.Message("aftertouch", value=9)), *note(0, 480, 0, 60)])
+    assert {remark.kind: remark.count for remark in song.remarks} == {"half_pedal": 2, "breath": 2, "aftertouch": 1}
+    assert {remark.needs for remark in song.remarks} <= set(CAPABILITIES)
 
 
 def test_notes_carry_their_channels_level_and_pan() -> None:
