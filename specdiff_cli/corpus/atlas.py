@@ -9,8 +9,9 @@ to note. Layout of the folder:
   ``NOTE_DTYPE``; ``age_s`` and ``since_end_s`` (F,) float32: where a frame begins relative to its note's onset and end;
   ``log_power`` (F, 144) float16: squared mel values of the reference's 128 bands, then the power in 16 bands of 750 Hz
   from 8 to 20 kHz (squared magnitudes added up), natural logarithm; ``facts`` (128, 7) float32: what was measured of
-  each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`; ``chokes`` (n, 2) int64: of a kit, keys
-  and the key that silences each.
+  each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`; ``phases`` (128, 12) float32: turns of
+  each key's first partials at its onset, see :mod:`specdiff_cli.corpus.note_phases`; ``chokes`` (n, 2) int64: of a kit,
+  keys and the key that silences each.
 
 Every preset depends on the settings alone, so a call that was interrupted goes on where it stopped, whatever the number
 of workers.
@@ -42,15 +43,17 @@ from specdiff_cli.constants import (
 )
 from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
+from specdiff_cli.corpus.note_phases import program_phases
 from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
 from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
+from specdiff_cli.model.note_function import N_PHASES
 from specdiff_cli.weights.lock import file_sha256
 
-ATLAS_VERSION = 2
-PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "chokes")
+ATLAS_VERSION = 3
+PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "phases", "chokes")
 OVERSAMPLING = 3
 RATE_HZ = SAMPLE_RATE_HZ * OVERSAMPLING
 N_BANDS = N_MELS + N_HIGH_BANDS
@@ -222,10 +225,12 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
         )
         n_frames += len(times_s)
     facts, chokes = np.zeros((N_KEYS, N_FACTS), dtype=np.float32), []
+    phases = np.full((N_KEYS, N_PHASES), np.nan, dtype=np.float32)
     if preset.is_drum:
         chokes = kit_chokes(preset.played_by, synth, RATE_HZ)
     else:
         facts = program_facts(preset.played_by, synth, RATE_HZ)
+        phases = program_phases(preset.played_by, synth, RATE_HZ, facts)
     path = preset.path(folder)
     unfinished = path.with_suffix(".npz.partial")
     try:
@@ -237,6 +242,7 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
                 since_end_s=np.concatenate(rests).astype(np.float32),
                 log_power=np.concatenate(powers),
                 facts=facts,
+                phases=phases,
                 chokes=np.array(chokes, dtype=np.int64).reshape(-1, 2),
             )
         unfinished.replace(path)

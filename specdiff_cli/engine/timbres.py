@@ -13,6 +13,7 @@ from specdiff_cli.audio.mel import hz_to_mel
 from specdiff_cli.audio.partials.responses import band_centres_hz
 from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono
 from specdiff_cli.constants import FRAME_SAMPLES, FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.engine.unisons import Unison, find_unisons
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.expression import ChannelExpression
 from specdiff_cli.midi.notes import Note
@@ -71,6 +72,9 @@ class NoteTimbres:
         detune = self.frames.fact(note.instrument, note.key, "detune_cents")
         return number * torch.sqrt(1 + stretch * number.square()) * math.pow(2.0, detune / 1200)
 
+    def phases(self, note: PlayedNote) -> Tensor:
+        return self.frames.phases(note.instrument, note.key)
+
     def rings(self, note: PlayedNote) -> bool:
         return note.instrument >= N_PROGRAMS or note.instrument in RINGING_PROGRAMS
 
@@ -93,6 +97,7 @@ class SongNotes:
     played: Sequence[PlayedNote]
     rows: NoteRows
     frames: NoteFrames
+    unisons: Sequence[Unison] = ()
 
     @classmethod
     def of(
@@ -104,16 +109,39 @@ class SongNotes:
             softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
             rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))
         played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
-        return cls(played, rows, frames)
+        return cls(played, rows, frames, find_unisons(played, NoteTimbres(frames)))
 
     @torch.inference_mode()
     def log_mel(self, first_frame: int, n_frames: int) -> Tensor:
         """What the notes add up to in the mean of both channels, (n_frames, 128) log-mel in feature range."""
         frames = self.frames.frames(self.rows, first_frame, n_frames)
         log_power = frames.log_power[:, :N_MELS] + 2 * self._log_gains(frames)[:, None]
+        log_power = self._bent(frames, log_power)
         power = torch.full((n_frames, N_MELS), _SILENT_POWER, device=log_power.device)
-        power.index_add_(0, frames.frame - first_frame, self._bent(frames, log_power).exp())
-        return 0.5 * power.log()
+        power.index_add_(0, frames.frame - first_frame, log_power.exp())
+        self._meet(power, frames, log_power, first_frame)
+        return 0.5 * power.clamp(min=_SILENT_POWER).log()
+
+    def _meet(self, power: Tensor, frames: FrameRows, log_power: Tensor, first_frame: int) -> None:
+        """Add to the powers what unisons make of them."""
+        if not self.unisons:
+            return
+        heard = {row: own for row, own, _ in self._middles(frames)}
+        begins = frames.frame.cpu().numpy()
+        for unison in self.unisons:
+            if unison.first not in heard or unison.second not in heard:
+                continue
+            both = heard[unison.first], heard[unison.second]
+            first = max(int(begins[own.start]) for own in both)
+            end = min(int(begins[own.stop - 1]) for own in both) + 1
+            if first >= end:
+                continue
+            starts = [own.start + first - int(begins[own.start]) for own in both]
+            rows = [slice(start, start + end - first) for start in starts]
+            times_s = torch.arange(first, end) / FRAMES_PER_SECOND + _FRAME_S / 2
+            coherence = unison.coherence(times_s).to(power.device)
+            product = (log_power[rows[0]] + log_power[rows[1]]).mul_(0.5).exp_()
+            power[first - first_frame : end - first_frame] += 2 * coherence * product
 
     def _log_gains(self, frames: FrameRows) -> Tensor:
         """(F,) logarithms of the amplitude factors of rows, in the middle of their frames."""

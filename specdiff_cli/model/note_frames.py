@@ -66,6 +66,7 @@ class NoteFrames:
         self._curves = NoteCurves(function, torch.get_num_threads())
         # What could not be measured counts as nothing: no detuning, no vibrato.
         self._facts: npt.NDArray[np.float32] = np.nan_to_num(function.facts.float().cpu().numpy())
+        self._phases = function.phases.double().cpu()
 
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
@@ -127,6 +128,10 @@ class NoteFrames:
     def fact(self, instrument: int, key: int, name: str) -> float:
         """One of ``FACTS`` about an instrument's key."""
         return float(self._facts[instrument, key, FACTS.index(name)])
+
+    def phases(self, instrument: int, key: int) -> Tensor:
+        """(N_PHASES,) float64 on the CPU: turns of its first partials at the onset, NaN where they are not known."""
+        return self._phases[instrument, key]
 
     def _heard(self, notes: NoteRows, first_frame: int, n_frames: int) -> list[_Heard]:
         """The notes that are heard in a range of frames."""

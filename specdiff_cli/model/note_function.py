@@ -43,6 +43,7 @@ FACTS = (
     "noise_share",
     "pan",
 )
+N_PHASES = 12  # partials of a note whose phases at its onset are known; columns of ``NoteFunction.phases``
 
 
 def time_features(
@@ -124,13 +125,15 @@ class FrameDecoder(nn.Module):
 class NoteFunction(nn.Module):
     """(instrument, key, velocity) and times -> log power of 128 mel bands (squared) and 16 bands from 8 to 20 kHz.
 
-    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. A buffer goes
-    with the weights: ``facts`` (instruments, 128, columns of ``FACTS``), what was measured of each key.
+    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. Two buffers go
+    with the weights, what was measured of each key: ``facts`` (instruments, 128, columns of ``FACTS``), and ``phases``
+    (instruments, 128, N_PHASES), the turns that the cosines of partials have at the onset, NaN where they have none.
 
     Raises ValueError: a configuration of other sizes than :func:`note_function_config` has.
     """
 
     facts: Tensor
+    phases: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -152,6 +155,7 @@ class NoteFunction(nn.Module):
         self.ended = FrameDecoder(n_time_features(N_LOG_WAVES, 0) + 2 * LENGTH_WAVES, ENDED)
         self.fade = nn.Linear(WIDTH, N_BANDS)
         self.register_buffer("facts", torch.zeros(n_instruments, N_KEYS, len(FACTS)))
+        self.register_buffer("phases", torch.full((n_instruments, N_KEYS, N_PHASES), math.nan))
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights; every note begins quiet."""

@@ -92,6 +92,7 @@ class AtlasNotes:
         columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("instrument", "first", "count", "peak")}
         columns |= {name: [] for name in ("pitch", "velocity", "hold_s")}
         self.facts = np.zeros((N_PROGRAMS + len(self.kits), *presets[0]["facts"].shape), dtype=np.float32)
+        self.phases = np.full((len(self.facts), *presets[0]["phases"].shape), np.nan, dtype=np.float32)
         chokes: list[tuple[int, int, int]] = []
         at = 0
         for path, preset in zip(paths, presets, strict=True):
@@ -99,7 +100,7 @@ class AtlasNotes:
             self.log_power[at : at + len(powers)] = powers
             number = int(path.stem.split("-")[1])
             instrument = N_PROGRAMS + self.kits.index(number) if path.stem.startswith("kit") else number
-            self.facts[instrument] = preset["facts"]
+            self.facts[instrument], self.phases[instrument] = preset["facts"], preset["phases"]
             chokes += [(number, key, other) for key, other in preset["chokes"].tolist()]
             columns["instrument"].append(np.full(len(notes), instrument))
             columns["first"].append(notes["first_frame"] + at)
@@ -243,6 +244,7 @@ class NoteTrainer:
         """What the atlas measured goes with the weights as it is."""
         for network in (self.model, self.averaged):
             network.facts.copy_(torch.from_numpy(self.atlas.facts))
+            network.phases.copy_(torch.from_numpy(self.atlas.phases))
 
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one. Raises WeightsError for one of another atlas or version."""

@@ -52,6 +52,17 @@ def test_a_note_has_the_pitch_and_the_partials_that_it_should(rate_hz: int) -> N
 
 
 @pytest.mark.parametrize("rate_hz", sorted(HOPS))
+def test_partials_begin_with_the_phases_that_are_known(rate_hz: int) -> None:
+    turns = (0.1, math.nan, -0.3)
+    audio = sound_of(tone(0.50031, pitch=61.3), rate_hz=rate_hz, timbres=Tones(turns=turns))[0]
+    steady = np.arange(round(0.8 * rate_hz), round(1.2 * rate_hz))
+    for number in (1, 3):
+        wave = np.exp(-2j * np.pi * number * pitch_hz(61.3) * (steady / rate_hz - 0.50031))
+        found = np.angle(np.sum(audio[steady] * np.blackman(len(steady)) * wave)) / (2 * np.pi)
+        assert found == pytest.approx(turns[number - 1], abs=2e-3)
+
+
+@pytest.mark.parametrize("rate_hz", sorted(HOPS))
 @pytest.mark.parametrize("start_s", [0.0, 0.50031, 0.7129])
 def test_an_attack_begins_at_the_notes_own_time_and_nothing_sounds_before(rate_hz: int, start_s: float) -> None:
     audio = np.abs(sound_of(tone(start_s), rate_hz=rate_hz)[0])
@@ -317,3 +328,13 @@ def test_channels_in_opposite_phases_are_not_blown_up_to_fill_their_mean(rate_hz
     middle = slice(rate_hz // 2, 2 * rate_hz)
     gain = (found[:, middle].square().mean() / stereo[:, middle].square().mean()).sqrt()
     assert 20 * math.log10(float(gain)) == pytest.approx(0.0, abs=0.5)
+
+
+def test_what_is_known_to_cancel_in_the_mean_takes_nothing_from_the_channels() -> None:
+    mono = torch.from_numpy(sound_of(tone(0.2, 2.8)))
+    correction = mel_correction(16_000, CPU)
+    stereo = torch.cat([1.3 * mono, -0.7 * mono])
+    found = correction.apply(stereo, correction.log_mel(stereo))
+    middle = slice(8_000, 32_000)
+    gain = (found[:, middle].square().mean() / stereo[:, middle].square().mean()).sqrt()
+    assert 20 * math.log10(float(gain)) == pytest.approx(0.0, abs=0.1)

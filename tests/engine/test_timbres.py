@@ -80,7 +80,8 @@ def test_silence_is_the_floor() -> None:
 
 
 def test_velocities_between_the_grids_are_told_apart_by_level() -> None:
-    song = SongNotes.of([replace(NOTE, velocity=velocity) for velocity in (90, 92)], Peaks())
+    notes = [replace(NOTE, velocity=90), replace(NOTE, start_s=0.7, velocity=92)]
+    song = SongNotes.of(notes, Peaks())
     assert [note.velocity for note in song.played] == [88, 92]
     assert song.played[0].gain == pytest.approx((90 / 88) ** 2)
     assert song.played[1].gain == 1.0

@@ -30,6 +30,7 @@ class Tones:
 
     amplitudes: tuple[float, ...] = AMPLITUDES
     swings: Vibrato | None = None
+    turns: tuple[float, ...] = ()
     asked: set[tuple[int, int, int]] = field(default_factory=set)
 
     def held(self, note: PlayedNote, until_s: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,6 +56,9 @@ class Tones:
     def partials(self, note: PlayedNote) -> torch.Tensor:
         n_partials = 0 if note.instrument == 1 else len(self.amplitudes)
         return torch.arange(1, n_partials + 1, dtype=torch.float64)
+
+    def phases(self, note: PlayedNote) -> torch.Tensor:
+        return torch.tensor(self.turns, dtype=torch.float64)
 
     def rings(self, note: PlayedNote) -> bool:
         return note.instrument == 1

@@ -89,7 +89,9 @@ class MelCorrection:
         """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""
         filtered, wanted = audio, wanted.clamp(min=LOG_MEL_MIN)
         if len(audio) > 1:
-            wanted = wanted - self._cancelled(audio)
+            missing = wanted - self.log_mel(audio)
+            kept = torch.minimum(missing, (missing - self._cancelled(audio)).clamp(min=0.0))
+            wanted = wanted - missing + kept  # of what is wanted may have been known that it cancels
         for _ in range(N_PASSES):
             missing = wanted - self.log_mel(filtered)
             filtered = self._filtered(filtered, (STEP * missing).clamp(-LARGEST_GAIN, LARGEST_GAIN))

@@ -14,8 +14,8 @@ from specdiff_cli.audio.partials.chorus import Chorus, Fading, Floats, Stretch, 
 from specdiff_cli.audio.partials.noise import noise_bank, scramble
 from specdiff_cli.audio.partials.oscillators import Oscillators, whole_seconds, whole_turns
 from specdiff_cli.audio.partials.responses import TOP_HZ
-from specdiff_cli.audio.partials.score import Curve, PlayedNote, Timbres, Vibrato, pitch_hz
-from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, snapped
+from specdiff_cli.audio.partials.score import PlayedNote, Timbres, Vibrato, pitch_hz
+from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, nearest, snapped
 from specdiff_cli.threads import each
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
@@ -109,18 +109,27 @@ class NotesToSound:
         fading = self._fading(note, sound)
         identity = round(note.start_s * 1e6) + 1_009 * note.key + 150_001 * note.instrument + 104_729 * self._seed
         place = scramble(identity) % (N_PHASES - timbre.n_columns)
-        phases = _phases(self.device)[place : place + timbre.n_columns]
+        phases = self._with_own(note, timbre, _phases(self.device)[place : place + timbre.n_columns])
         span = note.start_s, note.end_s + fading.tail_s
         vibrato = self._timbres.vibrato(note)
         expression = note.expression
         semitones, gains = None, None
         if expression is None or not any(curve.changes_within(*span) for curve in (expression.gain, expression.pan)):
             gains = _gains(note, np.array([note.start_s]), self.n_channels)
-        if vibrato is None and not _moves(note, *span):
-            semitones = note.tuning_semitones
-            if expression is not None:
-                semitones += _at(expression.pitch_semitones, note.start_s)
+        if vibrato is None and not note.moves_within(*span):
+            semitones = note.semitones_at(note.start_s)
         return _Sounding(note, phases, vibrato, semitones, gains, fading)
+
+    def _with_own(self, note: PlayedNote, timbre: Timbre, phases: Tensor) -> Tensor:
+        """Phases at the onset, those known of a note's partials in place of the drawn ones."""
+        turns = self._timbres.phases(note)
+        at_hz = self._timbres.partials(note)[: len(turns)] * pitch_hz(note.pitch)
+        turns = turns[: len(at_hz)]
+        places = nearest(at_hz, timbre.frequencies_hz)
+        known = (places >= 0) & ~turns.isnan()
+        if not bool(known.any()):
+            return phases
+        return phases.index_copy(0, places[known].to(phases.device), whole_turns(turns[known] % 1.0).to(phases.device))
 
     def _span(self, sounding: _Sounding, first: int, n_knots: int) -> tuple[int, int] | None:
         """First and last knot of a note in a block that begins with knot ``first``; None where it is not heard."""
@@ -217,20 +226,6 @@ def _phases(device: torch.device) -> Tensor:
 def _key(note: PlayedNote) -> tuple[float, ...]:
     """What a note's sound is kept under."""
     return note.instrument, note.key, note.velocity, note.pitch
-
-
-def _at(curve: Curve, time_s: float) -> float:
-    return float(curve.sampled(np.array([time_s]))[0])
-
-
-def _moves(note: PlayedNote, start_s: float, end_s: float) -> bool:
-    """Whether a note's pitch is asked to change while it is heard."""
-    if note.glide_semitones != 0 and note.glide_s > 0:
-        return True
-    if note.expression is None:
-        return False
-    curves = note.expression.pitch_semitones, note.expression.modulation
-    return any(curve.changes_within(start_s, end_s) for curve in curves) or _at(curves[1], start_s) > 0
 
 
 def _gains(note: PlayedNote, times_s: Floats, n_channels: int) -> Floats:

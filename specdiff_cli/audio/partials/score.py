@@ -48,6 +48,13 @@ class Expression(Protocol):
         ...
 
 
+def value_at(curve: Curve, time_s: float) -> float:
+    """A curve's value at one time."""
+    import numpy as np
+
+    return float(curve.sampled(np.array([time_s]))[0])
+
+
 @dataclass(frozen=True, slots=True)
 class PlayedNote:
     """One note of a song.
@@ -71,6 +78,20 @@ class PlayedNote:
     tuning_semitones: float = 0.0
     glide_semitones: float = 0.0
     glide_s: float = 0.0
+
+    def moves_within(self, start_s: float, end_s: float) -> bool:
+        """Whether its pitch is asked to change between two times."""
+        if self.glide_semitones != 0 and self.glide_s > 0:
+            return True
+        if self.expression is None:
+            return False
+        pitch, depth = self.expression.pitch_semitones, self.expression.modulation
+        return any(curve.changes_within(start_s, end_s) for curve in (pitch, depth)) or value_at(depth, start_s) > 0
+
+    def semitones_at(self, time_s: float) -> float:
+        """How far its pitch is moved at a time, but for vibrato and gliding."""
+        bend = 0.0 if self.expression is None else value_at(self.expression.pitch_semitones, time_s)
+        return self.tuning_semitones + bend
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +132,11 @@ class Timbres(Protocol):
 
     def partials(self, note: PlayedNote) -> Tensor:
         """(K,) float64 on the CPU: frequencies of its partials in units of its pitch's; empty where it has no pitch."""
+        ...
+
+    def phases(self, note: PlayedNote) -> Tensor:
+        """(N,) float64 on the CPU: turns that the cosines of the first of these have at the onset, NaN where any will
+        do."""
         ...
 
     def rings(self, note: PlayedNote) -> bool:

@@ -28,7 +28,7 @@ N_SPLIT_UPDATES, N_SHARPENING_UPDATES = 6, 6
 FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest are left out
 # What counts as a ringing tone: its height above bands a lobe away, and below the strongest band, in nepers.
 STRUCK_S, LOBE_HZ, PEAK_HEIGHT, FAINTEST_TONE = 0.15, 75.0, 0.8, 4.0
-NEAR_PARTIAL = 0.04  # as a share of its frequency
+NEAR_PARTIAL, SAME_PARTIAL = 0.04, 1e-6  # as a share of its frequency
 BIN_HZ, BESIDE_HZ = SAMPLE_RATE_HZ / FFT_SAMPLES, 300.0  # so far from its frequency a partial is not heard
 N_NEAREST = 6  # more bands than answer a partial by 0.3 of the one that answers most
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
@@ -149,6 +149,15 @@ def snapped(tones_hz: Tensor, partials_hz: Tensor) -> Tensor:
     nearest = partials_hz[(tones_hz[:, None] / partials_hz).log().abs().argmin(1)]
     moved = torch.where((tones_hz / nearest).log().abs() < NEAR_PARTIAL, nearest, tones_hz)
     return torch.tensor(sorted(set(moved.tolist())), dtype=torch.float64)
+
+
+def nearest(wanted_hz: Tensor, partials_hz: Tensor) -> Tensor:
+    """Which of rising partials (K,) lies at each wanted frequency (N,), -1 where none does; (N,) int64."""
+    if not len(partials_hz):
+        return torch.full((len(wanted_hz),), -1, dtype=torch.int64)
+    distances = (wanted_hz[:, None] / partials_hz).log().abs()
+    closest = distances.min(1)
+    return torch.where(closest.values < SAME_PARTIAL, closest.indices, -1)
 
 
 def _n_audible(power: Tensor, frequencies_hz: Tensor) -> int:

@@ -1,0 +1,105 @@
+"""Notes that begin together at one pitch: their partials meet, so that powers do not simply add up.
+
+Two instruments in unison may be 6 dB louder than one of them, or all but cancel: it depends on the phases with which
+their samples begin. The power of a sum is that of both and, per band, twice the root of their product times the
+cosine of the angle between them; where they are tuned apart, that angle turns, and they beat.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from specdiff_cli.audio.partials.responses import lobe_powers, mel_weights
+from specdiff_cli.audio.partials.score import PlayedNote, Timbres, pitch_hz
+from specdiff_cli.constants import MEL_MAX_HZ
+
+TOGETHER_S = 5e-4  # between onsets: players of MIDI files begin notes in blocks of about 1.4 ms
+MOST_BEATS_HZ = 8.0  # of the lowest partials: what beats faster is heard as two
+# Tunings are known to a quarter of a hertz or so: by then the angle between two instruments is anybody's guess.
+ANGLE_KNOWN_S = 0.7
+MOST_NOTES = 8  # of one unison that meet; of more, the others' powers are added as they are
+
+
+@dataclass(frozen=True)
+class Unison:
+    """Two notes of a song, by their places in it, and their P partials below 8 kHz that meet.
+
+    ``turns`` and ``beats_hz`` (P,): of the second's against the first's, at the onset and per second. ``shares``
+    (P, 128): of each in each band; they add up to less than 1 where phases are not known. ``known_s``: how long the
+    angles stay so.
+    """
+
+    first: int
+    second: int
+    start_s: float
+    turns: Tensor
+    beats_hz: Tensor
+    shares: Tensor
+    known_s: float
+
+    def coherence(self, times_s: Tensor) -> Tensor:
+        """(F,) seconds of the song to (F, 128), -1 to 1: 1 where both have one phase, 0 where it is not known."""
+        since_s = times_s.double()[:, None] - self.start_s
+        turned = self.turns + self.beats_hz * since_s
+        faded = torch.exp(-since_s.clamp(min=0.0) / self.known_s)
+        return ((2 * math.pi * turned).cos() * faded).float() @ self.shares
+
+
+def find_unisons(notes: Sequence[PlayedNote], timbres: Timbres) -> list[Unison]:
+    """The unisons of a song, by the onset. Notes whose pitch moves have none."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for row, note in enumerate(notes):
+        alike.setdefault((note.key, round(note.start_s / TOGETHER_S)), []).append(row)
+    shares: dict[tuple[object, ...], Tensor] = {}
+    found = []
+    for rows in alike.values():
+        if len(rows) > 1:
+            loudest = sorted(rows, key=lambda row: -notes[row].gain * notes[row].velocity ** 2)[:MOST_NOTES]
+            pairs = combinations(sorted(loudest), 2)
+            found += [it for pair in pairs if (it := _unison(notes, pair, timbres, shares)) is not None]
+    return sorted(found, key=lambda unison: unison.start_s)
+
+
+def _unison(
+    notes: Sequence[PlayedNote], rows: tuple[int, int], timbres: Timbres, known: dict[tuple[object, ...], Tensor]
+) -> Unison | None:
+    first, second = (notes[row] for row in rows)
+    if any(note.moves_within(note.start_s, note.end_s) for note in (first, second)):
+        return None
+    is_same = first.instrument == second.instrument
+    if not is_same and any(timbres.vibrato(note) is not None for note in (first, second)):
+        return None
+    ratios = [timbres.partials(note) for note in (first, second)]
+    if not all(map(len, ratios)):
+        return None
+    lowest_hz = [pitch_hz(note.pitch + note.semitones_at(note.start_s)) for note in (first, second)]
+    beat_hz = float(lowest_hz[1] * ratios[1][0] - lowest_hz[0] * ratios[0][0])
+    if abs(beat_hz) > MOST_BEATS_HZ:
+        return None
+    below = int((ratios[0] * lowest_hz[0] < MEL_MAX_HZ).sum())
+    hertz = [ratio[:below] * low_hz for ratio, low_hz in zip(ratios, lowest_hz, strict=True)]
+    turns = torch.zeros(below, dtype=torch.float64)
+    if not is_same:  # the very same sample begins with the same phases, known or not
+        own = [timbres.phases(note)[:below] for note in (first, second)]
+        turns = own[1] - own[0]
+    below = len(turns)
+    heard = ~turns.isnan()
+    if not bool(heard.any()):
+        return None
+    name = first.instrument, second.instrument, first.key, round(100 * beat_hz), lowest_hz[0]
+    if name not in known:
+        known[name] = _shares(hertz[0])[:below][heard]
+    beats_hz = (hertz[1] - hertz[0])[:below][heard]
+    known_s = math.inf if is_same else ANGLE_KNOWN_S
+    return Unison(*rows, first.start_s, turns[heard], beats_hz, known[name], known_s)
+
+
+def _shares(frequencies_hz: Tensor) -> Tensor:
+    """(P, 128): the share of each of equally strong partials in each band's power."""
+    response = (lobe_powers(frequencies_hz).sqrt() @ mel_weights()).square()
+    shares: Tensor = response / response.sum(0).clamp(min=1e-12)
+    return shares
