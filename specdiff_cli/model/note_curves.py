@@ -82,6 +82,7 @@ class NoteCurves:
         self._ended: dict[tuple[NoteKey, Ending], tuple[Tensor, float]] = {}
         self._times: dict[tuple[int, int], Tensor] = {}  # of the grid's chunks
         self._lock = Lock()  # of these three
+        self._endings: tuple[Tensor, Tensor] | None = None
 
     def forget(self) -> None:
         """Ask anew about every note from now on."""
@@ -154,12 +155,12 @@ class NoteCurves:
 
     def _released(self, key: NoteKey, ending: Ending) -> tuple[Tensor, float]:
         length_s = HOLD_RATIO ** ending[0]
+        if self._endings is None:
+            self._endings = self._ending_times()
+        learned_s, times = self._endings
         times_s = self.ended_times_s.float().to(self.device)
-        learned_s = torch.cat(
-            [times_s.clamp(max=LEARNED_REST_S), times_s.new_tensor([LEARNED_REST_S - 1, LEARNED_REST_S])]
-        )
         hold_s = torch.tensor([length_s], device=self.device)
-        curve = self._function.released(self._note(key).code, learned_s[None], hold_s)[0]
+        curve = self._function.released_at(self._note(key).code, learned_s, hold_s, times)[0]
         later_s = (times_s - LEARNED_REST_S).clamp(min=0.0)[:, None]
         change = curve[:-2] + (curve[-1:] - curve[-2:-1]).clamp(max=0.0) * later_s
         # An end takes away and gives nothing back; where notes had fallen silent, nothing else was learned.
@@ -168,6 +169,14 @@ class NoteCurves:
             choked = -CHOKED_LOG_POWER_PER_S * (times_s + FRAME_S / 2).clamp(min=0.0)[:, None]
             change = torch.minimum(change, choked)
         return change, self._tail_s(key, length_s, change)
+
+    def _ending_times(self) -> tuple[Tensor, Tensor]:
+        """The times after an end that are asked about, (1, P + 2): as far as was learned, and the last second again;
+        and what ``NoteFunction.released_at`` makes of them."""
+        times_s = self.ended_times_s.float().to(self.device)
+        last = times_s.new_tensor([LEARNED_REST_S - 1, LEARNED_REST_S])
+        learned_s = torch.cat([times_s.clamp(max=LEARNED_REST_S), last])[None]
+        return learned_s, self._function.ended_times(learned_s)
 
     def _tail_s(self, key: NoteKey, length_s: float, change: Tensor) -> float:
         """For how many seconds after its end a note is heard. Held curves are asked for no further than that."""

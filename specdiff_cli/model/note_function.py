@@ -206,14 +206,27 @@ class NoteFunction(nn.Module):
 
         ``hold_s`` (N,) is how long they were held.
         """
-        reached_s = (since_end_s + self.frame_s).clamp(min=0.0)
+        return self.released_at(note, since_end_s, hold_s, self.ended_times(since_end_s))
+
+    @torch.jit.export
+    def ended_times(self, since_end_s: Tensor) -> Tensor:
+        """(N, F) seconds since notes' ends to the (N, F, width) of ``released_at``: the same for all notes."""
+        features = time_features((since_end_s + self.frame_s).clamp(min=0.0), self.n_log, 0)
+        weight = self.ended.time.weight[:, : features.shape[2]]
+        return F.linear(features, weight, self.ended.time.bias)
+
+    @torch.jit.export
+    def released_at(self, note: Tensor, since_end_s: Tensor, hold_s: Tensor, times: Tensor) -> Tensor:
+        """``released`` with the ``ended_times`` (1 or N, F, width) of these seconds (1 or N, F)."""
         length = torch.log(hold_s.clamp(0.02, 8.0) / 0.02)[:, None] / math.log(400.0)
         phase = math.pi * length * torch.arange(1, self.n_length_waves + 1, device=hold_s.device)
-        about = torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)[:, None]
-        times = time_features(reached_s, self.n_log, 0)
-        features = torch.cat([times, about.expand(-1, since_end_s.shape[1], -1)], dim=-1)
+        about = torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
+        of_length = F.linear(about, self.ended.time.weight[:, -2 * self.n_length_waves :])
+        parts, spectra = self.ended.of_note(note)
+        added = self.ended.mixed(parts, spectra, times + of_length[:, None])
+        reached_s = (since_end_s + self.frame_s).clamp(min=0.0)
         rate = F.softplus(self.fade(note).float())[:, None]
         fall = -2.0 * rate * (reached_s - 0.5 * self.frame_s).clamp(min=0.0).unsqueeze(-1)
         begun = (reached_s / 0.01).clamp(max=1.0).unsqueeze(-1)
-        change: Tensor = fall + begun * self.ended(note, features)
+        change: Tensor = fall + begun * added
         return change

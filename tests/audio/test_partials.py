@@ -8,14 +8,15 @@ import pytest
 import torch
 from steady_tones import AMPLITUDES, Tones, cents, frames_of, frequency_hz, level_db
 
-from specdiff_cli.audio.mel import log_mel
+from specdiff_cli.audio.mel import hann_window, log_mel
 from specdiff_cli.audio.partials.correction import MARGIN_FRAMES, mel_correction
 from specdiff_cli.audio.partials.noise import noise_bank
 from specdiff_cli.audio.partials.notes_to_sound import HOPS, MODULATION_CENTS, MODULATION_HZ, NotesToSound
+from specdiff_cli.audio.partials.responses import lobe_powers, mel_weights, to_mel
 from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono, pitch_hz
 from specdiff_cli.audio.partials.sounds import Splitter, find_tones, snapped
 from specdiff_cli.audio.partials.vocoder import BLOCK_FRAMES, PartialVocoder
-from specdiff_cli.constants import FRAMES_PER_SECOND, N_MELS
+from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, FRAMES_PER_SECOND, N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.midi.expression import ChannelExpression, Curve
 
 CPU = torch.device("cpu")
@@ -260,6 +261,20 @@ def test_noise_makes_up_for_what_no_note_explains() -> None:
     stream = PartialVocoder(Tones()).open([], expected=lambda first, n: silence[first : first + n])
     found = log_mel(torch.cat([stream.push(wanted), stream.flush()], dim=1)[0])[20:130]
     assert (found - -1.0).mean().abs() < 0.2
+
+
+def test_the_mel_of_a_sinusoid_is_known_in_advance() -> None:
+    frequencies_hz = torch.tensor([60.0, 440.0, 3210.5, 7900.0], dtype=torch.float64)
+    expected = []
+    for hertz in frequencies_hz.tolist():  # in quadrature: only the magnitude at positive frequencies is left
+        turns = 2j * np.pi * hertz * np.arange(FRAME_SAMPLES) / SAMPLE_RATE_HZ
+        spectrum = np.fft.fft(0.5 * np.exp(turns) * hann_window().numpy(), FFT_SAMPLES)[: FFT_SAMPLES // 2 + 1]
+        expected.append(np.abs(spectrum))
+    powers = lobe_powers(frequencies_hz)
+    torch.testing.assert_close(powers, torch.tensor(np.square(expected)).float(), atol=0.01, rtol=1e-4)
+    for n_bins in (513, 300, 20):  # also where the matrix's last rows have nothing to do
+        mel = to_mel(CPU).product(powers.sqrt()[:, :n_bins])
+        torch.testing.assert_close(mel, powers.sqrt()[:, :n_bins] @ mel_weights()[:n_bins])
 
 
 def test_noise_of_equal_gains_is_white() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from specdiff_cli.audio.mel import N_BINS
-from specdiff_cli.audio.partials.responses import band_centres_hz, interpolation, mel_weights
+from specdiff_cli.audio.partials.responses import Banded, band_centres_hz, interpolation, mel_weights
 from specdiff_cli.constants import (
     FFT_SAMPLES,
     FRAME_SAMPLES,
@@ -44,33 +44,35 @@ class MelCorrection:
         self.hop_samples = rate_hz // FRAMES_PER_SECOND
         self._window = torch.hann_window(2 * self.hop_samples, dtype=torch.float64).float().to(device)
         self._n_fft = 1 << math.ceil(math.log2(2 * self.hop_samples))
-        self._weights = mel_weights().to(device) * (FRAME_SAMPLES / (2 * self.hop_samples))
+        self._weights = Banded(mel_weights() * (FRAME_SAMPLES / (2 * self.hop_samples)), 4, device)
         self._analysis = _analysis(rate_hz, device)
         bins_hz = torch.arange(self._n_fft // 2 + 1, dtype=torch.float64) * (rate_hz / self._n_fft)
         highest = float(band_centres_hz()[N_MELS - 1])
         spread = interpolation(bins_hz.clamp(max=highest))[:N_MELS]
         fading = ((_FADED_HZ - bins_hz) / (_FADED_HZ - MEL_MAX_HZ)).clamp(0, 1).float()
-        self._spread = (spread * fading).to(device)  # (128, bins)
+        self._spread = Banded(spread * fading, 8, device)  # (128, bins)
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Log-mel of the mean of all channels, (C, n) to (ceil(n / hop), 128); the end is padded with silence.
 
         At 16 kHz that of ``audio.mel``; at other rates the same window in seconds and the same bins in hertz.
         """
-        real, imaginary = self._spectra(audio.mean(0, keepdim=True))
-        mel: Tensor = torch.hypot(real[0], imaginary[0]) @ self._weights
-        return mel.clamp(MEL_FLOOR, MEL_CEILING).log()
+        return self._log_mel_of(*self._spectra(audio.mean(0, keepdim=True)))
 
-    def _cancelled(self, audio: Tensor) -> Tensor:
+    def _log_mel_of(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """That of the mean of spectra, twice (C, n_frames, 513)."""
+        mean = [part[0] if len(part) == 1 else part.mean(0) for part in (real, imaginary)]
+        magnitudes = (mean[0].square() + mean[1].square()).sqrt_()
+        return self._weights.product(magnitudes).clamp_(MEL_FLOOR, MEL_CEILING).log_()
+
+    def _cancelled(self, real: Tensor, imaginary: Tensor, log_mel: Tensor) -> Tensor:
         """By how many nepers notes cancel in the mean of two channels, (n_frames, 128), 0 at least.
 
         A note in one channel alone is 3 dB weaker in the mean than in the power of both, and no note is weaker. Less
         than that is left of notes that happen to meet in opposite phases, and filling it up would blow up the channels.
         """
-        real, imaginary = self._spectra(audio)
-        mean = torch.hypot(real.mean(0), imaginary.mean(0)) @ self._weights
-        least = ((real.square() + imaginary.square()).mean(0) / 2).sqrt() @ self._weights
-        return (least.clamp(min=MEL_FLOOR) / mean.clamp(min=MEL_FLOOR)).log().clamp(min=0.0)
+        least = self._weights.product(((real.square() + imaginary.square()).mean(0) / 2).sqrt())
+        return (least.clamp(min=MEL_FLOOR).log() - log_mel).clamp(min=0.0)
 
     def _spectra(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts at the mel's bins, (C, n) to twice (C, ceil(n / hop), 513)."""
@@ -88,12 +90,15 @@ class MelCorrection:
     def apply(self, audio: Tensor, wanted: Tensor) -> Tensor:
         """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""
         filtered, wanted = audio, wanted.clamp(min=LOG_MEL_MIN)
-        if len(audio) > 1:
-            missing = wanted - self.log_mel(audio)
-            kept = torch.minimum(missing, (missing - self._cancelled(audio)).clamp(min=0.0))
-            wanted = wanted - missing + kept  # of what is wanted may have been known that it cancels
-        for _ in range(N_PASSES):
-            missing = wanted - self.log_mel(filtered)
+        for turn in range(N_PASSES):
+            if turn or len(audio) == 1:
+                missing = wanted - self.log_mel(filtered)
+            else:
+                spectra = self._spectra(audio)
+                has = self._log_mel_of(*spectra)
+                # of what is wanted may have been known that it cancels
+                missing = torch.minimum(wanted - has, (wanted - has - self._cancelled(*spectra, has)).clamp(min=0.0))
+                wanted = has + missing
             filtered = self._filtered(filtered, (STEP * missing).clamp(-LARGEST_GAIN, LARGEST_GAIN))
         return self._without_echoes(filtered, audio)
 
@@ -105,8 +110,8 @@ class MelCorrection:
         below = place.floor().clamp(0, len(gains) - 1).long()
         above = (below + 1).clamp(max=len(gains) - 1)
         between = (place - below).clamp(0, 1)[:, None]
-        per_bin = torch.lerp(gains[below], gains[above], between) @ self._spread
-        spectrum = torch.fft.rfft(frames, n=self._n_fft) * per_bin.exp()
+        per_bin = self._spread.product(torch.lerp(gains[below], gains[above], between)).exp_()
+        spectrum = torch.fft.rfft(frames, n=self._n_fft).mul_(per_bin)
         frames = torch.fft.irfft(spectrum, n=self._n_fft)[:, :, : 4 * hop] * (self._window / OVERLAPPING_SQUARES)
         quarters = frames.view(len(audio), -1, 4, hop)
         n_hops = quarters.shape[1] - 3

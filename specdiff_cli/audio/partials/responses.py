@@ -30,6 +30,7 @@ NOISE_MAGNITUDE = math.sqrt(math.pi / 4 * _WINDOW_ENERGY)
 PARTIAL_POWER = FFT_SAMPLES * _WINDOW_ENERGY / 4
 #: Power that white noise of variance 1 leaves in a band of 750 Hz.
 HIGH_NOISE_POWER = HIGH_BAND_HZ * FFT_SAMPLES / SAMPLE_RATE_HZ * _WINDOW_ENERGY
+BIN_HZ, BESIDE_HZ = SAMPLE_RATE_HZ / FFT_SAMPLES, 300.0  # so far from its frequency a sinusoid is not heard
 _POLE = 1e-6
 
 
@@ -43,15 +44,52 @@ def lobe(offset_hz: torch.Tensor) -> torch.Tensor:
 
 
 def lobe_powers(frequencies_hz: torch.Tensor) -> torch.Tensor:
-    """Squared magnitudes in the 513 bins of sinusoids of amplitude 1: (K,) to (K, 513) float32."""
-    bins_hz = torch.arange(N_BINS, dtype=torch.float64) * (SAMPLE_RATE_HZ / FFT_SAMPLES)
-    return lobe(bins_hz - frequencies_hz[:, None]).square().float()
+    """Squared magnitudes in the 513 bins of sinusoids of amplitude 1: (K,) to (K, 513) float32.
+
+    Further than ``BESIDE_HZ`` from a sinusoid, where it is 100 dB weaker, they are 0.
+    """
+    n_beside = math.ceil(BESIDE_HZ / BIN_HZ)
+    nearest = (frequencies_hz.double() / BIN_HZ).round().long()
+    bins = nearest[:, None] + torch.arange(-n_beside, n_beside + 1, device=nearest.device)
+    powers = lobe(bins * BIN_HZ - frequencies_hz[:, None]).square().float()
+    inside = (bins >= 0) & (bins < N_BINS)
+    near = torch.zeros(len(bins), N_BINS, device=powers.device)
+    return near.scatter_add_(1, bins.clamp(0, N_BINS - 1), powers * inside)
 
 
 @lru_cache(maxsize=1)
 def mel_weights() -> torch.Tensor:
     """Bins to mel bands, (513, 128) float32."""
     return torch.from_numpy(mel_matrix())
+
+
+class Banded:
+    """A matrix whose columns reach few neighbouring rows each: products with it pass over most of its zeros.
+
+    Args:
+        matrix: (R, N).
+        n_parts: equal shares of its columns, each with the rows that it needs.
+    """
+
+    def __init__(self, matrix: torch.Tensor, n_parts: int, device: torch.device) -> None:
+        self._parts: list[tuple[int, torch.Tensor]] = []  # first row, (rows, columns)
+        for columns in matrix.tensor_split(n_parts, dim=1):
+            rows = columns.any(1).nonzero()[:, 0].tolist() or [0]
+            self._parts.append((rows[0], columns[rows[0] : rows[-1] + 1].contiguous().to(device)))
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., n) times the first n <= R rows, (..., N)."""
+        parts = []
+        for first, columns in self._parts:
+            own = x[..., first : first + len(columns)]
+            parts.append(own @ columns[: own.shape[-1]])
+        return torch.cat(parts, dim=-1)
+
+
+@lru_cache(maxsize=4)
+def to_mel(device: torch.device) -> Banded:
+    """:func:`mel_weights` for products on a device."""
+    return Banded(mel_weights(), 4, device)
 
 
 @lru_cache(maxsize=1)

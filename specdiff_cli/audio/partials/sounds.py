@@ -10,15 +10,17 @@ from torch import Tensor
 from specdiff_cli.audio.mel import N_BINS
 from specdiff_cli.audio.partials.noise import noise_centres_hz, noise_shares
 from specdiff_cli.audio.partials.responses import (
+    BESIDE_HZ,
+    BIN_HZ,
     HIGH_NOISE_POWER,
     PARTIAL_POWER,
     band_centres_hz,
     interpolation,
     lobe_powers,
-    mel_weights,
     noise_response,
+    to_mel,
 )
-from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.constants import FRAME_SAMPLES, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
 
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 MAX_PARTIALS = 96
@@ -29,7 +31,6 @@ FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest ar
 # What counts as a ringing tone: its height above bands a lobe away, and below the strongest band, in nepers.
 STRUCK_S, LOBE_HZ, PEAK_HEIGHT, FAINTEST_TONE = 0.15, 75.0, 0.8, 4.0
 NEAR_PARTIAL, SAME_PARTIAL = 0.04, 1e-6  # as a share of its frequency
-BIN_HZ, BESIDE_HZ = SAMPLE_RATE_HZ / FFT_SAMPLES, 300.0  # so far from its frequency a partial is not heard
 N_NEAREST = 6  # more bands than answer a partial by 0.3 of the one that answers most
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
 _TINY = 1e-9
@@ -168,7 +169,7 @@ def _n_audible(power: Tensor, frequencies_hz: Tensor) -> int:
     low = frequencies_hz < MEL_MAX_HZ
     # amplitudes that would explain a band by themselves: at most these
     mel = (loudest[:N_MELS] @ interpolation(frequencies_hz[low])[:N_MELS].to(power.device)).sqrt()
-    peaks = (lobe_powers(frequencies_hz[low]).sqrt() @ mel_weights()).amax(1).to(power.device)
+    peaks = to_mel(torch.device("cpu")).product(lobe_powers(frequencies_hz[low]).sqrt()).amax(1).to(power.device)
     high = (loudest @ interpolation(frequencies_hz[~low]).to(power.device) / PARTIAL_POWER).sqrt()
     amplitudes = torch.cat([mel / peaks, high])
     audible = (amplitudes > FAINTEST_SHARE * amplitudes.max().clamp(min=_TINY)).nonzero()[:, 0]
@@ -180,8 +181,8 @@ def _fit_partials(mel: Tensor, frequencies_hz: Tensor) -> tuple[Tensor, Tensor]:
     if not len(frequencies_hz):
         return mel[:, :0], torch.zeros_like(mel)
     n_bins = min(N_BINS, math.ceil((float(frequencies_hz[-1]) + BESIDE_HZ) / BIN_HZ))
-    lobes, weights = lobe_powers(frequencies_hz)[:, :n_bins].to(mel.device), mel_weights()[:n_bins].to(mel.device)
-    response = lobes.sqrt() @ weights  # (K, 128)
+    lobes, weights = lobe_powers(frequencies_hz)[:, :n_bins].to(mel.device), to_mel(mel.device)
+    response = weights.product(lobes.sqrt())  # (K, 128)
     largest = response.amax(1, keepdim=True)
     votes = response.square()
     votes = (votes / votes.sum(1, keepdim=True).clamp(min=_TINY)).T.contiguous()
@@ -190,9 +191,9 @@ def _fit_partials(mel: Tensor, frequencies_hz: Tensor) -> tuple[Tensor, Tensor]:
     bands = response.topk(min(N_NEAREST, N_MELS), dim=1).indices  # (K, n): none of its strong bands is missing
     amplitudes = (mel[:, bands] * ceiling.gather(1, bands)).nan_to_num(nan=math.inf).amin(2)
     for _ in range(N_SPLIT_UPDATES):
-        explained = (amplitudes.square() @ lobes).sqrt_() @ weights
+        explained = weights.product((amplitudes.square() @ lobes).sqrt_())
         amplitudes = amplitudes * ((mel / explained.clamp_(min=_TINY)).clamp_(max=10.0) @ votes)
-    return amplitudes, (amplitudes.square() @ lobes).sqrt_() @ weights
+    return amplitudes, weights.product((amplitudes.square() @ lobes).sqrt_())
 
 
 def _sharpened(levels: Tensor, begins_s: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
