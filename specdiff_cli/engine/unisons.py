@@ -13,7 +13,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from specdiff_cli.audio.partials.responses import lobe_powers, mel_weights
+from specdiff_cli.audio.partials.responses import lobe_powers, to_mel
 from specdiff_cli.audio.partials.score import PlayedNote, Timbres, pitch_hz
 from specdiff_cli.constants import MEL_MAX_HZ
 
@@ -54,31 +54,53 @@ def find_unisons(notes: Sequence[PlayedNote], timbres: Timbres) -> list[Unison]:
     alike: dict[tuple[int, int], list[int]] = {}
     for row, note in enumerate(notes):
         alike.setdefault((note.key, round(note.start_s / TOGETHER_S)), []).append(row)
-    shares: dict[tuple[object, ...], Tensor] = {}
+    known: dict[tuple[float, ...], _Meeting | None] = {}
     found = []
     for rows in alike.values():
         if len(rows) > 1:
             loudest = sorted(rows, key=lambda row: -notes[row].gain * notes[row].velocity ** 2)[:MOST_NOTES]
             pairs = combinations(sorted(loudest), 2)
-            found += [it for pair in pairs if (it := _unison(notes, pair, timbres, shares)) is not None]
+            found += [it for pair in pairs if (it := _unison(notes, pair, timbres, known)) is not None]
     return sorted(found, key=lambda unison: unison.start_s)
 
 
+@dataclass(frozen=True)
+class _Meeting:
+    """What is the same for all unisons of two sounds; see :class:`Unison`."""
+
+    turns: Tensor
+    beats_hz: Tensor
+    shares: Tensor
+    known_s: float
+
+
 def _unison(
-    notes: Sequence[PlayedNote], rows: tuple[int, int], timbres: Timbres, known: dict[tuple[object, ...], Tensor]
+    notes: Sequence[PlayedNote],
+    rows: tuple[int, int],
+    timbres: Timbres,
+    known: dict[tuple[float, ...], _Meeting | None],
 ) -> Unison | None:
     first, second = (notes[row] for row in rows)
     if any(note.moves_within(note.start_s, note.end_s) for note in (first, second)):
         return None
+    lowest_hz = [pitch_hz(note.pitch + note.semitones_at(note.start_s)) for note in (first, second)]
+    name = first.instrument, second.instrument, first.key, *lowest_hz
+    if name not in known:
+        known[name] = _meeting(first, second, lowest_hz, timbres)
+    meeting = known[name]
+    if meeting is None:
+        return None
+    return Unison(*rows, first.start_s, meeting.turns, meeting.beats_hz, meeting.shares, meeting.known_s)
+
+
+def _meeting(first: PlayedNote, second: PlayedNote, lowest_hz: Sequence[float], timbres: Timbres) -> _Meeting | None:
     is_same = first.instrument == second.instrument
     if not is_same and any(timbres.vibrato(note) is not None for note in (first, second)):
         return None
     ratios = [timbres.partials(note) for note in (first, second)]
     if not all(map(len, ratios)):
         return None
-    lowest_hz = [pitch_hz(note.pitch + note.semitones_at(note.start_s)) for note in (first, second)]
-    beat_hz = float(lowest_hz[1] * ratios[1][0] - lowest_hz[0] * ratios[0][0])
-    if abs(beat_hz) > MOST_BEATS_HZ:
+    if abs(float(lowest_hz[1] * ratios[1][0] - lowest_hz[0] * ratios[0][0])) > MOST_BEATS_HZ:
         return None
     below = int((ratios[0] * lowest_hz[0] < MEL_MAX_HZ).sum())
     hertz = [ratio[:below] * low_hz for ratio, low_hz in zip(ratios, lowest_hz, strict=True)]
@@ -90,16 +112,13 @@ def _unison(
     heard = ~turns.isnan()
     if not bool(heard.any()):
         return None
-    name = first.instrument, second.instrument, first.key, round(100 * beat_hz), lowest_hz[0]
-    if name not in known:
-        known[name] = _shares(hertz[0])[:below][heard]
+    shares = _shares(hertz[0])[:below][heard]
     beats_hz = (hertz[1] - hertz[0])[:below][heard]
-    known_s = math.inf if is_same else ANGLE_KNOWN_S
-    return Unison(*rows, first.start_s, turns[heard], beats_hz, known[name], known_s)
+    return _Meeting(turns[heard], beats_hz, shares, math.inf if is_same else ANGLE_KNOWN_S)
 
 
 def _shares(frequencies_hz: Tensor) -> Tensor:
     """(P, 128): the share of each of equally strong partials in each band's power."""
-    response = (lobe_powers(frequencies_hz).sqrt() @ mel_weights()).square()
+    response = to_mel(frequencies_hz.device).product(lobe_powers(frequencies_hz).sqrt()).square()
     shares: Tensor = response / response.sum(0).clamp(min=1e-12)
     return shares

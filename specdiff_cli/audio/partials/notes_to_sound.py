@@ -80,6 +80,7 @@ class NotesToSound:
         self._bank = noise_bank(rate_hz, self.hop_samples, self._splitter.top_hz, device)
         self._oscillators = Oscillators(rate_hz, self.hop_samples, device)
         self._fadings: OrderedDict[Hashable, Fading] = OrderedDict()
+        self._own_phases: OrderedDict[Hashable, tuple[Tensor, Tensor] | None] = OrderedDict()
         self._next_knot = 0
 
     def render(self, n_knots: int, more_noise: Tensor | None = None) -> Tensor:
@@ -122,14 +123,24 @@ class NotesToSound:
 
     def _with_own(self, note: PlayedNote, timbre: Timbre, phases: Tensor) -> Tensor:
         """Phases at the onset, those known of a note's partials in place of the drawn ones."""
+        key = _key(note)
+        if key not in self._own_phases:
+            self._own_phases[key] = self._known_phases(note, timbre)
+            if len(self._own_phases) > MAX_SOUNDS:
+                self._own_phases.popitem(last=False)
+        own = self._own_phases[key]
+        return phases if own is None else phases.index_copy(0, *own)
+
+    def _known_phases(self, note: PlayedNote, timbre: Timbre) -> tuple[Tensor, Tensor] | None:
+        """Which columns of a timbre have known phases, and these; None if none has."""
         turns = self._timbres.phases(note)
         at_hz = self._timbres.partials(note)[: len(turns)] * pitch_hz(note.pitch)
         turns = turns[: len(at_hz)]
         places = nearest(at_hz, timbre.frequencies_hz)
         known = (places >= 0) & ~turns.isnan()
         if not bool(known.any()):
-            return phases
-        return phases.index_copy(0, places[known].to(phases.device), whole_turns(turns[known] % 1.0).to(phases.device))
+            return None
+        return places[known].to(self.device), whole_turns(turns[known] % 1.0).to(self.device)
 
     def _span(self, sounding: _Sounding, first: int, n_knots: int) -> tuple[int, int] | None:
         """First and last knot of a note in a block that begins with knot ``first``; None where it is not heard."""
