@@ -16,7 +16,6 @@ from specdiff_cli.audio.partials.oscillators import Oscillators, whole_seconds, 
 from specdiff_cli.audio.partials.responses import TOP_HZ
 from specdiff_cli.audio.partials.score import PlayedNote, Timbres, Vibrato, pitch_hz
 from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, nearest, snapped
-from specdiff_cli.threads import each
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
 HOPS = {16_000: 80, 44_100: 147, 48_000: 160}
@@ -54,7 +53,6 @@ class NotesToSound:
         rate_hz: one of ``HOPS``.
         n_channels: 1 (the mean of both sides) or 2.
         seed: of the partials' phases and the noise.
-        n_threads: that tell new sounds apart at once.
     """
 
     def __init__(
@@ -66,10 +64,8 @@ class NotesToSound:
         n_channels: int,
         seed: int,
         device: torch.device,
-        n_threads: int = 1,
     ) -> None:
         self.rate_hz, self.n_channels, self.device = rate_hz, n_channels, device
-        self._n_threads = n_threads
         self.hop_samples = HOPS[rate_hz]
         self._seed = seed
         self._timbres = timbres
@@ -171,15 +167,15 @@ class NotesToSound:
         return [Stretch(timbre, sounding.fading, begin, onset_samples, *shared, *part) for part in parts]
 
     def _make_sounds(self, wanted: Iterable[tuple[PlayedNote, float]]) -> None:
-        """See to it that notes are known up to ages, in seconds; what is missing is told apart side by side."""
+        """See to it that notes are known up to ages, in seconds."""
         missing: dict[Hashable, tuple[PlayedNote, float]] = {}
         for note, until_s in wanted:
             key = _key(note)
             known = self._sounds.get(key)
             if known is None or known[1].ages_s[-1] < until_s:
                 missing[key] = note, max(until_s, missing.get(key, (note, 0.0))[1])
-        made = each(lambda it: self._longer(*it), missing.values(), self._n_threads)
-        self._sounds.update(zip(missing, made, strict=True))
+        # One after the other: steps so small gain nothing on several threads.
+        self._sounds.update({key: self._longer(*it) for key, it in missing.items()})
 
     def _sound(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
         """How a note sounds up to an age."""

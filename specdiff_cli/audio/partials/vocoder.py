@@ -93,7 +93,6 @@ class PartialStream:
             n_channels=vocoder.n_channels,
             seed=seed,
             device=device,
-            n_threads=n_threads,
         )
         self._correction = mel_correction(rate_hz, device)
         self._missing = None if expected is None else _Missing(expected, min(TOP_HZ, rate_hz / 2), self._knots, device)
