@@ -21,7 +21,10 @@ FINE_S, COARSE_S = 0.005, 0.02
 HELD_FINE_UNTIL_S, ENDED_FINE_UNTIL_S = 0.2, 0.1
 N_HELD_FINE = round((HELD_FINE_UNTIL_S + FRAME_S) / FINE_S)
 N_ENDED_FINE, N_ENDED_COARSE = round((ENDED_FINE_UNTIL_S + FRAME_S) / FINE_S), 39
-HELD_CHUNK = 32  # points of the coarse grid that are asked for at a time
+HELD_CHUNK = 64  # points of the coarse grid that become known at a time
+# Every other one is asked for, and those between where these lie further from straight lines through their neighbours:
+# mean distance in log power, in bands that come so near to the loudest.
+STRAIGHT, NEAR_LOUDEST = 0.12, 12.0
 # What was learned reaches so far; from there on the last second is heard again, fading as it did.
 LEARNED_UNTIL_S, LOOP_S = 4.4, 1.0
 # So far releases were learned; what rings longer (cymbals) goes on falling as in the last second of that.
@@ -80,7 +83,7 @@ class NoteCurves:
         self.ended_times_s = _ended_times_s()
         self._held: dict[NoteKey, _Held] = {}
         self._ended: dict[tuple[NoteKey, Ending], tuple[Tensor, float]] = {}
-        self._times: dict[tuple[int, int], Tensor] = {}  # of the grid's chunks
+        self._times: dict[tuple[int, int, int | None], Tensor] = {}  # of the grid's chunks
         self._lock = Lock()  # of these three
         self._endings: tuple[Tensor, Tensor] | None = None
 
@@ -113,7 +116,10 @@ class NoteCurves:
         with note.lock:
             while len(note.curve) < min(n_points, N_LEARNED):
                 first = len(note.curve)
-                more = self._points(note, first, min(first + HELD_CHUNK, N_LEARNED) if first else N_HELD_FINE + 1)
+                if first:
+                    more = self._coarse(note, first, min(first + HELD_CHUNK, N_LEARNED))
+                else:
+                    more = self._points(note, slice(0, N_HELD_FINE + 1))
                 note.curve = torch.cat([note.curve, more])
             note.loop(n_points)
             return note.curve[:n_points]
@@ -144,13 +150,26 @@ class NoteCurves:
                 note = self._held.setdefault(key, note)
         return note
 
-    def _points(self, note: _Held, first: int, last: int) -> Tensor:
-        """Points of the held grid, (last - first, 144)."""
-        times = self._times.get((first, last))
+    def _coarse(self, note: _Held, first: int, last: int) -> Tensor:
+        """The next points of the coarse grid, (last - first, 144), an even number of them."""
+        asked = self._points(note, slice(first + 1, last, 2))
+        known = torch.cat([note.curve[-1:], asked])
+        distance = (known[1:-1] - (known[2:] + known[:-2]) / 2).abs()
+        is_heard = known[1:-1] > note.curve.max() - NEAR_LOUDEST
+        between = (known[1:] + known[:-1]) / 2
+        if bool((distance * is_heard).sum() > STRAIGHT * is_heard.sum()):
+            between = self._points(note, slice(first, last, 2))
+        return torch.stack([between, asked], dim=1).flatten(0, 1)
+
+    def _points(self, note: _Held, which: slice) -> Tensor:
+        """Points of the held grid, (points, 144)."""
+        name = which.start, which.stop, which.step
+        times = self._times.get(name)
         if times is None:
-            times = self._function.held_times(held_times_s(first, last).to(self.device, torch.float32)[None])
+            times_s = held_times_s(0, which.stop)[which]
+            times = self._function.held_times(times_s.to(self.device, torch.float32)[None])
             with self._lock:
-                self._times[(first, last)] = times
+                self._times[name] = times
         return self._function.held.mixed(note.parts, note.spectra, times)[0] + note.loudness
 
     def _released(self, key: NoteKey, ending: Ending) -> tuple[Tensor, float]:

@@ -10,6 +10,7 @@ from specdiff_cli.model.note_curves import (
     between,
     ending_of,
     held_position,
+    held_times_s,
 )
 from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.model.note_function import FACTS, N_BANDS, NoteFunction, note_function_config
@@ -128,6 +129,27 @@ def test_a_note_that_has_ended_grows_no_louder_and_is_heard_until_it_has_faded(f
         assert float(loudest[curves.ended_times_s > tail_s].max()) <= INAUDIBLE_LOG_POWER
         before = (curves.ended_times_s < tail_s).sum()
         assert tail_s == 0 or float(loudest[before - 1]) > INAUDIBLE_LOG_POWER
+
+
+@pytest.mark.parametrize("trembles", [False, True])
+def test_points_that_are_not_asked_for_lie_near_what_the_function_says(
+    function: NoteFunction, trembles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = NoteCurves(function)
+    n_asked = 0
+
+    def points(note: object, which: slice) -> torch.Tensor:
+        nonlocal n_asked
+        times_s = held_times_s(0, which.stop)[which].float()[:, None]
+        n_asked += len(times_s)
+        return -2 * times_s + trembles * torch.sin(2 * torch.pi * 6 * times_s) + torch.zeros(N_BANDS)
+
+    monkeypatch.setattr(curves, "_points", points)
+    curve = curves.held((0, 60, 100), 3.0)
+    expected = points(None, slice(0, len(curve)))
+    n_asked -= len(curve)
+    assert (curve - expected).abs().max() < 1e-4
+    assert n_asked == len(curve) if trembles else n_asked < 0.7 * len(curve)
 
 
 def test_a_kit_that_the_voice_lacks_is_played_by_the_one_it_varies_or_the_first() -> None:
