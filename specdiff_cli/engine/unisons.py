@@ -21,6 +21,7 @@ TOGETHER_S = 5e-4  # between onsets: players of MIDI files begin notes in blocks
 MOST_BEATS_HZ = 8.0  # of the lowest partials: what beats faster is heard as two
 # Tunings are known to a quarter of a hertz or so: by then the angle between two instruments is anybody's guess.
 ANGLE_KNOWN_S = 0.7
+UNHEARD = 1e-9  # of the strongest: in bands that hear no partial, all have equal shares
 MOST_NOTES = 8  # of one unison that meet; of more, the others' powers are added as they are
 
 
@@ -50,7 +51,7 @@ class Unison:
 
 
 def find_unisons(notes: Sequence[PlayedNote], timbres: Timbres) -> list[Unison]:
-    """The unisons of a song, by the onset. Notes whose pitch moves have none."""
+    """The unisons of a song, by the onset. A note whose pitch moves has them with its like alone, that moves alike."""
     alike: dict[tuple[int, int], list[int]] = {}
     for row, note in enumerate(notes):
         alike.setdefault((note.key, round(note.start_s / TOGETHER_S)), []).append(row)
@@ -81,7 +82,8 @@ def _unison(
     known: dict[tuple[float, ...], _Meeting | None],
 ) -> Unison | None:
     first, second = (notes[row] for row in rows)
-    if any(note.moves_within(note.start_s, note.end_s) for note in (first, second)):
+    moving = any(note.moves_within(note.start_s, note.end_s) for note in (first, second))
+    if moving and (first.instrument != second.instrument or not first.moves_like(second)):
         return None
     lowest_hz = [pitch_hz(note.pitch + note.semitones_at(note.start_s)) for note in (first, second)]
     name = first.instrument, second.instrument, first.key, *lowest_hz
@@ -120,5 +122,6 @@ def _meeting(first: PlayedNote, second: PlayedNote, lowest_hz: Sequence[float], 
 def _shares(frequencies_hz: Tensor) -> Tensor:
     """(P, 128): the share of each of equally strong partials in each band's power."""
     response = to_mel(frequencies_hz.device).product(lobe_powers(frequencies_hz).sqrt()).square()
-    shares: Tensor = response / response.sum(0).clamp(min=1e-12)
+    response = response + UNHEARD * response.max()
+    shares: Tensor = response / response.sum(0)
     return shares

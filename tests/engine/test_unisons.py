@@ -93,6 +93,20 @@ def test_notes_that_do_not_meet_are_left_alone(other: PlayedNote) -> None:
     assert found(note(2), other) == []
 
 
+def bent(semitones: float) -> ChannelExpression:
+    return ChannelExpression(
+        pitch_semitones=Curve.from_changes(0.0, [(0.5, semitones)]), modulation=Curve.constant(0.5)
+    )
+
+
+def test_two_of_one_instrument_meet_that_move_alike() -> None:
+    (unison,) = found(note(2, expression=bent(1.0)), note(2, expression=bent(1.0)))
+    torch.testing.assert_close(unison.coherence(torch.tensor([0.1, 1.5])), torch.ones(2, 128), atol=1e-4, rtol=0)
+    assert found(note(2, expression=bent(1.0)), note(2, expression=bent(0.5))) == []
+    assert found(note(2, expression=bent(1.0)), note(2)) == []
+    assert found(note(2, expression=bent(1.0)), note(3, expression=bent(1.0))) == []
+
+
 def test_a_thousand_notes_at_once_are_no_million_pairs() -> None:
     notes = [note(2, gain=1.0 + k / 1000) for k in range(1000)]
     pairs = found(*notes)

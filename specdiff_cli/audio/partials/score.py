@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+N_LOOKS = 16  # at the ways of two pitches
+
+
 class Curve(Protocol):
     """A value over time, in seconds from the start of the song."""
 
@@ -87,6 +90,21 @@ class PlayedNote:
             return False
         pitch, depth = self.expression.pitch_semitones, self.expression.modulation
         return any(curve.changes_within(start_s, end_s) for curve in (pitch, depth)) or value_at(depth, start_s) > 0
+
+    def moves_like(self, other: "PlayedNote") -> bool:
+        """Whether both pitches take the same way while this note is held, as far as a few looks can tell."""
+        import numpy as np
+
+        if (self.glide_semitones, self.glide_s) != (other.glide_semitones, other.glide_s):
+            return False
+        if self.expression is None or other.expression is None:
+            return self.expression is other.expression
+        times_s = np.linspace(self.start_s, self.end_s, N_LOOKS)
+        ways = [
+            (it.pitch_semitones.sampled(times_s), it.modulation.sampled(times_s))
+            for it in (self.expression, other.expression)
+        ]
+        return np.allclose(ways[0], ways[1], rtol=0, atol=1e-6)
 
     def semitones_at(self, time_s: float) -> float:
         """How far its pitch is moved at a time, but for vibrato and gliding."""
