@@ -39,3 +39,7 @@ LOG_MEL_MAX = 4.0  # maps to +1 in model range
 HIGH_MIN_HZ = MEL_MAX_HZ
 HIGH_BAND_HZ = 750.0
 N_HIGH_BANDS = 16  # up to 20 kHz
+
+# Where the level of a held note is measured: at which velocities, and in which frames (seconds from its onset).
+LEVEL_VELOCITIES = (8, 24, 40, 56, 72, 88, 104, 120)
+LEVEL_AGES_S = tuple(round(-0.02 + 0.04 * k, 2) for k in range(15))

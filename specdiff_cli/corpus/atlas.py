@@ -11,7 +11,8 @@ to note. Layout of the folder:
   from 8 to 20 kHz (squared magnitudes added up), natural logarithm; ``facts`` (128, 7) float32: what was measured of
   each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`; ``phases`` (128, 12) float32: turns of
   each key's first partials at its onset, see :mod:`specdiff_cli.corpus.note_phases`; ``chokes`` (n, 2) int64: of a kit,
-  keys and the key that silences each.
+  keys and the key that silences each; ``levels`` (128, 8) float32: how loud each key is at each of eight velocities,
+  see :func:`specdiff_cli.corpus.note_levels.preset_levels`.
 
 Every preset depends on the settings alone, so a call that was interrupted goes on where it stopped, whatever the number
 of workers.
@@ -43,6 +44,7 @@ from specdiff_cli.constants import (
 )
 from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
+from specdiff_cli.corpus.note_levels import preset_levels
 from specdiff_cli.corpus.note_phases import program_phases
 from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
@@ -53,7 +55,7 @@ from specdiff_cli.model.note_function import N_PHASES
 from specdiff_cli.weights.lock import file_sha256
 
 ATLAS_VERSION = 3
-PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "phases", "chokes")
+PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "phases", "chokes", "levels")
 OVERSAMPLING = 3
 RATE_HZ = SAMPLE_RATE_HZ * OVERSAMPLING
 N_BANDS = N_MELS + N_HIGH_BANDS
@@ -126,13 +128,19 @@ def plan(config: AtlasConfig) -> list[Preset]:
     return programs + [Preset(kit, True, kit) for kit in drum_kits(presets)]
 
 
+def preset_keys(preset: Preset, config: AtlasConfig) -> range:
+    """The keys that are played."""
+    if preset.is_drum:
+        return range(config.lowest_key, config.highest_key + 1)
+    return range(config.lowest_pitch, config.highest_pitch + 1, config.pitch_step)
+
+
 def strokes(preset: Preset, config: AtlasConfig) -> list[Stroke]:
     """The notes of a preset; by a golden-ratio sequence, neighbours complement each other in velocity and length."""
+    pitches = preset_keys(preset, config)
     if preset.is_drum:
-        pitches = range(config.lowest_key, config.highest_key + 1)
         holds_s: tuple[tuple[float, float], ...] = ((1.5, 1.5), (0.1, 0.1), (0.2, 1.0), (0.03, 0.3))
     else:
-        pitches = range(config.lowest_pitch, config.highest_pitch + 1, config.pitch_step)
         holds_s = ((4.5, 4.5), (2.0, 2.5), (0.25, 1.2), (0.04, 0.25))
     # The long notes: one played loudly, one softly; the shorter ones of any velocity.
     velocities = ((72, 127), (14, 76), (10, 127), (10, 127))
@@ -231,6 +239,8 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
     else:
         facts = program_facts(preset.played_by, synth, RATE_HZ)
         phases = program_phases(preset.played_by, synth, RATE_HZ, facts)
+    keys = preset_keys(preset, config)
+    levels = preset_levels((preset.played_by, preset.is_drum), keys, synth, RATE_HZ, log_powers)
     path = preset.path(folder)
     unfinished = path.with_suffix(".npz.partial")
     try:
@@ -244,6 +254,7 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
                 facts=facts,
                 phases=phases,
                 chokes=np.array(chokes, dtype=np.int64).reshape(-1, 2),
+                levels=levels,
             )
         unfinished.replace(path)
     except OSError as error:

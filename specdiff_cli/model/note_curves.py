@@ -9,9 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from specdiff_cli.constants import LEVEL_VELOCITIES
 from specdiff_cli.model.note_function import FRAME_S, NoteFunction
 from specdiff_cli.model.note_rows import ENDED_UNTIL_S
 from specdiff_cli.threads import each
@@ -78,6 +80,7 @@ class NoteCurves:
     def __init__(self, function: NoteFunction, n_threads: int = 1) -> None:
         self._function = function.eval().requires_grad_(False)
         self.device = function.facts.device
+        self._levels = np.nan_to_num(function.levels.float().cpu().numpy())
         self._n_threads = n_threads if self.device.type == "cpu" else 1
         #: (P,) float64 on the CPU: seconds after a note's end at which the frames of ``ended`` begin.
         self.ended_times_s = _ended_times_s()
@@ -142,7 +145,8 @@ class NoteCurves:
             velocity = torch.tensor([float(key[2])], device=self.device)
             code = self._function.encode(instrument, pitch, velocity)
             parts, spectra = self._function.held.of_note(code)
-            note = _Held(code, parts, spectra, self._function.loudness(velocity)[0], spectra[0, :0])
+            change = float(np.interp(key[2], LEVEL_VELOCITIES, self._levels[key[0], key[1]]))
+            note = _Held(code, parts, spectra, self._function.loudness(velocity)[0] + change, spectra[0, :0])
             with self._lock:
                 if len(self._held) >= MAX_KEPT:  # memory does not grow with the songs
                     self._held.clear()

@@ -8,12 +8,13 @@ the note's own: the trunk writes a few spectra, the decoder mixes them.
 """
 
 import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specdiff_cli.constants import FRAME_SAMPLES, N_HIGH_BANDS, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.constants import FRAME_SAMPLES, LEVEL_VELOCITIES, N_HIGH_BANDS, N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.midi.vocabulary import Vocabulary
 from specdiff_cli.model.config import ModelConfig
@@ -125,15 +126,20 @@ class FrameDecoder(nn.Module):
 class NoteFunction(nn.Module):
     """(instrument, key, velocity) and times -> log power of 128 mel bands (squared) and 16 bands from 8 to 20 kHz.
 
-    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. Two buffers go
-    with the weights, what was measured of each key: ``facts`` (instruments, 128, columns of ``FACTS``), and ``phases``
-    (instruments, 128, N_PHASES), the turns that the cosines of partials have at the onset, NaN where they have none.
+    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. Buffers go
+    with the weights: ``facts`` (instruments, 128, columns of ``FACTS``) and ``phases`` (instruments, 128, N_PHASES), the
+    turns that the cosines of partials have at the onset, NaN where they have none, were measured of each key;
+    ``levels`` (instruments, 128, velocities) are added to log powers at ``LEVEL_VELOCITIES``, so that notes are as loud
+    as was measured. Weights may lack phases and levels, as older ones do.
 
     Raises ValueError: a configuration of other sizes than :func:`note_function_config` has.
     """
 
     facts: Tensor
     phases: Tensor
+    levels: Tensor
+    #: Buffers that weights may lack, and what they hold then.
+    lacking: ClassVar[dict[str, float]] = {"phases": math.nan, "levels": 0.0}
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -156,6 +162,13 @@ class NoteFunction(nn.Module):
         self.fade = nn.Linear(WIDTH, N_BANDS)
         self.register_buffer("facts", torch.zeros(n_instruments, N_KEYS, len(FACTS)))
         self.register_buffer("phases", torch.full((n_instruments, N_KEYS, N_PHASES), math.nan))
+        self.register_buffer("levels", torch.zeros(n_instruments, N_KEYS, len(LEVEL_VELOCITIES)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        """As ``nn.Module`` does; what weights may lack is put in."""
+        for name, value in self.lacking.items():
+            state_dict.setdefault(prefix + name, torch.full(getattr(self, name).shape, value))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights; every note begins quiet."""

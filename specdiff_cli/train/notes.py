@@ -19,7 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from specdiff_cli.choices import MAX_TRAINING_STEPS, check_range
-from specdiff_cli.constants import N_MELS
+from specdiff_cli.constants import LEVEL_AGES_S, LEVEL_VELOCITIES, N_MELS
 from specdiff_cli.corpus.atlas import read_kits, read_preset
 from specdiff_cli.errors import Option, UsageError, WeightsError
 from specdiff_cli.files import files_in, make_folder
@@ -36,6 +36,9 @@ REFERENCE_FLOOR = -23.026
 LEAST_WEIGHT, HALF_WEIGHT_NEPERS, WEIGHT_NEPERS = 0.15, -5.8, 0.7
 USUAL_PITCHES = (33, 96)
 UNUSUAL_SHARE = 0.3
+# Levels, in log power: half a decibel is left as it is, and no more than 6 dB is changed; what is softer than a note's
+# last bit is no level.
+LEVEL_TOLERANCE, LARGEST_CHANGE, FAINTEST_LEVEL = 0.115, 1.38, -12.0
 KIT_SHARES = {0: 8.0, 8: 2.0, 16: 2.0, 24: 2.0, 25: 2.0, 32: 2.0, 40: 2.0, 48: 2.0}
 OTHER_KIT_SHARE = 0.4
 DRUM_KEYS = (35, 81)
@@ -93,6 +96,7 @@ class AtlasNotes:
         columns |= {name: [] for name in ("pitch", "velocity", "hold_s")}
         self.facts = np.zeros((N_PROGRAMS + len(self.kits), *presets[0]["facts"].shape), dtype=np.float32)
         self.phases = np.full((len(self.facts), *presets[0]["phases"].shape), np.nan, dtype=np.float32)
+        self.levels = np.full((len(self.facts), *presets[0]["levels"].shape), np.nan, dtype=np.float32)
         chokes: list[tuple[int, int, int]] = []
         at = 0
         for path, preset in zip(paths, presets, strict=True):
@@ -101,6 +105,7 @@ class AtlasNotes:
             number = int(path.stem.split("-")[1])
             instrument = N_PROGRAMS + self.kits.index(number) if path.stem.startswith("kit") else number
             self.facts[instrument], self.phases[instrument] = preset["facts"], preset["phases"]
+            self.levels[instrument] = preset["levels"]
             chokes += [(number, key, other) for key, other in preset["chokes"].tolist()]
             columns["instrument"].append(np.full(len(notes), instrument))
             columns["first"].append(notes["first_frame"] + at)
@@ -178,6 +183,31 @@ def note_loss(predicted: Tensor, batch: NoteBatch) -> Tensor:
 
 
 @torch.no_grad()
+def level_changes(model: NoteFunction, measured: NDArray[np.float32]) -> Tensor:
+    """What is added to a network's log powers so that its notes are as loud as was measured: (instruments, 128, V).
+
+    ``measured``: see ``corpus.note_levels``; NaN where nothing is known. What is within ``LEVEL_TOLERANCE`` is left as
+    it is: a note's loudest bands decide its level, and the network is right about the others.
+    """
+    ages_s = torch.tensor(LEVEL_AGES_S)[None].float()
+    changes = torch.zeros(measured.shape)
+    for instrument, keys in enumerate(measured):
+        known = np.flatnonzero((keys > FAINTEST_LEVEL).any(axis=1))
+        key = torch.from_numpy(known).repeat_interleave(len(LEVEL_VELOCITIES))
+        if not len(key):
+            continue
+        velocity = torch.tensor(LEVEL_VELOCITIES).float().repeat(len(known))
+        note = model.encode(torch.full_like(key, instrument), key, velocity)
+        played = model.sustained(note, velocity, ages_s.expand(len(key), -1))[..., :N_MELS].flatten(1).logsumexp(1)
+        missing = torch.from_numpy(keys[known]) - played.view(len(known), -1)
+        missing = missing.where(torch.from_numpy(keys[known]) > FAINTEST_LEVEL, 0.0).clamp(
+            -LARGEST_CHANGE, LARGEST_CHANGE
+        )
+        changes[instrument, known] = missing.sign() * (missing.abs() - LEVEL_TOLERANCE).clamp(min=0.0)
+    return changes
+
+
+@torch.no_grad()
 def held_out_error(model: NoteFunction, atlas: AtlasNotes, n_notes: int = 1200, n_frames: int = 32) -> dict[str, float]:
     """Errors in nepers on notes that training never sees, clipped at the reference's floor."""
     rng = np.random.default_rng(1)
@@ -241,10 +271,15 @@ class NoteTrainer:
         self.step = 0
 
     def _set_facts(self) -> None:
-        """What the atlas measured goes with the weights as it is."""
+        """What the atlas measured goes with the weights as it is; levels wait for the end."""
         for network in (self.model, self.averaged):
             network.facts.copy_(torch.from_numpy(self.atlas.facts))
             network.phases.copy_(torch.from_numpy(self.atlas.phases))
+            network.levels.zero_()
+
+    def set_levels(self) -> None:
+        """See to it that the averaged network's notes are as loud as the atlas measured."""
+        self.averaged.levels.copy_(level_changes(self.averaged, self.atlas.levels))
 
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one. Raises WeightsError for one of another atlas or version."""
@@ -303,6 +338,8 @@ class NoteTrainer:
                     row |= held_out_error(self.averaged, self.atlas)
                     began_s = time.monotonic()
                 yield row
+            if is_last:
+                self.set_levels()
             if is_last or time.monotonic() - saved_s > save_every_s:
                 self.save()
                 saved_s = time.monotonic()

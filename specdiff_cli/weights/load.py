@@ -275,7 +275,8 @@ def _matched(
 ) -> Mapping[str, str]:
     """Their key -> ours, once every tensor has a place and every place a tensor of its shape. Raises WeightsError."""
     targets = module.state_dict()
-    names = names or {key: key for key in targets}
+    lacking = getattr(module, "lacking", ())  # the module says what stands for these
+    names = names or {key: key for key in targets if key in tensors or key not in lacking}
     problem = convert.misfits(
         {theirs: tuple(tensor.shape) for theirs, tensor in tensors.items()},
         {theirs: tuple(targets[ours].shape) for theirs, ours in names.items()},

@@ -1,9 +1,16 @@
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
+from soundfonts import SOUNDFONTS, needs_soundfont
 
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.constants import N_MELS
+from specdiff_cli.corpus import atlas
 from specdiff_cli.corpus.atlas import LEAD_S, RATE_HZ, AtlasConfig, Preset, frame_times, log_powers, strokes
+from specdiff_cli.errors import UsageError
 
 
 def test_mel_bands_at_48_khz_are_those_of_the_reference_at_16_khz() -> None:
@@ -46,3 +53,55 @@ def test_strokes_cover_every_key_with_soft_and_loud_long_and_short_notes() -> No
     holds_s = np.array([stroke.hold_samples / RATE_HZ for stroke in made])
     assert holds_s.min() < 0.06 and holds_s.max() > 4.4
     assert made == strokes(Preset(3, False, 3), AtlasConfig("font.sf3"))
+
+
+@pytest.fixture
+def config() -> AtlasConfig:
+    return AtlasConfig(str(SOUNDFONTS[0]), lowest_pitch=60, highest_pitch=60, lowest_key=36, highest_key=37)
+
+
+@needs_soundfont
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda record: record | {"atlas_version": 2}, "is an atlas of version 2, this is 3: give another"),
+        (lambda record: record | {"settings": record["settings"] | {"gain": 0.5}}, "was made with other settings"),
+        (lambda record: None, "is damaged: give another"),
+    ],
+    ids=["version", "settings", "damaged"],
+)
+def test_a_folder_of_another_atlas_is_refused_and_left_as_it_is(
+    tmp_path: Path, config: AtlasConfig, change: object, told: str
+) -> None:
+    assert callable(change)
+    record = change(json.loads(json.dumps(atlas._record(config))))
+    before = "{" if record is None else json.dumps(record)
+    (tmp_path / "atlas.json").write_text(before)
+    with pytest.raises(UsageError, match=told):
+        next(atlas.make_atlas(tmp_path, config, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["atlas.json"]
+    assert (tmp_path / "atlas.json").read_text() == before
+
+
+@needs_soundfont
+@pytest.mark.slow
+def test_an_interrupted_atlas_is_completed_to_the_same_bytes(
+    tmp_path: Path, config: AtlasConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = atlas.plan(config)
+    monkeypatch.setattr(atlas, "plan", lambda config: [whole[0], whole[-1]])
+    assert len(list(atlas.make_atlas(tmp_path, config, 1))) == 2
+    first, second = sorted(tmp_path.glob("*.npz"))
+    contents = first.read_bytes(), second.read_bytes()
+    assert set(atlas.PRESET_ARRAYS) <= set(atlas.read_preset(first))
+    first.write_bytes(contents[0][:1000])
+    second.rename(second.with_suffix(".npz.partial"))
+    list(atlas.make_atlas(tmp_path, config, 1))
+    assert (first.read_bytes(), second.read_bytes()) == contents
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_preset_without_what_this_version_stores_is_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "program-000.npz", notes=np.zeros(1, atlas.NOTE_DTYPE), facts=np.zeros((128, 7)))
+    with pytest.raises(UsageError, match="is no preset of an atlas: make it again"):
+        atlas.read_preset(tmp_path / "program-000.npz")

@@ -174,3 +174,26 @@ def test_a_fact_that_could_not_be_measured_counts_as_nothing() -> None:
     function = NoteFunction(note_function_config((0,)))
     function.facts[16, 3, FACTS.index("detune_cents")] = float("nan")
     assert NoteFrames(function).fact(16, 3, "detune_cents") == 0.0
+
+
+def test_levels_are_added_to_held_notes_between_the_velocities_they_were_measured_at() -> None:
+    function = NoteFunction(note_function_config((0,)))
+    function.initialise(torch.Generator().manual_seed(1))
+    _, plain = NoteFrames(function.eval()).held_curve(5, 60, 32, 0.5)
+    _, other = NoteFrames(function).held_curve(5, 61, 32, 0.5)
+    function.levels[5, 60, 1:3] = torch.tensor([0.2, 0.6])  # of velocities 24 and 40
+    frames = NoteFrames(function)
+    torch.testing.assert_close(frames.held_curve(5, 60, 32, 0.5)[1], plain + 0.4)
+    torch.testing.assert_close(frames.held_curve(5, 61, 32, 0.5)[1], other)
+
+
+def test_weights_may_lack_levels_and_phases_and_nothing_else() -> None:
+    function = NoteFunction(note_function_config((0,)))
+    function.levels.fill_(1.0)
+    function.phases.fill_(0.5)
+    state = {name: tensor for name, tensor in function.state_dict().items() if name not in ("levels", "phases")}
+    function.load_state_dict(state)
+    assert not function.levels.any() and function.phases.isnan().all()
+    del state["facts"]
+    with pytest.raises(RuntimeError, match="facts"):
+        function.load_state_dict(state)
