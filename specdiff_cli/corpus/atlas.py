@@ -200,6 +200,25 @@ def log_powers(mono: NDArray[np.float32], times_s: NDArray[np.float64]) -> NDArr
     return np.asarray(power.clamp(min=POWER_FLOOR).log().numpy(), dtype=np.float32)
 
 
+def _key_facts(preset: Preset, synth: FluidSynth, config: AtlasConfig) -> dict[str, Any]:
+    """What is measured of a preset's keys: the arrays beside its notes."""
+    facts = np.zeros((N_KEYS, N_FACTS), dtype=np.float32)
+    phases = np.full((N_KEYS, N_PHASES), np.nan, dtype=np.float32)
+    chokes: list[tuple[int, int]] = []
+    if preset.is_drum:
+        chokes = kit_chokes(preset.played_by, synth, RATE_HZ)
+    else:
+        facts = program_facts(preset.played_by, synth, RATE_HZ)
+        phases = program_phases(preset.played_by, synth, RATE_HZ, facts)
+    keys = preset_keys(preset, config)
+    return {
+        "facts": facts,
+        "phases": phases,
+        "chokes": np.array(chokes, dtype=np.int64).reshape(-1, 2),
+        "levels": preset_levels((preset.played_by, preset.is_drum), keys, synth, RATE_HZ, log_powers),
+    }
+
+
 def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasConfig) -> int:
     """Render and store one preset; returns its number of notes. Raises OutputError when it cannot be written."""
     plan_ = strokes(preset, config)
@@ -232,15 +251,6 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
             (left * right).sum(),
         )
         n_frames += len(times_s)
-    facts, chokes = np.zeros((N_KEYS, N_FACTS), dtype=np.float32), []
-    phases = np.full((N_KEYS, N_PHASES), np.nan, dtype=np.float32)
-    if preset.is_drum:
-        chokes = kit_chokes(preset.played_by, synth, RATE_HZ)
-    else:
-        facts = program_facts(preset.played_by, synth, RATE_HZ)
-        phases = program_phases(preset.played_by, synth, RATE_HZ, facts)
-    keys = preset_keys(preset, config)
-    levels = preset_levels((preset.played_by, preset.is_drum), keys, synth, RATE_HZ, log_powers)
     path = preset.path(folder)
     unfinished = path.with_suffix(".npz.partial")
     try:
@@ -251,10 +261,7 @@ def make_preset(preset: Preset, synth: FluidSynth, folder: Path, config: AtlasCo
                 age_s=np.concatenate(ages).astype(np.float32),
                 since_end_s=np.concatenate(rests).astype(np.float32),
                 log_power=np.concatenate(powers),
-                facts=facts,
-                phases=phases,
-                chokes=np.array(chokes, dtype=np.int64).reshape(-1, 2),
-                levels=levels,
+                **_key_facts(preset, synth, config),
             )
         unfinished.replace(path)
     except OSError as error:

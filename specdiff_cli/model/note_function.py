@@ -126,8 +126,8 @@ class FrameDecoder(nn.Module):
 class NoteFunction(nn.Module):
     """(instrument, key, velocity) and times -> log power of 128 mel bands (squared) and 16 bands from 8 to 20 kHz.
 
-    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. Buffers go
-    with the weights: ``facts`` (instruments, 128, columns of ``FACTS``) and ``phases`` (instruments, 128, N_PHASES), the
+    Instruments 0 to 127 are General MIDI's programs, those from 128 on the drum kits ``config.kits``. Buffers go with
+    the weights: ``facts`` (instruments, 128, columns of ``FACTS``) and ``phases`` (instruments, 128, N_PHASES), the
     turns that the cosines of partials have at the onset, NaN where they have none, were measured of each key;
     ``levels`` (instruments, 128, velocities) are added to log powers at ``LEVEL_VELOCITIES``, so that notes are as loud
     as was measured. Weights may lack phases and levels, as older ones do.
