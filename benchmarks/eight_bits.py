@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from specdiff_cli.evaluation.eight_bits import BOUNDS, compare_precisions
-from specdiff_cli.evaluation.processor import describe_processor
 
 
 def main() -> None:
@@ -24,8 +23,7 @@ def main() -> None:
         found = compare_precisions(wide, narrow)
     except ValueError as error:
         sys.exit(str(error))
-    print(describe_processor())
-    print("\n| | measure | float32 | int8 | less than |\n|---|---|---|---|---|")
+    print("| | measure | float32 | int8 | less than |\n|---|---|---|---|---|")
     for row in found:
         told = "" if row.is_within else " **no**"
         means = f"{row.in_float32:.4f} | {row.in_int8:.4f}"
