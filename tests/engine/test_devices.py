@@ -1,11 +1,19 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from random_voices import OURS, REFERENCE_LIKE, random_network
 
+from specdiff_cli.diffusion.sampling import Sampling
 from specdiff_cli.engine import devices
 from specdiff_cli.engine.devices import check_device_name, remark_on_precision, resolve_device, resolve_dtype
+from specdiff_cli.engine.networks import dtype_for
 from specdiff_cli.errors import DeviceError, UsageError
+from specdiff_cli.model import precision
+from specdiff_cli.model.network import build_network
+from specdiff_cli.weights.load import Voice
+from specdiff_cli.weights.voice_file import VocoderSpec
 
 CPU = torch.device("cpu")
 
@@ -108,3 +116,38 @@ def test_emulated_bfloat16_is_obeyed_and_remarked_upon(monkeypatch: pytest.Monke
     assert remark_on_precision("auto", cpu) is remark_on_precision("float32", cpu) is None
     monkeypatch.setattr("specdiff_cli.engine.devices._computes_in_bfloat16", lambda _: True)
     assert remark_on_precision("bfloat16", cpu) is None
+
+
+@pytest.mark.parametrize(
+    ("prefers", "allows", "expected"),
+    [(True, True, torch.int8), (True, False, torch.bfloat16), (False, False, torch.float32)],
+)
+def test_auto_measures_only_what_the_voice_allows(
+    monkeypatch: pytest.MonkeyPatch, prefers: bool, allows: bool, expected: torch.dtype
+) -> None:
+    """The way from ``voice.toml``'s words to the precision, on a processor whose products take these times."""
+    times_s = {torch.float32: 1.0, torch.bfloat16: 0.5, torch.int8: 0.3}
+    monkeypatch.setattr(precision, "_products_s", lambda dtypes: {dtype: times_s[dtype] for dtype in dtypes})
+    monkeypatch.setattr(precision, "largest_8_bit_weight", lambda: 127)
+    denoiser, by_frames = (
+        random_network(OURS),
+        build_network(replace(REFERENCE_LIKE, n_context_layers=0, kind="autoregressive")),
+    )
+    measured = (precision.fastest, precision.is_faster_in_bfloat16)
+    for function in measured:
+        function.cache_clear()
+    try:
+        for network, taken in ((denoiser, expected), (by_frames, expected if not allows else torch.bfloat16)):
+            voice = Voice(
+                name="voice",
+                folder=Path(),
+                network=network,
+                sampling=Sampling(1, "ddim", "magenta"),
+                vocoder=VocoderSpec("griffin-lim"),
+                prefers_bfloat16=prefers,
+                allows_int8=allows,
+            )
+            assert dtype_for(voice, "auto", CPU) == taken
+    finally:
+        for function in measured:
+            function.cache_clear()
