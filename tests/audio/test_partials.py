@@ -331,7 +331,7 @@ def test_the_filter_leaves_a_sound_alone_that_is_as_wanted() -> None:
     correction = mel_correction(16_000, CPU)
     middle = slice(8_000, 40_000)
     found = correction.apply(audio, correction.log_mel(audio))
-    torch.testing.assert_close(found[:, middle], audio[:, middle], atol=4e-4, rtol=0)  # of 0.52
+    torch.testing.assert_close(found[:, middle], audio[:, middle], atol=5e-4, rtol=0)  # of 0.52
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
@@ -353,3 +353,29 @@ def test_what_is_known_to_cancel_in_the_mean_takes_nothing_from_the_channels() -
     middle = slice(8_000, 32_000)
     gain = (found[:, middle].square().mean() / stereo[:, middle].square().mean()).sqrt()
     assert 20 * math.log10(float(gain)) == pytest.approx(0.0, abs=0.1)
+
+
+@pytest.mark.parametrize("rate_hz", sorted(HOPS))
+@pytest.mark.parametrize("start_s", [0.0, 0.50031, 1.3332, 1.9999])  # some just before noise is read elsewhere
+def test_noise_goes_on_without_a_step_behind_the_onset(rate_hz: int, start_s: float) -> None:
+    """Of noise below 8 kHz, nothing lies above: a step between two of its kinds is heard up there."""
+    audio = sound_of(tone(start_s, instrument=1), rate_hz=rate_hz)[0].astype(np.float64)
+    kernel = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+    rough = np.abs(np.convolve(audio, kernel, mode="valid"))
+    onset = math.floor(start_s * rate_hz)
+    near = rough[onset + HOPS[rate_hz] // 2 : onset + 5 * HOPS[rate_hz]]
+    usual = rough[onset + rate_hz // 8 : onset + rate_hz // 2]
+    assert near.max() < 1.3 * usual.max()
+    early, later = (
+        np.square(audio[onset + at : onset + at + 4 * HOPS[rate_hz]]).mean() for at in (HOPS[rate_hz], rate_hz // 4)
+    )
+    assert 0.3 < early / later < 3.0
+
+
+@pytest.mark.parametrize("rate_hz", sorted(HOPS))
+def test_the_bank_of_noise_has_no_seam(rate_hz: int) -> None:
+    bank = noise_bank(rate_hz, HOPS[rate_hz], min(20_000.0, rate_hz / 2), CPU)
+    low = bank._pieces[:, :8].sum(1)  # smooth, so that a step shows
+    rough = torch.cat([low[-4:], low[:4]]).flatten().diff(n=2).abs()
+    seam = slice(4 * HOPS[rate_hz] - 4, 4 * HOPS[rate_hz] + 4)
+    assert rough[seam].max() < 2 * rough[: seam.start].max()

@@ -102,13 +102,14 @@ class _Openings:
     """The first two hops of notes that begin, M in all.
 
     ``rows`` (M,): of the knots where these hops begin; ``after`` (M,): by how many samples they begin after the onsets
-    (less than 0 where the onset lies within); ``hops`` (M,): in the block. ``notes``: index of the stretch, its first
-    hop, first of its entries in these, and how many.
+    (less than 0 where the onset lies within); ``hops`` (M,): in the block; ``is_second`` (M,): not the onset's hop
+    but the one after it. ``notes``: index of the stretch, its first hop, first of its entries in these, and how many.
     """
 
     rows: Tensor
     after: Tensor
     hops: Tensor
+    is_second: Tensor
     notes: list[tuple[int, int, int, int]]
 
 
@@ -161,7 +162,7 @@ class Chorus:
             self._open(openings, some, around, levels[:, n_columns:])
             at_end = at_start.clone()
             at_start[openings.rows] = 0
-            at_end[openings.rows + 1] = 0
+            at_end[openings.rows + 1] *= openings.is_second[:, None]  # in the second hop the shared noise comes in
         for stretch, start, end in zip(some, starts, starts[1:], strict=False):
             hops = slice(stretch.first, stretch.first + end - start - 1)
             knots = slice(hops.start, hops.stop + 1)
@@ -242,7 +243,7 @@ class Chorus:
     def _openings(self, some: Sequence[Stretch], starts: Sequence[int]) -> _Openings | None:
         """The hops in which notes begin; None if there are none."""
         rows: list[int] = []
-        after, hops, notes = [], [], []
+        after, hops, second, notes = [], [], [], []
         for index, (stretch, start) in enumerate(zip(some, starts, strict=False)):
             onset = math.floor(stretch.onset / self._hop)
             first, end = max(onset, 0), min(onset + 2, stretch.first + len(stretch.ages_s) - 1)
@@ -252,18 +253,22 @@ class Chorus:
                 rows.append(start + hop - stretch.first)
                 after.append(hop * self._hop - stretch.onset)
                 hops.append(hop)
+                second.append(hop > onset)
         if not rows:
             return None
-        return _Openings(
-            self._sent(np.array(rows)), self._sent(np.array(after, dtype=np.float32)), self._sent(np.array(hops)), notes
-        )
+        sent = [self._sent(np.array(column)) for column in (rows, np.array(after, dtype=np.float32), hops, second)]
+        return _Openings(*sent, notes)
 
     def _open(self, openings: _Openings, some: Sequence[Stretch], around: Tensor | None, noise: Tensor) -> None:
         """Make these hops, and take their partials out of what lies (2, R, hop) around knots."""
         rows = openings.rows
         ends = torch.stack([noise.index_select(0, rows), noise.index_select(0, rows + 1)])
-        # other noise than the shared one: powers add up
-        opened = self._bank.at(ends[:, None], openings.hops + self._first_knot, self._seed + OTHER_NOISE)[0]
+        # other noise than the shared one, into which it fades: a step there would be heard
+        knots = openings.hops + self._first_knot
+        begun = knots - openings.is_second.long()
+        opened = self._bank.at(ends[:, None], knots, begun, self._seed + OTHER_NOISE)[0]
+        time = torch.arange(self._hop, device=self._device)
+        opened *= torch.where(openings.is_second[:, None], (time * (math.pi / 2 / self._hop)).cos(), 1.0)
         if around is not None:
             even, odd = around.index_select(1, rows)
             later, earlier = around.index_select(1, rows + 1)
@@ -272,7 +277,7 @@ class Chorus:
             half = (later + earlier) / 2
             around[:, rows + 1] = torch.stack([half, half])  # what lies after the knot stays
             around[:, rows] = 0
-        x = ((openings.after[:, None] + torch.arange(self._hop, device=self._device)) / self._ramp_samples).clamp(0, 1)
+        x = ((openings.after[:, None] + time) / self._ramp_samples).clamp(0, 1)
         opened *= x * x * (3 - 2 * x)
         for index, hop, first, n_hops in openings.notes:
             place = slice(hop, hop + n_hops)

@@ -58,8 +58,9 @@ class NoiseBank:
     def __init__(self, rate_hz: int, hop_samples: int, top_hz: float, device: torch.device) -> None:
         self.hop_samples = hop_samples
         self.n_bands = len(noise_centres_hz(top_hz))
-        n_samples = 1 << round(math.log2(BANK_S * rate_hz))
-        self.n_pieces = n_samples // hop_samples
+        # Whole pieces, so that the last one goes on into the first: a transform's noise is periodic.
+        self.n_pieces = 1 << round(math.log2(BANK_S * rate_hz / hop_samples))
+        n_samples = self.n_pieces * hop_samples
         generator = torch.Generator().manual_seed(_SEED)
         spectrum = torch.fft.rfft(torch.randn(n_samples, generator=generator))
         frequencies_hz = torch.arange(n_samples // 2 + 1, dtype=torch.float64) * (rate_hz / n_samples)
@@ -67,7 +68,7 @@ class NoiseBank:
         pieces = torch.empty(self.n_pieces, self.n_bands, hop_samples)
         # Several transforms in one call: preparing a call takes longer than a transform.
         for first, some in enumerate(torch.split(shares.T, BANDS_AT_ONCE)):
-            noise = torch.fft.irfft(spectrum * some, n=n_samples)[:, : self.n_pieces * hop_samples]
+            noise = torch.fft.irfft(spectrum * some, n=n_samples)
             bands = slice(first * BANDS_AT_ONCE, first * BANDS_AT_ONCE + len(some))
             pieces[:, bands] = noise.view(len(some), self.n_pieces, hop_samples).transpose(0, 1)
         self._pieces = pieces.to(device)
@@ -90,12 +91,12 @@ class NoiseBank:
         noise = self._noise(first_knot, gains.shape[2], seed)  # (n, B, hop)
         return self._shaped(gains, noise).flatten(1)
 
-    def at(self, gains: torch.Tensor, knots: torch.Tensor, seed: int) -> torch.Tensor:
-        """The same for any hops (n,) int64 of the song; neighbours of other stretches do not fit together.
+    def at(self, gains: torch.Tensor, knots: torch.Tensor, begun: torch.Tensor, seed: int) -> torch.Tensor:
+        """The same for any hops (n,) int64 of the song: those that ``begun`` (n,) at one hop fit together.
 
         Returns (C, n, hop_samples).
         """
-        segment = knots // SEGMENT_KNOTS
+        segment = begun // SEGMENT_KNOTS
         return self._shaped(gains, self._pieces.index_select(0, self._places(knots, segment, seed)))
 
     def _shaped(self, gains: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
