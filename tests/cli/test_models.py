@@ -69,7 +69,7 @@ def test_one_model() -> None:
     text = run("show", "tiny")
     for words in (
         "note templates as a function of time; 9 drum kits",
-        "10.8 million",
+        "11.1 million",
         "hop 320 samples",
         "nothing is sampled",
         "partials (dim 256",
