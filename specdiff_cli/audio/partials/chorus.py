@@ -256,8 +256,9 @@ class Chorus:
                 second.append(hop > onset)
         if not rows:
             return None
-        sent = [self._sent(np.array(column)) for column in (rows, np.array(after, dtype=np.float32), hops, second)]
-        return _Openings(*sent, notes)
+        columns = (np.array(rows), np.array(after, dtype=np.float32), np.array(hops), np.array(second))
+        sent, after_samples, in_block, is_second = map(self._sent, columns)
+        return _Openings(sent, after_samples, in_block, is_second, notes)
 
     def _open(self, openings: _Openings, some: Sequence[Stretch], around: Tensor | None, noise: Tensor) -> None:
         """Make these hops, and take their partials out of what lies (2, R, hop) around knots."""
