@@ -73,7 +73,7 @@ def test_one_model() -> None:
         "hop 320 samples",
         "nothing is sampled",
         "partials (dim 256",
-        "file model.safetensors, 21.6 MB, verified",
+        "file model.safetensors, 22.3 MB, verified",
     ):
         assert words in " ".join(text.split())
     assert "\nfile             model.safetensors" in text
