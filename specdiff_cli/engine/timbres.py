@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -92,12 +92,13 @@ class SongNotes:
     """A song as the voice's note templates play it.
 
     ``played`` are the notes with what their channels ask for; ``rows`` are the same notes in the same order.
+    ``unisons``: of each note, those in which it comes first.
     """
 
     played: Sequence[PlayedNote]
     rows: NoteRows
     frames: NoteFrames
-    unisons: Sequence[Unison] = ()
+    unisons: Mapping[int, Sequence[Unison]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -109,7 +110,10 @@ class SongNotes:
             softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
             rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))
         played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
-        return cls(played, rows, frames, find_unisons(played, NoteTimbres(frames)))
+        unisons: dict[int, list[Unison]] = {}
+        for unison in find_unisons(played, NoteTimbres(frames)):
+            unisons.setdefault(unison.first, []).append(unison)
+        return cls(played, rows, frames, unisons)
 
     @torch.inference_mode()
     def log_mel(self, first_frame: int, n_frames: int) -> Tensor:
@@ -128,9 +132,8 @@ class SongNotes:
             return
         heard = {row: own for row, own, _ in self._middles(frames)}
         begins = frames.frame.cpu().numpy()
-        for unison in self.unisons:
-            if unison.first not in heard or unison.second not in heard:
-                continue
+        meeting = [unison for row in heard for unison in self.unisons.get(row, ()) if unison.second in heard]
+        for unison in meeting:
             both = heard[unison.first], heard[unison.second]
             first = max(int(begins[own.start]) for own in both)
             end = min(int(begins[own.stop - 1]) for own in both) + 1
