@@ -22,7 +22,7 @@ MOST_BEATS_HZ = 8.0  # of the lowest partials: what beats faster is heard as two
 # Tunings are known to a quarter of a hertz or so: by then the angle between two instruments is anybody's guess.
 ANGLE_KNOWN_S = 0.7
 UNHEARD = 1e-9  # of the strongest: in bands that hear no partial, all have equal shares
-MOST_NOTES = 8  # of one unison that meet; of more, the others' powers are added as they are
+MOST_NOTES = 4  # of one unison that meet, the loudest; of more, the others' powers are added as they are
 
 
 @dataclass(frozen=True)
