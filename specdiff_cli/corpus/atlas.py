@@ -46,7 +46,7 @@ from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
 from specdiff_cli.corpus.note_levels import preset_levels
 from specdiff_cli.corpus.note_phases import program_phases
-from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, GAIN, FluidSynth, Stroke
+from specdiff_cli.corpus.soundfont import GAIN, FluidSynth, Stroke, whole_blocks
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
 from specdiff_cli.corpus.spread import Spread, shared_out
 from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
@@ -151,15 +151,10 @@ def strokes(preset: Preset, config: AtlasConfig) -> list[Stroke]:
             for (low_s, high_s), (softest, loudest) in zip(holds_s, velocities, strict=True):
                 count += 1
                 u, v = (count * GOLDEN) % 1.0, (count * GOLDEN**2 + 0.5) % 1.0
-                hold_s = low_s * (high_s / low_s) ** v
+                times_s = LEAD_S, low_s * (high_s / low_s) ** v, TAIL_S
                 velocity = round(softest + (loudest - softest) * u)
-                made.append(Stroke(pitch, velocity, blocks(LEAD_S), blocks(hold_s), blocks(TAIL_S)))
+                made.append(Stroke(pitch, velocity, *(whole_blocks(time_s, RATE_HZ) for time_s in times_s)))
     return made
-
-
-def blocks(time_s: float) -> int:
-    """A time in samples, in whole blocks of FluidSynth, at least one."""
-    return max(1, round(time_s * RATE_HZ / BLOCK_SAMPLES)) * BLOCK_SAMPLES
 
 
 def frame_times(hold_s: float, length_s: float, phase: float) -> NDArray[np.float64]:

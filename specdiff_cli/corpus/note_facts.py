@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, FluidSynth, Stroke
+from specdiff_cli.audio.partials.score import pitch_hz
+from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, FluidSynth, Stroke, whole_blocks
 
 PITCH_STEP = 3
 PITCHES = range(21, 109, PITCH_STEP)
@@ -50,7 +51,7 @@ N_KEYS, N_FACTS = 128, len(NoteFacts.__slots__)
 def measure_note(stereo: NDArray[np.float32], pitch: int, rate_hz: int) -> NoteFacts:
     """Facts of one note that begins with the first of (n, 2) samples and is held to their end."""
     mono = stereo.mean(axis=1).astype(np.float64)
-    f0_hz = 440.0 * 2 ** ((pitch - 69) / 12)
+    f0_hz = pitch_hz(pitch)
     first, last = (round(time_s * rate_hz) for time_s in STEADY_S)
     steady = mono[first:last]
     if len(steady) < rate_hz // 10 or np.abs(steady).max() < 1e-5:
@@ -190,7 +191,7 @@ def program_facts(program: int, synth: FluidSynth, rate_hz: int) -> NDArray[np.f
 
 
 def _measured(program: int, synth: FluidSynth, rate_hz: int) -> Iterator[NoteFacts]:
-    hold, tail = (round(time_s * rate_hz / BLOCK_SAMPLES) * BLOCK_SAMPLES for time_s in (HOLD_S, TAIL_S))
+    hold, tail = (whole_blocks(time_s, rate_hz) for time_s in (HOLD_S, TAIL_S))
     plan = [Stroke(pitch, VELOCITY, BLOCK_SAMPLES, hold, tail) for pitch in PITCHES]
     for stroke, stereo in zip(plan, synth.play_notes(program, False, plan), strict=True):
         held = stereo[stroke.lead_samples : stroke.lead_samples + stroke.hold_samples]

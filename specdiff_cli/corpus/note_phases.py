@@ -5,8 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from specdiff_cli.audio.partials.score import pitch_hz
 from specdiff_cli.corpus.note_facts import N_KEYS, VELOCITY, NoteFacts
-from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, FluidSynth, Stroke
+from specdiff_cli.corpus.soundfont import BLOCK_SAMPLES, FluidSynth, Stroke, whole_blocks
 from specdiff_cli.model.note_function import N_PHASES
 
 KEYS = range(12, 120)  # beyond these, the nearest one's
@@ -24,7 +25,7 @@ def measure_phases(mono: NDArray[np.float64], pitch: int, rate_hz: int, facts: N
 
     The partials lie where ``facts`` has them; NaN for those that are faint, or do not stand still there.
     """
-    f0_hz = 440.0 * 2 ** ((pitch - 69) / 12 + facts.detune_cents / 1200)
+    f0_hz = pitch_hz(pitch + facts.detune_cents / 100)
     window_s = min(max(PERIODS / f0_hz, WINDOW_S[0]), WINDOW_S[1])
     n_window = round(window_s * rate_hz)
     window = np.hanning(n_window)
@@ -57,7 +58,7 @@ def _turning(turns_per_sample: NDArray[np.float64], n_samples: int) -> NDArray[n
 
 def program_phases(program: int, synth: FluidSynth, rate_hz: int, facts: NDArray[np.float32]) -> NDArray[np.float32]:
     """(128, N_PHASES) turns of a program of the font; ``facts`` (128, n) are :func:`program_facts`' of it."""
-    hold, tail = (round(time_s * rate_hz / BLOCK_SAMPLES) * BLOCK_SAMPLES for time_s in (HOLD_S, TAIL_S))
+    hold, tail = (whole_blocks(time_s, rate_hz) for time_s in (HOLD_S, TAIL_S))
     plan = [Stroke(key, VELOCITY, BLOCK_SAMPLES, hold, tail) for key in KEYS]
     measured = []
     for stroke, stereo in zip(plan, synth.play_notes(program, False, plan), strict=True):

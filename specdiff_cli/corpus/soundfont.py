@@ -58,6 +58,11 @@ class Stroke:
     tail_samples: int
 
 
+def whole_blocks(time_s: float, rate_hz: int) -> int:
+    """A time in samples, in whole blocks of FluidSynth, at least one."""
+    return max(1, round(time_s * rate_hz / BLOCK_SAMPLES)) * BLOCK_SAMPLES
+
+
 def _library() -> ctypes.CDLL:
     name = ctypes.util.find_library("fluidsynth")
     if name is None:

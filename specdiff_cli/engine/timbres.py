@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,6 +32,9 @@ RINGING_PROGRAMS = frozenset((*range(8, 15), 47, 108, *range(112, 128)))
 LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _SILENT_POWER = math.exp(2 * LOG_MEL_MIN)
+
+#: A note's row, where its frames are, and their middles in seconds.
+_Middle: TypeAlias = tuple[int, slice, np.ndarray]
 
 # A note function lies on one device, for all that ask.
 _FRAMES: WeakKeyDictionary[NoteFunction, NoteFrames] = WeakKeyDictionary()
@@ -119,18 +123,20 @@ class SongNotes:
     def log_mel(self, first_frame: int, n_frames: int) -> Tensor:
         """What the notes add up to in the mean of both channels, (n_frames, 128) log-mel in feature range."""
         frames = self.frames.frames(self.rows, first_frame, n_frames)
-        log_power = frames.log_power[:, :N_MELS] + 2 * self._log_gains(frames)[:, None]
-        log_power = self._bent(frames, log_power)
+        middles = self._middles(frames)
+        log_power = frames.log_power[:, :N_MELS] + 2 * self._log_gains(frames, middles)[:, None]
+        log_power = self._bent(log_power, middles)
         power = torch.full((n_frames, N_MELS), _SILENT_POWER, device=log_power.device)
         power.index_add_(0, frames.frame - first_frame, log_power.exp())
-        self._meet(power, frames, log_power, first_frame)
+        if self.unisons:
+            self._meet(power, frames, log_power, middles, first_frame)
         return 0.5 * power.clamp(min=_SILENT_POWER).log()
 
-    def _meet(self, power: Tensor, frames: FrameRows, log_power: Tensor, first_frame: int) -> None:
+    def _meet(
+        self, power: Tensor, frames: FrameRows, log_power: Tensor, middles: Sequence[_Middle], first_frame: int
+    ) -> None:
         """Add to the powers what unisons make of them."""
-        if not self.unisons:
-            return
-        heard = {row: own for row, own, _ in self._middles(frames)}
+        heard = {row: own for row, own, _ in middles}
         begins = frames.frame.cpu().numpy()
         meeting = [unison for row in heard for unison in self.unisons.get(row, ()) if unison.second in heard]
         for unison in meeting:
@@ -146,10 +152,10 @@ class SongNotes:
             product = (log_power[rows[0]] + log_power[rows[1]]).mul_(0.5).exp_()
             power[first - first_frame : end - first_frame] += 2 * coherence * product
 
-    def _log_gains(self, frames: FrameRows) -> Tensor:
+    def _log_gains(self, frames: FrameRows, middles: Sequence[_Middle]) -> Tensor:
         """(F,) logarithms of the amplitude factors of rows, in the middle of their frames."""
         gains = np.ones(len(frames.note))
-        for row, own, times_s in self._middles(frames):
+        for row, own, times_s in middles:
             note = self.played[row]
             if note.expression is None:
                 gains[own] = pan_of_mono(note.pan)
@@ -158,10 +164,10 @@ class SongNotes:
                 gains[own] = note.expression.gain.sampled(times_s) * (np.cos(pans) + np.sin(pans)) / math.sqrt(2.0)
         return torch.from_numpy(np.log(gains.clip(min=1e-6))).float().to(frames.log_power.device)
 
-    def _bent(self, frames: FrameRows, log_power: Tensor) -> Tensor:
+    def _bent(self, log_power: Tensor, middles: Sequence[_Middle]) -> Tensor:
         """(F, 128) spectra moved along with the pitches of their notes."""
-        semitones = np.zeros(len(frames.note))
-        for row, own, times_s in self._middles(frames):
+        semitones = np.zeros(len(log_power))
+        for row, own, times_s in middles:
             expression = self.played[row].expression
             if expression is not None and self.rows.instrument[row] < N_PROGRAMS:
                 semitones[own] = expression.pitch_semitones.sampled(times_s) + self.played[row].tuning_semitones
@@ -180,8 +186,8 @@ class SongNotes:
         log_power[index] = torch.lerp(old.gather(1, first), old.gather(1, second), below - first)
         return log_power
 
-    def _middles(self, frames: FrameRows) -> list[tuple[int, slice, np.ndarray]]:
-        """Of each note in the frames: its row, where its frames are, and their middles in seconds."""
+    def _middles(self, frames: FrameRows) -> list[_Middle]:
+        """Of each note in the frames."""
         notes = frames.note.cpu().numpy()
         times_s = frames.frame.cpu().numpy() / FRAMES_PER_SECOND + _FRAME_S / 2
         starts = np.flatnonzero(np.diff(notes, prepend=-1))

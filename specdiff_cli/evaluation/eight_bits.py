@@ -1,6 +1,6 @@
 """Whether a voice bears 8 bits: what its two evaluations, in float32 and in int8, may differ by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ def compare_precisions(in_float32: Mapping[str, Any], in_int8: Mapping[str, Any]
     """
     wide, narrow = _renders(in_float32, "float32"), _renders(in_int8, "int8")
     if wide.keys() != narrow.keys():
-        raise ValueError(f"the reports are of other renders: {_listed(wide)}; {_listed(narrow)}")
+        raise ValueError(f"the reports are of other renders: {', '.join(wide)}; {', '.join(narrow)}")
     pieces = [[(piece["name"], piece["duration_s"]) for piece in report["pieces"]] for report in (in_float32, in_int8)]
     if pieces[0] != pieces[1]:
         raise ValueError("the reports are of other pieces")
@@ -60,7 +60,3 @@ def _measured(entry: Mapping[str, Any], measure: str) -> float:
     if value is None:
         raise ValueError(f"{measure} of {entry['label']} was not measured")
     return float(value)
-
-
-def _listed(labels: Sequence[str] | Mapping[str, object]) -> str:
-    return ", ".join(labels)

@@ -44,6 +44,15 @@ class _Sounding:
         return self.note.end_s + self.fading.tail_s
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of how a note sounds; ``phases``: places of partials, and their turns at the onset."""
+
+    sound: Sound
+    timbre: Timbre
+    phases: tuple[Tensor, Tensor] | None
+
+
 class NotesToSound:
     """Renders the notes of one song in order; memory holds what sounds now.
 
@@ -71,12 +80,11 @@ class NotesToSound:
         self._timbres = timbres
         self._waiting = sorted(notes, key=lambda note: note.start_s)[::-1]
         self._sounding: list[_Sounding] = []
-        self._sounds: OrderedDict[Hashable, tuple[Sound, Timbre]] = OrderedDict()
+        self._sounds: OrderedDict[Hashable, _Known] = OrderedDict()
         self._splitter = Splitter(min(TOP_HZ, rate_hz / 2), device)
         self._bank = noise_bank(rate_hz, self.hop_samples, self._splitter.top_hz, device)
         self._oscillators = Oscillators(rate_hz, self.hop_samples, device)
         self._fadings: OrderedDict[Hashable, Fading] = OrderedDict()
-        self._own_phases: OrderedDict[Hashable, tuple[Tensor, Tensor] | None] = OrderedDict()
         self._next_knot = 0
 
     def render(self, n_knots: int, more_noise: Tensor | None = None) -> Tensor:
@@ -102,11 +110,13 @@ class NotesToSound:
         return chorus.samples()
 
     def _begun(self, note: PlayedNote) -> _Sounding:
-        sound, timbre = self._sound(note, min(note.end_s - note.start_s, LOOK_AHEAD_S))
-        fading = self._fading(note, sound)
+        known = self._sound(note, min(note.end_s - note.start_s, LOOK_AHEAD_S))
+        timbre, fading = known.timbre, self._fading(note, known.sound)
         identity = round(note.start_s * 1e6) + 1_009 * note.key + 150_001 * note.instrument + 104_729 * self._seed
         place = scramble(identity) % (N_PHASES - timbre.n_columns)
-        phases = self._with_own(note, timbre, _phases(self.device)[place : place + timbre.n_columns])
+        phases = _phases(self.device)[place : place + timbre.n_columns]
+        if known.phases is not None:
+            phases = phases.index_copy(0, *known.phases)
         span = note.start_s, note.end_s + fading.tail_s
         vibrato = self._timbres.vibrato(note)
         expression = note.expression
@@ -117,22 +127,12 @@ class NotesToSound:
             semitones = note.semitones_at(note.start_s)
         return _Sounding(note, phases, vibrato, semitones, gains, fading)
 
-    def _with_own(self, note: PlayedNote, timbre: Timbre, phases: Tensor) -> Tensor:
-        """Phases at the onset, those known of a note's partials in place of the drawn ones."""
-        key = _key(note)
-        if key not in self._own_phases:
-            self._own_phases[key] = self._known_phases(note, timbre)
-            if len(self._own_phases) > MAX_SOUNDS:
-                self._own_phases.popitem(last=False)
-        own = self._own_phases[key]
-        return phases if own is None else phases.index_copy(0, *own)
-
-    def _known_phases(self, note: PlayedNote, timbre: Timbre) -> tuple[Tensor, Tensor] | None:
-        """Which columns of a timbre have known phases, and these; None if none has."""
+    def _known_phases(self, note: PlayedNote, sound: Sound) -> tuple[Tensor, Tensor] | None:
+        """Which partials of a sound have known phases at the onset, and these; None if none has."""
         turns = self._timbres.phases(note)
         at_hz = self._timbres.partials(note)[: len(turns)] * pitch_hz(note.pitch)
         turns = turns[: len(at_hz)]
-        places = nearest(at_hz, timbre.frequencies_hz)
+        places = nearest(at_hz, sound.frequencies_hz)
         known = (places >= 0) & ~turns.isnan()
         if not bool(known.any()):
             return None
@@ -154,7 +154,7 @@ class NotesToSound:
         onset = self._onset(note, first)
         times_s = knots_s[begin : end + 1]
         ages_s = times_s - note.start_s
-        _, timbre = self._sound(note, float(ages_s[-1]))
+        timbre = self._sound(note, float(ages_s[-1])).timbre
         turned_s, semitones = _turned(sounding, times_s, ages_s)
         gains = _gains(note, times_s, self.n_channels) if sounding.gains is None else sounding.gains
         parts: list[tuple[Floats | None, tuple[float, ...]]] = [(None, tuple(gains[:, 0].tolist()))]
@@ -172,12 +172,12 @@ class NotesToSound:
         for note, until_s in wanted:
             key = _key(note)
             known = self._sounds.get(key)
-            if known is None or known[1].ages_s[-1] < until_s:
+            if known is None or known.timbre.ages_s[-1] < until_s:
                 missing[key] = note, max(until_s, missing.get(key, (note, 0.0))[1])
         # One after the other: steps so small gain nothing on several threads.
         self._sounds.update({key: self._longer(*it) for key, it in missing.items()})
 
-    def _sound(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
+    def _sound(self, note: PlayedNote, until_s: float) -> _Known:
         """How a note sounds up to an age."""
         self._make_sounds([(note, until_s)])  # where it was not among those that were made together
         key = _key(note)
@@ -187,7 +187,7 @@ class NotesToSound:
         return self._sounds[key]
 
     @torch.inference_mode()
-    def _longer(self, note: PlayedNote, until_s: float) -> tuple[Sound, Timbre]:
+    def _longer(self, note: PlayedNote, until_s: float) -> _Known:
         """A sound that is not known up to an age."""
         known = self._sounds.get(_key(note))
         begins_s, log_power = self._timbres.held(note, until_s + (0.0 if known is None else LOOK_AHEAD_S))
@@ -196,13 +196,13 @@ class NotesToSound:
             if self._timbres.rings(note):
                 frequencies_hz = snapped(find_tones(log_power, begins_s), frequencies_hz)
             sound = self._splitter.split(log_power, begins_s, frequencies_hz)
-        else:
-            sound = known[0]
-            is_new = begins_s + FRAME_S / 2 > float(sound.ages_s[-1]) + 1e-6
-            if bool(is_new.any()):
-                n_known = len(begins_s) - int(is_new.sum())
-                sound = self._splitter.extended(sound, log_power[n_known:], begins_s[n_known:])
-        return sound, Timbre.of(sound)
+            return _Known(sound, Timbre.of(sound), self._known_phases(note, sound))
+        sound = known.sound
+        is_new = begins_s + FRAME_S / 2 > float(sound.ages_s[-1]) + 1e-6
+        if bool(is_new.any()):
+            n_known = len(begins_s) - int(is_new.sum())
+            sound = self._splitter.extended(sound, log_power[n_known:], begins_s[n_known:])
+        return _Known(sound, Timbre.of(sound), known.phases)
 
     def _fading(self, note: PlayedNote, sound: Sound) -> Fading:
         key = _key(note), self._timbres.ending(note)
