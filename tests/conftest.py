@@ -96,3 +96,9 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> str:
     from random_voices import write_voice_folder
 
     return str(write_voice_folder(tmp_path_factory.mktemp("voices") / "random"))
+
+
+@pytest.fixture
+def without_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it is not installed: it takes its time."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
