@@ -65,7 +65,7 @@ class InnerFeatures:
 class CompiledNetwork:
     """The parts of a network, compiled; the plain modules compute the same (see the tests).
 
-    ``dtype`` int8 is for CPUs: the decoder's inner blocks multiply in 8 bits, all else in :func:`floating` of it.
+    ``dtype`` int8 is for CPUs: most blocks multiply in 8 bits (:func:`quantised`), all else in :func:`floating` of it.
     """
 
     def __init__(self, network: SpectrogramDiffusion, device: torch.device, dtype: torch.dtype) -> None:
@@ -76,9 +76,10 @@ class CompiledNetwork:
         self._floating = floating(dtype)
         self._recorded: dict[bool, set[torch.Size]] = {False: set(), True: set()}  # shapes of steps, on CUDA
         network = network.to(device=device, dtype=self._floating).eval().requires_grad_(False)
-        self._note_encoder = compiled(network.note_encoder)
-        self._context_encoder = None if network.context_encoder is None else compiled(network.context_encoder)
         twin_of = quantised if dtype == torch.int8 else fused
+        self._note_encoder = compiled(network.note_encoder, twin_of=twin_of)
+        context_encoder = network.context_encoder
+        self._context_encoder = None if context_encoder is None else compiled(context_encoder, twin_of=twin_of)
         self._decoder = compiled(network.decoder, "film", "memory", "evaluate", twin_of=twin_of)
         self._note_layout = None if network.note_layout is None else compiled(network.note_layout)
         self._templates = None if templates is None else compiled(templates.to(device).eval().requires_grad_(False))

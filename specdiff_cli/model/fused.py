@@ -5,6 +5,7 @@ another summation order. Stored weights, names and training know nothing of this
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -64,18 +65,22 @@ class FusedGatedGelu(nn.Module):
         return self.wo(F.gelu(gate, approximate="tanh") * up)  # type: ignore[no-any-return]
 
 
-def fused(module: nn.Module, multiplier: Multiplier = product) -> nn.Module:
+def fused(
+    module: nn.Module,
+    multiplier: Multiplier = product,
+    gated_gelu: Callable[[GatedGelu, Multiplier], nn.Module] = FusedGatedGelu,
+) -> nn.Module:
     """A twin of a module that computes the same from the same memory, with its projections fused.
 
-    ``multiplier`` does the products of attention and MLP with what changes in each step.
+    ``multiplier`` does the products of attention and MLP with what changes in each step, ``gated_gelu`` makes the MLP.
     """
     if isinstance(module, Attention):
         return FusedAttention(module, multiplier)
     if isinstance(module, GatedGelu):
-        return FusedGatedGelu(module, multiplier)
+        return gated_gelu(module, multiplier)
     twin = copy.copy(module)
     children = module._modules.items()
-    twin._modules = {name: None if child is None else fused(child, multiplier) for name, child in children}
+    twin._modules = {name: None if child is None else fused(child, multiplier, gated_gelu) for name, child in children}
     return twin
 
 

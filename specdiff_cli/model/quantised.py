@@ -5,17 +5,22 @@ scale per row, so that a window's result does not depend on the windows beside i
 """
 
 import copy
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specdiff_cli.model.decoder import SpectrogramDecoder
-from specdiff_cli.model.fused import fused
+from specdiff_cli.model.encoders import ContextEncoder, NoteEncoder
+from specdiff_cli.model.fused import FusedGatedGelu, fused
+from specdiff_cli.model.layers import GatedGelu
 from specdiff_cli.model.precision import largest_8_bit_weight
-from specdiff_cli.model.products import product
+from specdiff_cli.model.products import Multiplier, product
 
 LARGEST = 127.0  # symmetric: -128 is not used
 SMALLEST_SCALE = 1e-12  # of rows that are zero
+GELU_RATE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715  # of GELU's tanh form
 
 
 class QuantisedProduct(nn.Module):
@@ -37,17 +42,38 @@ class QuantisedProduct(nn.Module):
         return out.to(x.dtype).view(x.shape[0], x.shape[1], -1)
 
 
-def quantised(decoder: SpectrogramDecoder) -> nn.Module:
-    """A twin of the decoder, fused, that computes in 8 bits where that was measured to be harmless.
+class SigmoidGatedGelu(FusedGatedGelu):
+    """:class:`FusedGatedGelu` whose GELU is written as x sigmoid(a x + b x^3), in float32.
 
-    Those are the blocks between the first and the last. The first block's MLP alone makes four times the error of all
-    others together. Products per song and per window (FiLM, cross-attention's keys and values) and both ends keep their
-    precision: they cost little.
+    The same function as the tanh form, up to rounding (1e-6), in a third of the time: PyTorch's tanh is slow on CPUs.
     """
-    last = len(decoder.blocks) - 1
-    twin = copy.copy(decoder)
-    twin._modules = dict(decoder._modules)
+
+    def __init__(self, plain: GatedGelu, multiplier: Multiplier = product) -> None:
+        super().__init__(plain, multiplier)
+        self.linear, self.cubic = 2.0 * GELU_RATE, 2.0 * GELU_RATE * GELU_CUBIC
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.wi(x).chunk(2, dim=-1)
+        if gate.dtype == torch.float32:
+            slope = (gate * gate).mul_(self.cubic).add_(self.linear).mul_(gate).sigmoid_()
+            hidden = slope.mul_(gate).mul_(up)
+        else:  # each pass would round
+            hidden = F.gelu(gate, approximate="tanh") * up
+        return self.wo(hidden)  # type: ignore[no-any-return]
+
+
+def quantised(part: SpectrogramDecoder | NoteEncoder | ContextEncoder) -> nn.Module:
+    """A twin of the decoder or of an encoder, fused, that computes in 8 bits where that was measured to be harmless.
+
+    Those are all of an encoder's blocks but the first, and the decoder's between the first and the last. The MLP of
+    the decoder's first block alone makes four times the error of all others together. Products per song and per window
+    (FiLM, cross-attention's keys and values) and both ends keep their precision: they cost little.
+    """
+    end = len(part.blocks) - 1 if isinstance(part, SpectrogramDecoder) else len(part.blocks)
+    twin = copy.copy(part)
+    twin._modules = dict(part._modules)
     twin.blocks = nn.ModuleList(
-        fused(block, QuantisedProduct if 0 < i < last else product) for i, block in enumerate(decoder.blocks)
+        fused(block, QuantisedProduct if 0 < i < end else product, SigmoidGatedGelu)
+        for i, block in enumerate(part.blocks)
     )
     return twin
