@@ -40,6 +40,9 @@ HIGH_MIN_HZ = MEL_MAX_HZ
 HIGH_BAND_HZ = 750.0
 N_HIGH_BANDS = 16  # up to 20 kHz
 
-# Where the level of a held note is measured: at which velocities, and in which frames (seconds from its onset).
+# Where the level of a held note is measured: at which velocities, and in which frames (seconds from its onset), of its
+# first half second and of the next.
 LEVEL_VELOCITIES = (8, 24, 40, 56, 72, 88, 104, 120)
-LEVEL_AGES_S = tuple(round(-0.02 + 0.04 * k, 2) for k in range(15))
+LEVEL_AGES_S, LATER_LEVEL_AGES_S = (tuple(round(start_s + 0.04 * k, 2) for k in range(15)) for start_s in (-0.02, 0.58))
+# At which ages a held note's swell is known: seconds from its onset to the middles of frames.
+SWELL_AGES_S = (*(round(0.04 * k, 2) for k in range(51)), *(round(2.0 + 0.08 * k, 2) for k in range(1, 31)))

@@ -86,7 +86,8 @@ def train_notes(
     143 terminated.
     """
     from specdiff_cli.engine.devices import set_threads
-    from specdiff_cli.train.notes import AtlasNotes, NoteTrainConfig, NoteTrainer
+    from specdiff_cli.train.atlas_notes import AtlasNotes
+    from specdiff_cli.train.notes import NoteTrainConfig, NoteTrainer
 
     set_threads(threads)
     trainer = NoteTrainer(AtlasNotes(atlas), run, NoteTrainConfig(n_steps=steps, decay_share=decay_share, seed=seed))

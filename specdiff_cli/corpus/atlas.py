@@ -11,8 +11,9 @@ to note. Layout of the folder:
   from 8 to 20 kHz (squared magnitudes added up), natural logarithm; ``facts`` (128, 7) float32: what was measured of
   each key's frequencies, see :class:`specdiff_cli.corpus.note_facts.NoteFacts`; ``phases`` (128, 12) float32: turns of
   each key's first partials at its onset, see :mod:`specdiff_cli.corpus.note_phases`; ``chokes`` (n, 2) int64: of a kit,
-  keys and the key that silences each; ``levels`` (128, 8) float32: how loud each key is at each of eight velocities,
-  see :func:`specdiff_cli.corpus.note_levels.preset_levels`.
+  keys and the key that silences each; ``levels`` (128, 8, 2) float32: how loud each key is at each of eight velocities,
+  see :func:`specdiff_cli.corpus.note_levels.preset_levels`; ``tones`` (128, 24) float32: where struck keys ring, see
+  :mod:`specdiff_cli.corpus.note_tones`.
 
 Every preset depends on the settings alone, so a call that was interrupted goes on where it stopped, whatever the number
 of workers.
@@ -46,16 +47,18 @@ from specdiff_cli.corpus.chokes import kit_chokes
 from specdiff_cli.corpus.note_facts import N_FACTS, N_KEYS, program_facts
 from specdiff_cli.corpus.note_levels import preset_levels
 from specdiff_cli.corpus.note_phases import program_phases
+from specdiff_cli.corpus.note_tones import preset_tones
 from specdiff_cli.corpus.soundfont import GAIN, FluidSynth, Stroke, whole_blocks
 from specdiff_cli.corpus.soundfont_presets import drum_kits, read_presets, stand_ins
 from specdiff_cli.corpus.spread import Spread, shared_out
+from specdiff_cli.engine.timbres import RINGING_PROGRAMS
 from specdiff_cli.errors import Option, OutputError, SpecdiffError, UsageError
 from specdiff_cli.midi.programs import N_PROGRAMS
-from specdiff_cli.model.note_function import N_PHASES
+from specdiff_cli.model.note_function import N_PHASES, N_TONES
 from specdiff_cli.weights.lock import file_sha256
 
-ATLAS_VERSION = 3
-PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "phases", "chokes", "levels")
+ATLAS_VERSION = 4
+PRESET_ARRAYS = ("notes", "age_s", "since_end_s", "log_power", "facts", "phases", "chokes", "levels", "tones")
 OVERSAMPLING = 3
 RATE_HZ = SAMPLE_RATE_HZ * OVERSAMPLING
 N_BANDS = N_MELS + N_HIGH_BANDS
@@ -205,12 +208,16 @@ def _key_facts(preset: Preset, synth: FluidSynth, config: AtlasConfig) -> dict[s
     else:
         facts = program_facts(preset.played_by, synth, RATE_HZ)
         phases = program_phases(preset.played_by, synth, RATE_HZ, facts)
-    keys = preset_keys(preset, config)
+    keys, name = preset_keys(preset, config), (preset.played_by, preset.is_drum)
+    tones = np.full((N_KEYS, N_TONES), np.nan, dtype=np.float32)
+    if preset.is_drum or preset.program in RINGING_PROGRAMS:
+        tones = preset_tones(name, keys, synth, RATE_HZ)
     return {
         "facts": facts,
         "phases": phases,
         "chokes": np.array(chokes, dtype=np.int64).reshape(-1, 2),
-        "levels": preset_levels((preset.played_by, preset.is_drum), keys, synth, RATE_HZ, log_powers),
+        "levels": preset_levels(name, keys, synth, RATE_HZ, log_powers),
+        "tones": tones,
     }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from specdiff_cli.audio.mel import hz_to_mel
 from specdiff_cli.audio.partials.responses import band_centres_hz
-from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono
+from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono, pitch_hz
 from specdiff_cli.constants import FRAME_SAMPLES, FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
 from specdiff_cli.engine.unisons import Unison, find_unisons
 from specdiff_cli.errors import UsageError
@@ -81,6 +81,9 @@ class NoteTimbres:
 
     def rings(self, note: PlayedNote) -> bool:
         return note.instrument >= N_PROGRAMS or note.instrument in RINGING_PROGRAMS
+
+    def tones(self, note: PlayedNote) -> Tensor:
+        return self.frames.tones(note.instrument, note.key) / pitch_hz(note.key)
 
     def vibrato(self, note: PlayedNote) -> Vibrato | None:
         if note.instrument >= N_PROGRAMS:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specdiff_cli.constants import LEVEL_VELOCITIES
+from specdiff_cli.constants import LEVEL_VELOCITIES, SWELL_AGES_S
 from specdiff_cli.model.note_function import FRAME_S, NoteFunction
 from specdiff_cli.model.note_rows import ENDED_UNTIL_S
 from specdiff_cli.threads import each
@@ -32,6 +32,9 @@ LEARNED_UNTIL_S, LOOP_S = 4.4, 1.0
 # So far releases were learned; what rings longer (cymbals) goes on falling as in the last second of that.
 LEARNED_REST_S = 3.0
 N_LEARNED = N_HELD_FINE + 1 + round((LEARNED_UNTIL_S - HELD_FINE_UNTIL_S) / COARSE_S)
+# How much of the later levels holds at each of SWELL_AGES_S: they come in where the first half second is over.
+LATER_FROM_S = 0.46, 0.66
+LATER_SHARES = np.interp(SWELL_AGES_S, LATER_FROM_S, (0.0, 1.0))
 MAX_KEPT = 1024  # curves of notes; some 100 kB each
 VELOCITY_STEP = 4  # finer differences are differences in level alone
 HOLD_RATIO, LONG_HOLD_S = 1.1, 1.6
@@ -51,6 +54,7 @@ class _Held:
     parts: Tensor  # see ``FrameDecoder.of_note``
     spectra: Tensor
     loudness: Tensor  # (1, 1)
+    swell: np.ndarray | None  # added at SWELL_AGES_S; None where that is nothing
     curve: Tensor  # (points, 144)
     lock: Lock = field(default_factory=Lock)  # held while it is made longer
 
@@ -80,7 +84,10 @@ class NoteCurves:
     def __init__(self, function: NoteFunction, n_threads: int = 1) -> None:
         self._function = function.eval().requires_grad_(False)
         self.device = function.facts.device
-        self._levels = np.nan_to_num(function.levels.float().cpu().numpy())
+        self._levels, self._later_levels, self._swells = (
+            np.nan_to_num(table.float().cpu().numpy())
+            for table in (function.levels, function.later_levels, function.swells)
+        )
         self._n_threads = n_threads if self.device.type == "cpu" else 1
         #: (P,) float64 on the CPU: seconds after a note's end at which the frames of ``ended`` begin.
         self.ended_times_s = _ended_times_s()
@@ -146,7 +153,10 @@ class NoteCurves:
             code = self._function.encode(instrument, pitch, velocity)
             parts, spectra = self._function.held.of_note(code)
             change = float(np.interp(key[2], LEVEL_VELOCITIES, self._levels[key[0], key[1]]))
-            note = _Held(code, parts, spectra, self._function.loudness(velocity)[0] + change, spectra[0, :0])
+            later = float(np.interp(key[2], LEVEL_VELOCITIES, self._later_levels[key[0], key[1]]))
+            swell = self._swells[key[0], key[1]] + later * LATER_SHARES
+            loudness = self._function.loudness(velocity)[0] + change
+            note = _Held(code, parts, spectra, loudness, swell if swell.any() else None, spectra[0, :0])
             with self._lock:
                 if len(self._held) >= MAX_KEPT:  # memory does not grow with the songs
                     self._held.clear()
@@ -168,13 +178,17 @@ class NoteCurves:
     def _points(self, note: _Held, which: slice) -> Tensor:
         """Points of the held grid, (points, 144)."""
         name = which.start, which.stop, which.step
+        times_s = held_times_s(0, which.stop)[which]
         times = self._times.get(name)
         if times is None:
-            times_s = held_times_s(0, which.stop)[which]
             times = self._function.held_times(times_s.to(self.device, torch.float32)[None])
             with self._lock:
                 self._times[name] = times
-        return self._function.held.mixed(note.parts, note.spectra, times)[0] + note.loudness
+        points = self._function.held.mixed(note.parts, note.spectra, times)[0] + note.loudness
+        if note.swell is not None:
+            swell = swell_at(times_s.numpy(), note.swell)
+            points += torch.from_numpy(swell).to(points)[:, None]
+        return points
 
     def _released(self, key: NoteKey, ending: Ending) -> tuple[Tensor, float]:
         length_s = HOLD_RATIO ** ending[0]
@@ -222,6 +236,11 @@ def held_times_s(first: int, last: int) -> Tensor:
     index = torch.arange(first, last, dtype=torch.float64)
     coarse = HELD_FINE_UNTIL_S + (index - N_HELD_FINE) * COARSE_S
     return torch.where(index <= N_HELD_FINE, index * FINE_S - FRAME_S, coarse)
+
+
+def swell_at(begins_s: np.ndarray, swell: np.ndarray) -> np.ndarray:
+    """What is added to the log powers of frames that begin so long after an onset, of a swell at ``SWELL_AGES_S``."""
+    return np.asarray(np.interp(begins_s + FRAME_S / 2, SWELL_AGES_S, swell))
 
 
 def held_position(age_s: Tensor) -> Tensor:

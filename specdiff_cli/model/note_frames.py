@@ -67,6 +67,7 @@ class NoteFrames:
         # What could not be measured counts as nothing: no detuning, no vibrato.
         self._facts: npt.NDArray[np.float32] = np.nan_to_num(function.facts.float().cpu().numpy())
         self._phases = function.phases.double().cpu()
+        self._tones = function.tones.double().cpu()
 
     @torch.inference_mode()
     def frames(self, notes: NoteRows, first_frame: int, n_frames: int) -> FrameRows:
@@ -132,6 +133,11 @@ class NoteFrames:
     def phases(self, instrument: int, key: int) -> Tensor:
         """(N_PHASES,) float64 on the CPU: turns of its first partials at the onset, NaN where they are not known."""
         return self._phases[instrument, key]
+
+    def tones(self, instrument: int, key: int) -> Tensor:
+        """(K,) float64 on the CPU: at which frequencies in hertz a struck sound rings, rising; empty: none is known."""
+        tones = self._tones[instrument, key]
+        return tones[~tones.isnan()]
 
     def _heard(self, notes: NoteRows, first_frame: int, n_frames: int) -> list[_Heard]:
         """The notes that are heard in a range of frames."""

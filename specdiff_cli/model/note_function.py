@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specdiff_cli.constants import FRAME_SAMPLES, LEVEL_VELOCITIES, N_HIGH_BANDS, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.constants import (
+    FRAME_SAMPLES,
+    LEVEL_VELOCITIES,
+    N_HIGH_BANDS,
+    N_MELS,
+    SAMPLE_RATE_HZ,
+    SWELL_AGES_S,
+)
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.midi.vocabulary import Vocabulary
 from specdiff_cli.model.config import ModelConfig
@@ -45,6 +52,7 @@ FACTS = (
     "pan",
 )
 N_PHASES = 12  # partials of a note whose phases at its onset are known; columns of ``NoteFunction.phases``
+N_TONES = 24  # frequencies at which a struck sound rings; columns of ``NoteFunction.tones``
 
 
 def time_features(
@@ -130,7 +138,10 @@ class NoteFunction(nn.Module):
     the weights: ``facts`` (instruments, 128, columns of ``FACTS``) and ``phases`` (instruments, 128, N_PHASES), the
     turns that the cosines of partials have at the onset, NaN where they have none, were measured of each key;
     ``levels`` (instruments, 128, velocities) are added to log powers at ``LEVEL_VELOCITIES``, so that notes are as loud
-    as was measured. Weights may lack phases and levels, as older ones do.
+    as was measured, and ``later_levels`` to those after the first half second; ``swells``
+    (instruments, 128, ages) are added at ``SWELL_AGES_S``, so that notes swell and beat as was measured. ``tones``
+    (instruments, 128, N_TONES) are the frequencies in hertz at which struck sounds ring, rising, then NaN. Weights may
+    lack all of these but the facts, as older ones do.
 
     Raises ValueError: a configuration of other sizes than :func:`note_function_config` has.
     """
@@ -138,8 +149,17 @@ class NoteFunction(nn.Module):
     facts: Tensor
     phases: Tensor
     levels: Tensor
+    later_levels: Tensor
+    swells: Tensor
+    tones: Tensor
     #: Buffers that weights may lack, and what they hold then.
-    lacking: ClassVar[dict[str, float]] = {"phases": math.nan, "levels": 0.0}
+    lacking: ClassVar[dict[str, float]] = {
+        "phases": math.nan,
+        "levels": 0.0,
+        "later_levels": 0.0,
+        "swells": 0.0,
+        "tones": math.nan,
+    }
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -163,6 +183,9 @@ class NoteFunction(nn.Module):
         self.register_buffer("facts", torch.zeros(n_instruments, N_KEYS, len(FACTS)))
         self.register_buffer("phases", torch.full((n_instruments, N_KEYS, N_PHASES), math.nan))
         self.register_buffer("levels", torch.zeros(n_instruments, N_KEYS, len(LEVEL_VELOCITIES)))
+        self.register_buffer("later_levels", torch.zeros(n_instruments, N_KEYS, len(LEVEL_VELOCITIES)))
+        self.register_buffer("swells", torch.zeros(n_instruments, N_KEYS, len(SWELL_AGES_S)))
+        self.register_buffer("tones", torch.full((n_instruments, N_KEYS, N_TONES), math.nan))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
         """As ``nn.Module`` does; what weights may lack is put in."""

@@ -10,38 +10,27 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from specdiff_cli.choices import MAX_TRAINING_STEPS, check_range
-from specdiff_cli.constants import LEVEL_AGES_S, LEVEL_VELOCITIES, N_MELS
-from specdiff_cli.corpus.atlas import read_kits, read_preset
+from specdiff_cli.constants import N_MELS
 from specdiff_cli.errors import Option, UsageError, WeightsError
-from specdiff_cli.files import files_in, make_folder
+from specdiff_cli.files import make_folder
 from specdiff_cli.midi.programs import N_PROGRAMS
 from specdiff_cli.model.note_function import NoteFunction, note_function_config
+from specdiff_cli.train.atlas_notes import AtlasNotes, NoteBatch
+from specdiff_cli.train.note_corrections import level_changes, swell_changes
 from specdiff_cli.train.run_folder import write_atomically, write_text_atomically
 from specdiff_cli.weights.load import read_content
 
-# Of every so many notes one is kept out of training.
-HELD_OUT_OF, HELD_OUT_AT = 50, 7
 LOWEST_LOG_POWER = -25.0  # what lies below is silence (the reference's floor is -23.03)
 REFERENCE_FLOOR = -23.026
 # How much an error counts: fully from 40 dB below the note's peak, this much where it cannot be heard.
 LEAST_WEIGHT, HALF_WEIGHT_NEPERS, WEIGHT_NEPERS = 0.15, -5.8, 0.7
-USUAL_PITCHES = (33, 96)
-UNUSUAL_SHARE = 0.3
-# Levels, in log power: half a decibel is left as it is, and no more than 6 dB is changed; what is softer than a note's
-# last bit is no level.
-LEVEL_TOLERANCE, LARGEST_CHANGE, FAINTEST_LEVEL = 0.115, 1.38, -12.0
-KIT_SHARES = {0: 8.0, 8: 2.0, 16: 2.0, 24: 2.0, 25: 2.0, 32: 2.0, 40: 2.0, 48: 2.0}
-OTHER_KIT_SHARE = 0.4
-DRUM_KEYS = (35, 81)
 
 
 @dataclass(frozen=True)
@@ -65,106 +54,6 @@ class NoteTrainConfig:
             raise UsageError.of("decay_share", self.decay_share, "must be above 0 and at most 1")
 
 
-@dataclass(frozen=True, slots=True)
-class NoteBatch:
-    """Frames of N notes: what is known of each, and (N, F, 144) log powers."""
-
-    instrument: Tensor
-    key: Tensor
-    velocity: Tensor
-    hold_s: Tensor
-    age_s: Tensor
-    since_end_s: Tensor
-    log_power: Tensor
-    peak: Tensor
-
-
-class AtlasNotes:
-    """All notes of an atlas in memory. Raises UsageError when a preset is missing."""
-
-    def __init__(self, folder: Path) -> None:
-        paths = files_in(folder, "program-*.npz") + files_in(folder, "kit-*.npz")
-        self.kits = read_kits(folder)
-        presets = [read_preset(path) for path in paths]
-        if not presets:
-            raise UsageError(f"{folder} holds no atlas: make one with `specdiff train atlas`")
-        self.age_s = np.concatenate([preset["age_s"] for preset in presets])
-        self.since_end_s = np.concatenate([preset["since_end_s"] for preset in presets])
-        n_frames = sum(len(preset["log_power"]) for preset in presets)
-        self.log_power = np.empty((n_frames, presets[0]["log_power"].shape[1]), dtype=np.float16)
-        columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("instrument", "first", "count", "peak")}
-        columns |= {name: [] for name in ("pitch", "velocity", "hold_s")}
-        self.facts = np.zeros((N_PROGRAMS + len(self.kits), *presets[0]["facts"].shape), dtype=np.float32)
-        self.phases = np.full((len(self.facts), *presets[0]["phases"].shape), np.nan, dtype=np.float32)
-        self.levels = np.full((len(self.facts), *presets[0]["levels"].shape), np.nan, dtype=np.float32)
-        chokes: list[tuple[int, int, int]] = []
-        at = 0
-        for path, preset in zip(paths, presets, strict=True):
-            notes, powers = preset["notes"], preset.pop("log_power")
-            self.log_power[at : at + len(powers)] = powers
-            number = int(path.stem.split("-")[1])
-            instrument = N_PROGRAMS + self.kits.index(number) if path.stem.startswith("kit") else number
-            self.facts[instrument], self.phases[instrument] = preset["facts"], preset["phases"]
-            self.levels[instrument] = preset["levels"]
-            chokes += [(number, key, other) for key, other in preset["chokes"].tolist()]
-            columns["instrument"].append(np.full(len(notes), instrument))
-            columns["first"].append(notes["first_frame"] + at)
-            columns["count"].append(notes["n_frames"])
-            for name in ("pitch", "velocity", "hold_s"):
-                columns[name].append(notes[name])
-            loudest = powers.max(axis=1, initial=-30.0)
-            columns["peak"].append(
-                np.array(
-                    [
-                        loudest[f : f + n].max(initial=-30.0)
-                        for f, n in zip(notes["first_frame"], notes["n_frames"], strict=True)
-                    ]
-                )
-            )
-            at += len(powers)
-        self.chokes = tuple(chokes)
-        self.columns = {name: np.concatenate(parts) for name, parts in columns.items()}
-        heard = self.columns["count"] > 0
-        index = np.arange(len(heard))
-        is_held_out = index % HELD_OUT_OF == HELD_OUT_AT
-        self.training = index[heard & ~is_held_out]
-        self.held_out = index[heard & is_held_out]
-        shares = self._shares()[self.training]
-        self._cumulative = np.cumsum(shares / shares.sum())
-
-    def _shares(self) -> NDArray[np.float64]:
-        """How often each note is drawn: more often where music is."""
-        pitch, instrument = self.columns["pitch"], self.columns["instrument"]
-        low, high = USUAL_PITCHES
-        shares = np.where((pitch >= low) & (pitch <= high), 1.0, UNUSUAL_SHARE)
-        for row, kit in enumerate(self.kits):
-            mine = instrument == N_PROGRAMS + row
-            usual = (pitch >= DRUM_KEYS[0]) & (pitch <= DRUM_KEYS[1])
-            shares[mine] = KIT_SHARES.get(kit, OTHER_KIT_SHARE) * np.where(usual, 1.0, UNUSUAL_SHARE)[mine]
-        return shares
-
-    def batch(self, rng: np.random.Generator, n_notes: int, n_frames: int) -> NoteBatch:
-        """Notes at random, and frames of each at random."""
-        drawn = self.training[np.searchsorted(self._cumulative, rng.random(n_notes)).clip(max=len(self.training) - 1)]
-        return self.take(drawn, rng, n_frames)
-
-    def take(self, notes: NDArray[np.int64], rng: np.random.Generator, n_frames: int) -> NoteBatch:
-        """``n_frames`` frames at random of each of these notes."""
-        column = {name: values[notes] for name, values in self.columns.items()}
-        frames = (rng.random((len(notes), n_frames)) * column["count"][:, None]).astype(np.int64)
-        frames = np.sort(frames + column["first"][:, None], axis=1)
-        return NoteBatch(
-            instrument=torch.from_numpy(column["instrument"].astype(np.int64)),
-            key=torch.from_numpy(column["pitch"].astype(np.int64)),
-            velocity=torch.from_numpy(column["velocity"].astype(np.float32)),
-            hold_s=torch.from_numpy(column["hold_s"].astype(np.float32)),
-            age_s=torch.from_numpy(self.age_s[frames]),
-            since_end_s=torch.from_numpy(self.since_end_s[frames]),
-            log_power=torch.from_numpy(self.log_power[frames]).float(),
-            peak=torch.from_numpy(column["peak"].astype(np.float32)),
-        )
-
-
 def predict(model: NoteFunction, batch: NoteBatch, hold_s: Tensor | None = None) -> Tensor:
     """(N, F, 144) log powers."""
     note = model.encode(batch.instrument, batch.key, batch.velocity)
@@ -180,31 +69,6 @@ def note_loss(predicted: Tensor, batch: NoteBatch) -> Tensor:
     weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * torch.sigmoid((below - HALF_WEIGHT_NEPERS) / WEIGHT_NEPERS)
     weight[..., N_MELS:] *= 0.5
     return (error * weight).mean()
-
-
-@torch.no_grad()
-def level_changes(model: NoteFunction, measured: NDArray[np.float32]) -> Tensor:
-    """What is added to a network's log powers so that its notes are as loud as was measured: (instruments, 128, V).
-
-    ``measured``: see ``corpus.note_levels``; NaN where nothing is known. What is within ``LEVEL_TOLERANCE`` is left as
-    it is: a note's loudest bands decide its level, and the network is right about the others.
-    """
-    ages_s = torch.tensor(LEVEL_AGES_S)[None].float()
-    changes = torch.zeros(measured.shape)
-    for instrument, keys in enumerate(measured):
-        known = np.flatnonzero((keys > FAINTEST_LEVEL).any(axis=1))
-        key = torch.from_numpy(known).repeat_interleave(len(LEVEL_VELOCITIES))
-        if not len(key):
-            continue
-        velocity = torch.tensor(LEVEL_VELOCITIES).float().repeat(len(known))
-        note = model.encode(torch.full_like(key, instrument), key, velocity)
-        played = model.sustained(note, velocity, ages_s.expand(len(key), -1))[..., :N_MELS].flatten(1).logsumexp(1)
-        missing = torch.from_numpy(keys[known]) - played.view(len(known), -1)
-        missing = missing.where(torch.from_numpy(keys[known]) > FAINTEST_LEVEL, 0.0).clamp(
-            -LARGEST_CHANGE, LARGEST_CHANGE
-        )
-        changes[instrument, known] = missing.sign() * (missing.abs() - LEVEL_TOLERANCE).clamp(min=0.0)
-    return changes
 
 
 @torch.no_grad()
@@ -271,15 +135,20 @@ class NoteTrainer:
         self.step = 0
 
     def _set_facts(self) -> None:
-        """What the atlas measured goes with the weights as it is; levels wait for the end."""
+        """What the atlas measured goes with the weights as it is; levels and swells wait for the end."""
         for network in (self.model, self.averaged):
             network.facts.copy_(torch.from_numpy(self.atlas.facts))
             network.phases.copy_(torch.from_numpy(self.atlas.phases))
-            network.levels.zero_()
+            network.tones.copy_(torch.from_numpy(self.atlas.tones))
+            for table in (network.levels, network.later_levels, network.swells):
+                table.zero_()
 
     def set_levels(self) -> None:
-        """See to it that the averaged network's notes are as loud as the atlas measured."""
-        self.averaged.levels.copy_(level_changes(self.averaged, self.atlas.levels))
+        """See to it that the averaged network's notes are as loud as the atlas measured, at every age and velocity."""
+        self.averaged.swells.copy_(swell_changes(self.averaged, self.atlas))
+        first, later = level_changes(self.averaged, self.atlas.levels).unbind(3)
+        self.averaged.levels.copy_(first)
+        self.averaged.later_levels.copy_(later)
 
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one. Raises WeightsError for one of another atlas or version."""

@@ -314,6 +314,15 @@ def test_tones_near_a_partial_take_its_frequency() -> None:
     torch.testing.assert_close(tones, torch.tensor([440.0, 1220.0], dtype=torch.float64))
 
 
+def test_known_tones_of_a_struck_sound_are_heard_where_they_are() -> None:
+    ratios = (1.001, 2.03)  # the first so near to a partial that it is one; the mel has the second at 2
+    note = tone(0.0, 1.0)
+    sound = NotesToSound([note], Tones(struck=ratios), rate_hz=16_000, n_channels=1, seed=0, device=CPU)
+    audio = sound.render(200)[0].numpy()[3200:]
+    for expected_hz in (440.0, 2.03 * 440.0):
+        assert abs(cents(frequency_hz(audio, 16_000, expected_hz), expected_hz)) < 2.0
+
+
 @pytest.mark.parametrize("rate_hz", sorted(HOPS))
 @pytest.mark.parametrize("instrument", [0, 1], ids=["partials", "noise"])
 def test_no_filter_is_heard_before_its_note(rate_hz: int, instrument: int) -> None:

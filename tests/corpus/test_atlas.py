@@ -64,7 +64,7 @@ def config() -> AtlasConfig:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda record: record | {"atlas_version": 2}, "is an atlas of version 2, this is 3: give another"),
+        (lambda record: record | {"atlas_version": 2}, "is an atlas of version 2, this is 4: give another"),
         (lambda record: record | {"settings": record["settings"] | {"gain": 0.5}}, "was made with other settings"),
         (lambda record: None, "is damaged: give another"),
     ],

@@ -31,6 +31,7 @@ class Tones:
     amplitudes: tuple[float, ...] = AMPLITUDES
     swings: Vibrato | None = None
     turns: tuple[float, ...] = ()
+    struck: tuple[float, ...] = ()
     asked: set[tuple[int, int, int]] = field(default_factory=set)
 
     def held(self, note: PlayedNote, until_s: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +62,10 @@ class Tones:
         return torch.tensor(self.turns, dtype=torch.float64)
 
     def rings(self, note: PlayedNote) -> bool:
-        return note.instrument == 1
+        return note.instrument == 1 or bool(self.struck)
+
+    def tones(self, note: PlayedNote) -> torch.Tensor:
+        return torch.tensor(self.struck, dtype=torch.float64)
 
     def vibrato(self, note: PlayedNote) -> Vibrato | None:
         return self.swings

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from specdiff_cli.constants import SWELL_AGES_S
 from specdiff_cli.midi.notes import Note
 from specdiff_cli.model.note_curves import (
     HOLD_RATIO,
@@ -187,13 +188,36 @@ def test_levels_are_added_to_held_notes_between_the_velocities_they_were_measure
     torch.testing.assert_close(frames.held_curve(5, 61, 32, 0.5)[1], other)
 
 
-def test_weights_may_lack_levels_and_phases_and_nothing_else() -> None:
+def test_later_levels_and_swells_are_added_at_their_ages() -> None:
     function = NoteFunction(note_function_config((0,)))
-    function.levels.fill_(1.0)
-    function.phases.fill_(0.5)
-    state = {name: tensor for name, tensor in function.state_dict().items() if name not in ("levels", "phases")}
+    function.initialise(torch.Generator().manual_seed(1))
+    begins_s, plain = NoteFrames(function.eval()).held_curve(5, 60, 32, 5.0)
+    function.later_levels[5, 60, 1:3] = torch.tensor([0.2, 0.6])  # of velocities 24 and 40
+    function.swells[5, 60] = torch.tensor(SWELL_AGES_S).float().clamp(max=2.0) * 0.1
+    middles_s = (begins_s + 0.02).float()
+    added = NoteFrames(function).held_curve(5, 60, 32, 5.0)[1] - plain
+    early, late = middles_s < 0.43, (middles_s > 0.69) & (begins_s < 4.3)
+    expected = middles_s[:, None].clamp(0.0, 2.0) * 0.1
+    torch.testing.assert_close(added[early], expected[early].expand(-1, 144), atol=1e-4, rtol=0.0)
+    # where the curve is nearly straight, every other point is asked for
+    torch.testing.assert_close(added[late].mean(1), expected[late, 0] + 0.4, atol=0.01, rtol=0.0)
+
+
+def test_tones_are_those_of_a_key_and_none_where_none_is_known() -> None:
+    function = NoteFunction(note_function_config((0,)))
+    function.tones[47, 45, :2] = torch.tensor([110.0, 165.0])
+    assert NoteFrames(function).tones(47, 45).tolist() == [110.0, 165.0]
+    assert not len(NoteFrames(function).tones(47, 46))
+
+
+def test_weights_may_lack_what_was_measured_but_the_facts() -> None:
+    function = NoteFunction(note_function_config((0,)))
+    for name in NoteFunction.lacking:
+        getattr(function, name).fill_(0.5)
+    state = {name: tensor for name, tensor in function.state_dict().items() if name not in NoteFunction.lacking}
     function.load_state_dict(state)
-    assert not function.levels.any() and function.phases.isnan().all()
+    assert not function.levels.any() and not function.later_levels.any() and not function.swells.any()
+    assert function.phases.isnan().all() and function.tones.isnan().all()
     del state["facts"]
     with pytest.raises(RuntimeError, match="facts"):
         function.load_state_dict(state)

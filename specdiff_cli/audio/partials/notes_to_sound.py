@@ -15,7 +15,7 @@ from specdiff_cli.audio.partials.noise import noise_bank, scramble
 from specdiff_cli.audio.partials.oscillators import Oscillators, whole_seconds, whole_turns
 from specdiff_cli.audio.partials.responses import TOP_HZ
 from specdiff_cli.audio.partials.score import PlayedNote, Timbres, Vibrato, pitch_hz
-from specdiff_cli.audio.partials.sounds import FRAME_S, Sound, Splitter, find_tones, nearest, snapped
+from specdiff_cli.audio.partials.sounds import AS_MEASURED, FRAME_S, Sound, Splitter, find_tones, nearest, snapped
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
 HOPS = {16_000: 80, 44_100: 147, 48_000: 160}
@@ -192,10 +192,7 @@ class NotesToSound:
         known = self._sounds.get(_key(note))
         begins_s, log_power = self._timbres.held(note, until_s + (0.0 if known is None else LOOK_AHEAD_S))
         if known is None:
-            frequencies_hz = self._timbres.partials(note) * pitch_hz(note.pitch)
-            if self._timbres.rings(note):
-                frequencies_hz = snapped(find_tones(log_power, begins_s), frequencies_hz)
-            sound = self._splitter.split(log_power, begins_s, frequencies_hz)
+            sound = self._splitter.split(log_power, begins_s, self._frequencies_hz(note, log_power, begins_s))
             return _Known(sound, Timbre.of(sound), self._known_phases(note, sound))
         sound = known.sound
         is_new = begins_s + FRAME_S / 2 > float(sound.ages_s[-1]) + 1e-6
@@ -203,6 +200,16 @@ class NotesToSound:
             n_known = len(begins_s) - int(is_new.sum())
             sound = self._splitter.extended(sound, log_power[n_known:], begins_s[n_known:])
         return _Known(sound, Timbre.of(sound), known.phases)
+
+    def _frequencies_hz(self, note: PlayedNote, log_power: Tensor, begins_s: Tensor) -> Tensor:
+        """Where the partials of a note lie whose frames these are, (K,) float64."""
+        partials_hz = self._timbres.partials(note) * pitch_hz(note.pitch)
+        if not self._timbres.rings(note):
+            return partials_hz
+        tones_hz = self._timbres.tones(note) * pitch_hz(note.pitch)
+        if len(tones_hz):
+            return snapped(tones_hz, partials_hz, AS_MEASURED)
+        return snapped(find_tones(log_power, begins_s), partials_hz)
 
     def _fading(self, note: PlayedNote, sound: Sound) -> Fading:
         key = _key(note), self._timbres.ending(note)

@@ -158,7 +158,12 @@ class Timbres(Protocol):
         ...
 
     def rings(self, note: PlayedNote) -> bool:
-        """Whether it may have other partials, as bells and drums have: they are then found in its spectrum."""
+        """Whether it may have other partials, as bells and drums have."""
+        ...
+
+    def tones(self, note: PlayedNote) -> Tensor:
+        """(K,) of a note that rings, like its partials, rising; empty where they are not known, and are to be found in
+        its spectrum."""
         ...
 
     def vibrato(self, note: PlayedNote) -> Vibrato | None:

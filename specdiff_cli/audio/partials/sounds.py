@@ -30,7 +30,8 @@ N_SPLIT_UPDATES, N_SHARPENING_UPDATES = 6, 6
 FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest are left out
 # What counts as a ringing tone: its height above bands a lobe away, and below the strongest band, in nepers.
 STRUCK_S, LOBE_HZ, PEAK_HEIGHT, FAINTEST_TONE = 0.15, 75.0, 0.8, 4.0
-NEAR_PARTIAL, SAME_PARTIAL = 0.04, 1e-6  # as a share of its frequency
+# How near to a partial, as a share of its frequency: a tone seen in a mel, one that was measured, the partial itself.
+NEAR_PARTIAL, AS_MEASURED, SAME_PARTIAL = 0.04, 0.005, 1e-6
 N_NEAREST = 6  # more bands than answer a partial by 0.3 of the one that answers most
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
 _TINY = 1e-9
@@ -143,12 +144,12 @@ def find_tones(log_power: Tensor, begins_s: Tensor) -> Tensor:
     return torch.tensor(found, dtype=torch.float64)
 
 
-def snapped(tones_hz: Tensor, partials_hz: Tensor) -> Tensor:
+def snapped(tones_hz: Tensor, partials_hz: Tensor, near: float = NEAR_PARTIAL) -> Tensor:
     """Tones, of which those near a partial take its exact frequency: (K,), (N,) to (K,) float64, rising."""
     if not len(partials_hz) or not len(tones_hz):
         return tones_hz
     nearest = partials_hz[(tones_hz[:, None] / partials_hz).log().abs().argmin(1)]
-    moved = torch.where((tones_hz / nearest).log().abs() < NEAR_PARTIAL, nearest, tones_hz)
+    moved = torch.where((tones_hz / nearest).log().abs() < near, nearest, tones_hz)
     return torch.tensor(sorted(set(moved.tolist())), dtype=torch.float64)
 
 
