@@ -3,8 +3,6 @@
 import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,19 +124,6 @@ def set_threads(asked: int | None = None) -> int:
     if asked is not None:
         torch.set_num_threads(asked)
     return torch.get_num_threads()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Every operation on one core, for work in many small ones: sharing these out takes longer than they do."""
-    import torch
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

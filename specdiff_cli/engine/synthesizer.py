@@ -17,7 +17,7 @@ from specdiff_cli.audio.vocoder import LEAD_FRAMES, NoteVocoder, SoundStream, St
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.diffusion.sampling import FIXED_SAMPLING, Sampling
 from specdiff_cli.engine.ahead import running_ahead
-from specdiff_cli.engine.devices import one_thread, resolve_device
+from specdiff_cli.engine.devices import resolve_device
 from specdiff_cli.engine.networks import dtype_for, ready_network, window_sampler
 from specdiff_cli.engine.pieces import (
     TAIL_S,
@@ -52,6 +52,7 @@ from specdiff_cli.midi.notes import MidiSong, Note, read_midi
 from specdiff_cli.midi.timeline import Part
 from specdiff_cli.midi.windows import empty_windows, tokenize
 from specdiff_cli.model.note_frames import NoteFrames
+from specdiff_cli.threads import one_thread
 from specdiff_cli.weights.load import Voice
 
 __all__ = ["FinishedWindow", "Music", "Piece", "Progress", "Sampling", "Song", "StepState", "Synthesizer"]

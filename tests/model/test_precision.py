@@ -29,9 +29,42 @@ def slow(dtype: torch.dtype) -> object:
     """Makes products that take long in one precision."""
 
     def multiplier(weight: torch.Tensor) -> Callable[[torch.Tensor], None]:
-        return lambda _: time.sleep(0.02 if weight.dtype == dtype else 0.001)
+        return lambda _: compute(0.02 if weight.dtype == dtype else 0.001)
 
     return multiplier
+
+
+def compute(seconds: float) -> None:
+    end_s = precision.seconds_now() + seconds
+    while precision.seconds_now() < end_s:
+        pass
+
+
+def test_waiting_for_other_programs_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    if precision.seconds_now is time.perf_counter:
+        pytest.skip("no fine clock of a thread's own time on this system")
+
+    def interrupted(weight: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        def multiply(_: torch.Tensor) -> None:
+            compute(0.002 if weight.dtype == torch.float32 else 0.001)
+            time.sleep(0.0 if weight.dtype == torch.float32 else 0.01)
+
+        return multiply
+
+    monkeypatch.setattr(precision, "_multiplier", interrupted)
+    assert precision.is_faster_in_bfloat16()
+
+
+def test_one_thread_multiplies_and_all_of_them_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_threads, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(precision, "_multiplier", lambda _: lambda _: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        precision._products_s([torch.float32])
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def test_slow_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
