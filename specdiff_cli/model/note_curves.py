@@ -34,7 +34,8 @@ LEARNED_REST_S = 3.0
 N_LEARNED = N_HELD_FINE + 1 + round((LEARNED_UNTIL_S - HELD_FINE_UNTIL_S) / COARSE_S)
 # How much of the later levels holds at each of SWELL_AGES_S: they come in where the first half second is over.
 LATER_FROM_S = 0.46, 0.66
-LATER_SHARES = np.interp(SWELL_AGES_S, LATER_FROM_S, (0.0, 1.0))
+# A swell is that of a note's loudest bands: fully down to 10 dB below the loudest, and not at all below 25 dB.
+SWELL_FADES = 2.3, 5.8
 MAX_KEPT = 1024  # curves of notes; some 100 kB each
 VELOCITY_STEP = 4  # finer differences are differences in level alone
 HOLD_RATIO, LONG_HOLD_S = 1.1, 1.6
@@ -54,7 +55,8 @@ class _Held:
     parts: Tensor  # see ``FrameDecoder.of_note``
     spectra: Tensor
     loudness: Tensor  # (1, 1)
-    swell: np.ndarray | None  # added at SWELL_AGES_S; None where that is nothing
+    later: float  # added after LATER_FROM_S
+    swell: np.ndarray | None  # added to loud bands at SWELL_AGES_S; None where that is nothing
     curve: Tensor  # (points, 144)
     lock: Lock = field(default_factory=Lock)  # held while it is made longer
 
@@ -154,9 +156,9 @@ class NoteCurves:
             parts, spectra = self._function.held.of_note(code)
             change = float(np.interp(key[2], LEVEL_VELOCITIES, self._levels[key[0], key[1]]))
             later = float(np.interp(key[2], LEVEL_VELOCITIES, self._later_levels[key[0], key[1]]))
-            swell = self._swells[key[0], key[1]] + later * LATER_SHARES
+            swell = self._swells[key[0], key[1]] if self._swells[key[0], key[1]].any() else None
             loudness = self._function.loudness(velocity)[0] + change
-            note = _Held(code, parts, spectra, loudness, swell if swell.any() else None, spectra[0, :0])
+            note = _Held(code, parts, spectra, loudness, later, swell, spectra[0, :0])
             with self._lock:
                 if len(self._held) >= MAX_KEPT:  # memory does not grow with the songs
                     self._held.clear()
@@ -186,8 +188,10 @@ class NoteCurves:
                 self._times[name] = times
         points = self._function.held.mixed(note.parts, note.spectra, times)[0] + note.loudness
         if note.swell is not None:
-            swell = swell_at(times_s.numpy(), note.swell)
-            points += torch.from_numpy(swell).to(points)[:, None]
+            points = swelled(points, torch.from_numpy(swell_at(times_s.numpy(), note.swell)).to(points))
+        if note.later:
+            share = np.interp(times_s.numpy() + FRAME_S / 2, LATER_FROM_S, (0.0, 1.0))
+            points = points + torch.from_numpy(note.later * share).to(points)[:, None]
         return points
 
     def _released(self, key: NoteKey, ending: Ending) -> tuple[Tensor, float]:
@@ -238,8 +242,15 @@ def held_times_s(first: int, last: int) -> Tensor:
     return torch.where(index <= N_HELD_FINE, index * FINE_S - FRAME_S, coarse)
 
 
+def swelled(log_power: Tensor, swell: Tensor) -> Tensor:
+    """Frames (..., F, bands) with a swell (..., F) of their loudest bands."""
+    below = log_power.amax(-1, keepdim=True) - log_power
+    full, none = SWELL_FADES
+    return log_power + swell.unsqueeze(-1) * ((none - below) / (none - full)).clamp(0.0, 1.0)
+
+
 def swell_at(begins_s: np.ndarray, swell: np.ndarray) -> np.ndarray:
-    """What is added to the log powers of frames that begin so long after an onset, of a swell at ``SWELL_AGES_S``."""
+    """A swell known at ``SWELL_AGES_S`` in frames that begin so long after an onset."""
     return np.asarray(np.interp(begins_s + FRAME_S / 2, SWELL_AGES_S, swell))
 
 

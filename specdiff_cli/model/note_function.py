@@ -138,9 +138,9 @@ class NoteFunction(nn.Module):
     the weights: ``facts`` (instruments, 128, columns of ``FACTS``) and ``phases`` (instruments, 128, N_PHASES), the
     turns that the cosines of partials have at the onset, NaN where they have none, were measured of each key;
     ``levels`` (instruments, 128, velocities) are added to log powers at ``LEVEL_VELOCITIES``, so that notes are as loud
-    as was measured, and ``later_levels`` to those after the first half second; ``swells``
-    (instruments, 128, ages) are added at ``SWELL_AGES_S``, so that notes swell and beat as was measured. ``tones``
-    (instruments, 128, N_TONES) are the frequencies in hertz at which struck sounds ring, rising, then NaN. Weights may
+    as was measured, and ``later_levels`` to those after the first half second; ``swells`` (instruments, 128, ages) are
+    added to loud bands at ``SWELL_AGES_S``, so that notes swell and beat as was measured. ``tones`` (instruments, 128,
+    N_TONES) are the frequencies in hertz at which struck sounds ring, rising, then NaN. Weights may
     lack all of these but the facts, as older ones do.
 
     Raises ValueError: a configuration of other sizes than :func:`note_function_config` has.

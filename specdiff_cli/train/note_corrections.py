@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specdiff_cli.constants import LATER_LEVEL_AGES_S, LEVEL_AGES_S, LEVEL_VELOCITIES, N_MELS, SWELL_AGES_S
-from specdiff_cli.model.note_curves import swell_at
+from specdiff_cli.model.note_curves import swell_at, swelled
 from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.train.atlas_notes import AtlasNotes
 
@@ -88,7 +88,7 @@ def level_changes(model: NoteFunction, measured: NDArray[np.float32]) -> Tensor:
         note = model.encode(torch.full_like(key, instrument), key, velocity)
         swells = torch.from_numpy(model.swells[instrument, key].numpy() @ shares).float()
         bands = model.sustained(note, velocity, ages_s.expand(len(key), -1))[..., :N_MELS]
-        played = (bands.logsumexp(2) + swells).view(len(known), -1, len(spans_s), len(spans_s[0])).logsumexp(3)
+        played = swelled(bands, swells).logsumexp(2).view(len(known), -1, len(spans_s), len(spans_s[0])).logsumexp(3)
         wanted = torch.from_numpy(keys[known])
         missing = (wanted - played).where(wanted > FAINTEST_LEVEL, 0.0)
         first = _beyond_tolerance(missing[..., 0])
@@ -103,7 +103,8 @@ def swell_changes(model: NoteFunction, atlas: AtlasNotes) -> Tensor:
     changes = torch.zeros(model.swells.shape)
     columns = atlas.columns
     place = columns["instrument"].astype(np.int64) * changes.shape[1] + columns["pitch"]
-    long_enough = np.flatnonzero((columns["count"] > 0) & (columns["hold_s"] >= LEAST_HOLD_S))
+    is_heard = (columns["count"] > 0) & (columns["peak"] > FAINTEST_LEVEL)  # a font may have nothing on a key
+    long_enough = np.flatnonzero(is_heard & (columns["hold_s"] >= LEAST_HOLD_S))
     order = long_enough[np.lexsort((-columns["hold_s"][long_enough], place[long_enough]))]
     _, firsts, counts = np.unique(place[order], return_index=True, return_counts=True)
     for first in firsts[counts > 1].tolist():

@@ -69,11 +69,11 @@ def test_one_model() -> None:
     text = run("show", "tiny")
     for words in (
         "note templates as a function of time; 9 drum kits",
-        "11.1 million",
+        "13.1 million",
         "hop 320 samples",
         "nothing is sampled",
         "partials (dim 256",
-        "file model.safetensors, 22.3 MB, verified",
+        "file model.safetensors, 26.2 MB, verified",
     ):
         assert words in " ".join(text.split())
     assert "\nfile             model.safetensors" in text

@@ -75,6 +75,7 @@ class _Notes(AtlasNotes):
             "instrument": np.full(len(swells), 7),
             "pitch": np.full(len(swells), 64),
             "count": np.full(len(swells), 1),
+            "peak": np.full(len(swells), 0.0),
             "velocity": np.array(velocities, dtype=np.int16),
             "hold_s": hold_s,
         }
@@ -101,3 +102,6 @@ def test_a_key_that_beats_at_two_velocities_is_given_its_swell_and_one_that_does
     assert found[7, 64].numpy()[within] == pytest.approx(beats[within], abs=0.12)
     assert not swell_changes(function, _Notes(function, [beats, -beats], [100, 40])).any()
     assert not swell_changes(function, _Notes(function, [beats], [100])).any()
+    silent = _Notes(function, [beats, beats], [100, 40])
+    silent.columns["peak"][:] = -27.6
+    assert not swell_changes(function, silent).any()
