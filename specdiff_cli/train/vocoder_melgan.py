@@ -24,11 +24,21 @@ from specdiff_cli.train.vocoder_settings import MelGanTrainConfig
 
 N_SCALES = 3
 QUIETEST_LOG_MEL = -6.0  # the noise of rounding to 16 bits lies below it in every band
+LEVEL_BANDS = 8  # mel bands whose powers are one level
 
 
 def _heard_mel(audio: Tensor) -> Tensor:
     """Log-mel but for the last frame, which is half padding; what is quieter than 16 bits resolve is all alike."""
     return log_mel(audio)[..., :-1, :].clamp(min=QUIETEST_LOG_MEL)
+
+
+def level_error(made: Tensor, real: Tensor) -> Tensor:
+    """Mean difference, in nepers, of the levels of groups of ``LEVEL_BANDS`` bands over whole excerpts.
+
+    Two log-mels (B, n_frames, 128) as they are heard.
+    """
+    levels = [mel.mul(2).exp().unfold(-1, LEVEL_BANDS, LEVEL_BANDS).mean((1, 3)).log() / 2 for mel in (made, real)]
+    return (levels[0] - levels[1]).abs().mean()
 
 
 class MultiScaleDiscriminator(nn.Module):
@@ -92,9 +102,11 @@ class MelGanRoute:
     def attempt(self, network: nn.Module, example: PairBatch) -> Attempt:
         made, real = example.made + network(example.made, example.mel), example.real
         distance = stft_distance(made, real)
+        made_mel, real_mel = _heard_mel(made), _heard_mel(real)
         losses = {
             "stft": distance.convergence + distance.log_magnitude,
-            "mel": (_heard_mel(made) - _heard_mel(real)).abs().mean(),
+            "mel": (made_mel - real_mel).abs().mean(),
+            "level": level_error(made_mel, real_mel),
         }
         # to a discriminator all music is equally loud
         level = real.square().mean(1, keepdim=True).sqrt().clamp(min=1e-4) / 0.1

@@ -104,6 +104,8 @@ class MelGanTrainConfig(RunSettings):
     Attributes:
         voice: whose notes ``partials`` plays: a name, or a folder.
         stft_weight, mel_weight: of the multi-resolution STFT distance to the recording, and of the log-mel's.
+        level_weight: of the error in the level of octaves over a whole excerpt. Differences of logarithms are least
+            where what cannot be known is too soft, which this does not allow.
     """
 
     batch_size: int = 8
@@ -114,6 +116,7 @@ class MelGanTrainConfig(RunSettings):
     matching_weight: float = 0.5
     stft_weight: float = 1.0
     mel_weight: float = 1.0
+    level_weight: float = 2.0
     voice: str = DEFAULT_VOICE
 
 
