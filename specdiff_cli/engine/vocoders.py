@@ -1,7 +1,7 @@
 """From a voice's vocoder entry to a vocoder ready to run."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -11,10 +11,15 @@ from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.errors import Option, UsageError, WeightsError
 from specdiff_cli.model.note_function import NoteFunction
 from specdiff_cli.weights.load import Voice, load_voice, read_tensors
-from specdiff_cli.weights.voice_file import MELGAN_FILE, ONNX_VOCODER, VOCODER_FILE, VOICE_FILE
+from specdiff_cli.weights.voice_file import ONNX_VOCODER, STAGES, VOCODER_FILE, VOICE_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from specdiff_cli.audio.gains import GainNetwork
     from specdiff_cli.audio.partials.vocoder import PartialVocoder
+
+Sizes = TypeVar("Sizes")
 
 PLAIN = Option("vocoder", "griffin-lim")  # which every voice can have
 #: The bundled voice, whose note templates serve voices that have none.
@@ -92,7 +97,16 @@ def load_note_vocoder(
         what = f"the voice {TIMBRES_VOICE} has no note templates to lend; use "
         raise WeightsError.of("vocoder", "partials", what, PLAIN)
     partials = PartialVocoder(NoteTimbres(note_frames(network, device)), rate_hz, n_channels, device)
+    if "gains" in voice.vocoder.stages:
+        partials.gains = _gains(voice).to(device)
     return _with_melgan(voice, partials) if (name or voice.vocoder.best) == "melgan" else partials
+
+
+def _gains(voice: Voice) -> "GainNetwork":
+    """The voice's own network for the gains of partials and noise."""
+    from specdiff_cli.audio.gains import GainsConfig, ready_gains
+
+    return ready_gains(*_stage(voice, "gains", GainsConfig))
 
 
 def _with_melgan(voice: Voice, partials: "PartialVocoder") -> NoteVocoder:
@@ -100,15 +114,20 @@ def _with_melgan(voice: Voice, partials: "PartialVocoder") -> NoteVocoder:
     from specdiff_cli.audio.melgan import GeneratorConfig, ready_generator
     from specdiff_cli.audio.partials.melgan import MelGanVocoder
 
-    path = voice.folder / MELGAN_FILE
-    if not voice.vocoder.melgan or not os.path.isfile(path):
+    if "melgan" not in voice.vocoder.stages:
         plain = Option("vocoder", "partials")
         raise WeightsError(f"{voice.folder}: the voice {voice.name} has no MelGAN stage; use ", plain)
+    weights, sizes = _stage(voice, "melgan", GeneratorConfig)
+    return MelGanVocoder(partials, ready_generator(weights, sizes), sizes.context_frames)
+
+
+def _stage(voice: Voice, name: str, config: "Callable[..., Sizes]") -> "tuple[dict[str, torch.Tensor], Sizes]":
+    """Weights and sizes of a stage that ``partials`` has in this voice. Raises WeightsError."""
     try:
-        sizes = GeneratorConfig("melgan", **voice.vocoder.melgan)
+        sizes = config(**voice.vocoder.stages[name])
     except TypeError as error:
-        raise WeightsError(f"{voice.folder / VOICE_FILE}: the sizes in [vocoder.melgan] do not fit ({error})") from None
-    return MelGanVocoder(partials, ready_generator(read_tensors(path), sizes), sizes.context_frames)
+        raise WeightsError(f"{voice.folder / VOICE_FILE}: the sizes in [vocoder.{name}] do not fit ({error})") from None
+    return read_tensors(voice.folder / STAGES[name]), sizes
 
 
 def _mel_vocoder_of(voice: Voice) -> str:

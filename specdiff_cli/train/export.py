@@ -22,7 +22,7 @@ from specdiff_cli.weights.load import load_voice_folder, read_tensors
 from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import (
     FEATURES,
-    MELGAN_FILE,
+    STAGES,
     VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
@@ -37,7 +37,7 @@ from specdiff_cli.wording import count
 LICENSE = "Apache-2.0"
 NAMED_INSTRUMENTS = 3  # a description that would name more of them counts them
 #: What a voice folder holds; the last one says what the others are.
-VOICE_FILES = (WEIGHTS_FILE, VOCODER_FILE, MELGAN_FILE, VOICE_FILE)
+VOICE_FILES = (WEIGHTS_FILE, VOCODER_FILE, *STAGES.values(), VOICE_FILE)
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ def export(
     """Write ``model.safetensors`` (float16), what vocoder runs gave, and ``voice.toml``.
 
     The folder is made beside its place and read back before it takes its name; without a vocoder run the voice sounds
-    through partials. The ``sampling`` of one that consists of note templates is fixed. There may be a run of either
+    through partials. The ``sampling`` of one that consists of note templates is fixed. There may be a run of each
     head. Returns the description.
 
     Raises:
-        UsageError: not a run, two of one head, a generator for a voice without note templates, or ``voice`` exists and
-            ``overwrite`` is false.
+        UsageError: not a run, two of one head, a stage of partials for a voice without note templates, or ``voice``
+            exists and ``overwrite`` is false.
         WeightsError: weights that are damaged or do not fit.
         OutputError: the folder cannot be written.
     """
@@ -135,13 +135,14 @@ def _is_free(voice: Path) -> bool:
 def _with_run(vocoder: VocoderSpec, run: Path, config: ModelConfig) -> tuple[VocoderSpec, str]:
     """A vocoder with what a run of `train vocoder` made, and the name of its file. Raises UsageError."""
     sizes = dict(_read_json(run / "vocoder.json", ("sizes",))["sizes"])
-    if sizes.get("head") != "melgan":
+    stage = sizes.get("head")
+    if stage not in STAGES:
         # A voice that knows its notes keeps it for sound without notes.
         return replace(vocoder, name=vocoder.name if config.is_templates else "spectral", sizes=sizes), VOCODER_FILE
     if not config.is_templates:
-        raise UsageError(f"{run}: is a stage behind partials, which only voices of note templates sound through")
+        raise UsageError(f"{run}: is a stage of partials, which only voices of note templates sound through")
     del sizes["head"]
-    return replace(vocoder, melgan=sizes), MELGAN_FILE
+    return replace(vocoder, stages={**vocoder.stages, stage: sizes}), STAGES[stage]
 
 
 def _move(made: Path, voice: Path) -> None:

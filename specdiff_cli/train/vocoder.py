@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from specdiff_cli.audio.gains import GainsConfig
 from specdiff_cli.audio.melgan import GeneratorConfig
 from specdiff_cli.audio.spectral import SpectralConfig
 from specdiff_cli.constants import SAMPLE_RATE_HZ
@@ -32,11 +33,24 @@ from specdiff_cli.train.run_folder import RunFolder, load_tensors, write_atomica
 from specdiff_cli.train.settings import read_settings, read_toml
 from specdiff_cli.train.vocoder_losses import Quality
 from specdiff_cli.train.vocoder_pairs import OnReady
-from specdiff_cli.train.vocoder_routes import Attempt, open_route
-from specdiff_cli.train.vocoder_settings import RETIRED_KEYS, MelGanTrainConfig, RunSettings, TrainConfig, lr_factor
+from specdiff_cli.train.vocoder_routes import Attempt, VocoderSizes, open_route
+from specdiff_cli.train.vocoder_settings import (
+    RETIRED_KEYS,
+    GainsTrainConfig,
+    MelGanTrainConfig,
+    RunSettings,
+    TrainConfig,
+    lr_factor,
+)
 from specdiff_cli.weights.load import read_tensors
 
 STATE_VERSION = 1
+_SPECTRAL: tuple[type[Any], type[Any]] = (SpectralConfig, TrainConfig)
+#: Sizes and settings of the stages of ``partials``, by their heads.
+_STAGES: dict[str, tuple[type[Any], type[Any]]] = {
+    "melgan": (GeneratorConfig, MelGanTrainConfig),
+    "gains": (GainsConfig, GainsTrainConfig),
+}
 
 
 @dataclass(frozen=True)
@@ -60,18 +74,16 @@ class Report:
             listener.logged(line, is_measured=self.quality is not None)
 
 
-def read_vocoder_settings(
-    path: Path, n_steps: int | None = None
-) -> tuple[RunSettings, SpectralConfig | GeneratorConfig]:
+def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[RunSettings, VocoderSizes]:
     """The settings of a run, of the kind that ``head`` names; ``n_steps`` replaces the file's.
 
     Raises UsageError with one line that names the file and the key.
     """
     table = read_toml(path).get("vocoder")
-    kinds: dict[str, type[Any]] = {"vocoder": SpectralConfig, "train": TrainConfig}
-    retired = RETIRED_KEYS
-    if isinstance(table, dict) and table.get("head") == "melgan":
-        kinds, retired = {"vocoder": GeneratorConfig, "train": MelGanTrainConfig}, {}
+    head = table.get("head") if isinstance(table, dict) else None
+    sizes, train = _STAGES.get(str(head), _SPECTRAL)
+    kinds: dict[str, type[Any]] = {"vocoder": sizes, "train": train}
+    retired = {} if head in _STAGES else RETIRED_KEYS
     try:
         settings = read_settings(path, kinds, retired)
     except UsageError:
@@ -118,7 +130,7 @@ class Trainer:
         corpus: Path,
         out: Path,
         config: RunSettings,
-        sizes: SpectralConfig | GeneratorConfig,
+        sizes: VocoderSizes,
         device: torch.device | None = None,
         start_from: Path | None = None,
         on_ready: OnReady = lambda ready, planned: None,

@@ -5,8 +5,10 @@ and discriminators of the waveform at three scales with hinge losses and feature
 2019).
 """
 
+from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,24 +72,30 @@ def _wave_stack(width: int) -> nn.Sequential:
     )
 
 
-class MelGanRoute:
-    """See ``vocoder_routes.Route``."""
+class StageRoute(ABC):
+    """What the stages of ``partials`` have in common. See ``vocoder_routes.Route``."""
 
-    name = "melgan"
+    name: str
     plain = "partials"
     half = torch.float32
+    in_parts: ClassVar[bool]
+    """Whether it begins with partials and noise before the filter."""
 
-    def __init__(
-        self, corpus: Path, config: MelGanTrainConfig, sizes: GeneratorConfig, device: torch.device, on_ready: OnReady
-    ) -> None:
-        self._config, self._sizes, self._device = config, sizes, device
-        self.validation = PairCorpus(corpus, "validation", config.voice, config.n_frames, on_ready)
-        self.corpus = PairCorpus(corpus, "train", config.voice, config.n_frames, on_ready)
+    def __init__(self, corpus: Path, config: MelGanTrainConfig, device: torch.device, on_ready: OnReady) -> None:
+        self._config, self._device = config, device
+        opened = partial(PairCorpus, corpus, in_parts=self.in_parts)
+        self.validation = opened("validation", config.voice, config.n_frames, on_ready)
+        self.corpus = opened("train", config.voice, config.n_frames, on_ready)
         self.fingerprint, self.hours = self.corpus.fingerprint, self.corpus.hours
         self.n_pieces = len(self.corpus.pairs)
 
-    def network(self) -> Generator:
-        return Generator(self._sizes)
+    @abstractmethod
+    def sound(self, network: nn.Module, batch: PairBatch) -> Tensor:
+        """What a network makes of a batch, (B, n_samples)."""
+
+    def plain_sound(self, batch: PairBatch) -> Tensor:
+        """The same without a network."""
+        return batch.made
 
     def discriminator(self) -> nn.Module:
         return MultiScaleDiscriminator(self._config.discriminator_width)
@@ -100,7 +108,7 @@ class MelGanRoute:
         return batch.louder(level_db).to(self._device)
 
     def attempt(self, network: nn.Module, example: PairBatch) -> Attempt:
-        made, real = example.made + network(example.made, example.mel), example.real
+        made, real = self.sound(network, example), example.real
         distance = stft_distance(made, real)
         made_mel, real_mel = _heard_mel(made), _heard_mel(real)
         losses = {
@@ -134,13 +142,6 @@ class MelGanRoute:
             return [batch.real[0] for batch in self._middles[:N_HEARD_PIECES]]
         return self._sounds(network, N_HEARD_PIECES)
 
-    def shipped(self, network: Any) -> dict[str, Tensor]:
-        """Weights and their norms are one."""
-        return folded(network)
-
-    def begin_with(self, network: Any, weights: dict[str, Tensor]) -> None:
-        load_generator(network, weights, self._sizes)
-
     @property
     def _middles(self) -> list[PairBatch]:
         return self.validation.middles(N_VALIDATION_PIECES, round(VALIDATION_S * FRAMES_PER_SECOND))
@@ -148,9 +149,34 @@ class MelGanRoute:
     def _sounds(self, network: nn.Module | None, n_pieces: int) -> list[Tensor]:
         sounds = []
         for batch in self._middles[:n_pieces]:
-            sound = batch.made
-            if network is not None:
-                own = batch.to(self._device)
-                sound = sound + network(own.made, own.mel).cpu()
-            sounds.append(sound[0])
+            own = batch.to(self._device)
+            sound = self.plain_sound(own) if network is None else self.sound(network, own)
+            sounds.append(sound[0].cpu())
         return sounds
+
+
+class MelGanRoute(StageRoute):
+    """Of the generator that adds to the finished sound."""
+
+    name = "melgan"
+    in_parts = False
+
+    def __init__(
+        self, corpus: Path, config: MelGanTrainConfig, sizes: GeneratorConfig, device: torch.device, on_ready: OnReady
+    ) -> None:
+        super().__init__(corpus, config, device, on_ready)
+        self._sizes = sizes
+
+    def network(self) -> Generator:
+        return Generator(self._sizes)
+
+    def sound(self, network: nn.Module, batch: PairBatch) -> Tensor:
+        added: Tensor = network(batch.made, batch.mel)
+        return batch.made + added
+
+    def shipped(self, network: Any) -> dict[str, Tensor]:
+        """Weights and their norms are one."""
+        return folded(network)
+
+    def begin_with(self, network: Any, weights: dict[str, Tensor]) -> None:
+        load_generator(network, weights, self._sizes)

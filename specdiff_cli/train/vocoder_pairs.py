@@ -1,13 +1,14 @@
-"""What the generator ``melgan`` learns from: the same music from ``partials`` with a voice's notes, and as recorded.
+"""What the stages of ``partials`` learn from: the same music with a voice's notes, and as recorded.
 
 The first is rendered once, and kept in the corpus: ``partials-VOICE-HASH/train/NAME.npz`` with ``made`` (n,) int16 in
-units of ``step``, and ``mel`` (n_frames, 128) float16, the log-mel that was wanted of it.
+units of ``step``, and ``mel`` (n_frames, 128) float16, the log-mel that was wanted of it. In ``parts-VOICE-HASH``,
+``made`` is (2, n): partials and noise before the filter.
 """
 
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from specdiff_cli.audio.partials.notes_to_sound import NotesToSound
+from specdiff_cli.audio.partials.score import PlayedNote, Timbres
+from specdiff_cli.audio.partials.vocoder import Expected, PartialVocoder
 from specdiff_cli.constants import HOP_SAMPLES, LOG_MEL_MIN, SAMPLE_RATE_HZ
 from specdiff_cli.corpus.pieces import INT16_PEAK
 from specdiff_cli.engine.loading import load_synthesizer
@@ -40,7 +44,7 @@ class PairBatch:
     """Excerpts of both, at 16 kHz."""
 
     made: Tensor
-    """(B, n_frames * 320) float32 by ``partials``."""
+    """(B, n_frames * 320) float32 by ``partials``, or (B, 2, n_frames * 320): partials and noise before its filter."""
     mel: Tensor
     """(B, n_frames, 128) log-mel that was wanted of it."""
     real: Tensor
@@ -54,7 +58,8 @@ class PairBatch:
         """By so much, (B, 1)."""
         factor = 10 ** (level_db / 20)
         mel = (self.mel + factor.log()[:, :, None]).clamp(min=LOG_MEL_MIN)
-        return PairBatch(self.made * factor, mel, self.real * factor)
+        made = self.made * (factor if self.made.dim() == 2 else factor[:, :, None])
+        return PairBatch(made, mel, self.real * factor)
 
 
 @dataclass(frozen=True)
@@ -69,23 +74,25 @@ class _Pair:
         return min(len(self.real) // HOP_SAMPLES, len(self.mel))
 
     def excerpt(self, first_frame: int, n_frames: int) -> tuple[npt.NDArray[np.float32], ...]:
-        """``made`` and ``real``, (n_frames * 320,), and the mel."""
+        """``made`` and ``real``, (..., n_frames * 320), and the mel."""
         samples = slice(first_frame * HOP_SAMPLES, (first_frame + n_frames) * HOP_SAMPLES)
-        made = (self.made[samples] * self.step).astype(np.float32)
+        made = (self.made[..., samples] * self.step).astype(np.float32)
         real = (self.real[samples] / INT16_PEAK).astype(np.float32)
         return made, real, self.mel[first_frame : first_frame + n_frames].astype(np.float32)
 
 
 class PairCorpus:
-    """The pairs of one part of a corpus, in memory as 16-bit numbers (280 MB an hour).
+    """The pairs of one part of a corpus, in memory as 16-bit numbers (280 MB an hour, 400 with ``in_parts``).
 
     Raises UsageError for a damaged piece, and where no piece has ``shortest_frames``.
     """
 
-    def __init__(self, corpus: Path, part: str, voice: str, shortest_frames: int, on_ready: OnReady) -> None:
+    def __init__(
+        self, corpus: Path, part: str, voice: str, shortest_frames: int, on_ready: OnReady, *, in_parts: bool = False
+    ) -> None:
         paths = files_in(corpus / part, "*.npz")
-        kept = pairs_folder(corpus, voice) / part
-        renderer = _Renderer(voice)
+        kept = pairs_folder(corpus, voice, in_parts=in_parts) / part
+        renderer = _Renderer(voice, in_parts)
         pairs: dict[str, _Pair] = {}
         for number, path in enumerate(paths):
             told = partial(on_ready, number, len(paths))
@@ -121,31 +128,69 @@ class PairCorpus:
         return batches
 
 
-def pairs_folder(corpus: Path, voice: str) -> Path:
+def pairs_folder(corpus: Path, voice: str, *, in_parts: bool = False) -> Path:
     """Where the renderings of a corpus by a voice are kept. Raises WeightsError for an unknown voice."""
     card = find_voice(voice)
     weights = file_sha256(card.folder / WEIGHTS_FILE)
     mark = hashlib.sha256(f"{PAIRS_VERSION} {weights}".encode()).hexdigest()[:8]
-    return corpus / f"partials-{card.name}-{mark}"
+    return corpus / f"{'parts' if in_parts else 'partials'}-{card.name}-{mark}"
 
 
 class _Renderer:
-    """A voice with ``partials``, loaded when it is needed."""
+    """A voice with ``partials``, or what these are before the filter, loaded when it is needed."""
 
-    def __init__(self, voice: str) -> None:
-        self._name = voice
+    def __init__(self, voice: str, in_parts: bool) -> None:
+        self._name, self._in_parts = voice, in_parts
         self._synthesizer: Synthesizer | None = None
 
     def render(self, path: Path, rows: npt.NDArray[np.float64], n_samples: int) -> tuple[Tensor, Tensor]:
-        """A piece of a corpus: (n_samples,) float32 and (n_frames, 128) log-mel."""
+        """A piece of a corpus: (n_samples,) or (2, n_samples) float32, and (n_frames, 128) log-mel."""
         if self._synthesizer is None:
             n_threads = torch.get_num_threads()
             self._synthesizer = load_synthesizer(self._name, vocoder="partials", device="cpu", threads=n_threads)
+            if isinstance(vocoder := self._synthesizer.vocoder, PartialVocoder):
+                vocoder.gains = None  # a stage learns what the filter leaves
+                self._synthesizer.vocoder = _PartsVocoder(vocoder.timbres) if self._in_parts else vocoder
         midi = path.with_suffix(".mid")
         music: Music = midi if os.path.isfile(midi) else notes_of(rows)  # the file knows more: levels, places, bends
         mels: list[npt.NDArray[np.float32]] = []
         audio = list(self._synthesizer.stream(music, n_samples / SAMPLE_RATE_HZ, on_mel=mels.append))
-        return torch.from_numpy(np.concatenate(audio)), torch.from_numpy(np.concatenate(mels))
+        sound = torch.from_numpy(np.concatenate(audio))
+        return sound.T.contiguous() if self._in_parts else sound, torch.from_numpy(np.concatenate(mels))
+
+
+@dataclass
+class _PartsVocoder:
+    """Partials and noise before the filter, as two channels at 16 kHz. See ``audio.vocoder.NoteVocoder``."""
+
+    timbres: Timbres
+    rate_hz: int = SAMPLE_RATE_HZ
+    n_channels: int = 2
+    name: str = "parts"
+
+    def open(
+        self, notes: Sequence[PlayedNote], seed: int = 0, expected: Expected | None = None, n_threads: int = 1
+    ) -> "_PartsStream":
+        """Begin a song."""
+        device = torch.device("cpu")
+        synthesis = NotesToSound(notes, self.timbres, rate_hz=self.rate_hz, n_channels=1, seed=seed, device=device)
+        return _PartsStream(synthesis)
+
+
+class _PartsStream:
+    """One song on its way."""
+
+    def __init__(self, synthesis: NotesToSound) -> None:
+        self._synthesis = synthesis
+
+    def push(self, mel: Tensor) -> Tensor:
+        """Partials and noise of the next frames, (2, n)."""
+        n_knots = len(mel) * HOP_SAMPLES // self._synthesis.hop_samples
+        return self._synthesis.render(n_knots)[:, 0]
+
+    def flush(self) -> Tensor:
+        """Nothing is held back."""
+        return torch.zeros(2, 0)
 
 
 def _pair(path: Path, kept: Path, renderer: _Renderer, on_missing: Callable[[], None]) -> _Pair:
@@ -155,7 +200,7 @@ def _pair(path: Path, kept: Path, renderer: _Renderer, on_missing: Callable[[], 
     try:
         with np.load(kept) as archive:
             pair = _Pair(pcm, archive["made"], float(archive["step"]), archive["mel"])
-        if len(pair.made) == len(pcm):
+        if pair.made.shape[-1] == len(pcm):
             return pair
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         pass

@@ -2,22 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from specdiff_cli.audio.gains import GainsConfig
 from specdiff_cli.audio.melgan import GeneratorConfig
 from specdiff_cli.audio.spectral import SpectralConfig
 from specdiff_cli.train.discriminators import Activations
 from specdiff_cli.train.vocoder_losses import Quality
 from specdiff_cli.train.vocoder_pairs import OnReady
-from specdiff_cli.train.vocoder_settings import MelGanTrainConfig, RunSettings, TrainConfig
+from specdiff_cli.train.vocoder_settings import GainsTrainConfig, MelGanTrainConfig, RunSettings, TrainConfig
 
 N_VALIDATION_PIECES = 6
 VALIDATION_S = 6.0
 N_HEARD_PIECES = 2
+
+
+VocoderSizes: TypeAlias = SpectralConfig | GeneratorConfig | GainsConfig
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Route(Protocol):
 def open_route(
     corpus: Path,
     config: RunSettings,
-    sizes: SpectralConfig | GeneratorConfig,
+    sizes: VocoderSizes,
     device: torch.device,
     on_ready: OnReady = lambda ready, planned: None,
 ) -> Route:
@@ -98,11 +102,14 @@ def open_route(
     ``on_ready`` is told how far preparing the pieces is. Raises UsageError for a corpus without training or validation
     part; the route's own errors.
     """
+    from specdiff_cli.train.vocoder_gains import GainsRoute
     from specdiff_cli.train.vocoder_melgan import MelGanRoute
     from specdiff_cli.train.vocoder_spectral import SpectralRoute
 
     if isinstance(sizes, GeneratorConfig) and isinstance(config, MelGanTrainConfig):
         return MelGanRoute(corpus, config, sizes, device, on_ready)
+    if isinstance(sizes, GainsConfig) and isinstance(config, GainsTrainConfig):
+        return GainsRoute(corpus, config, sizes, device, on_ready)
     if isinstance(sizes, SpectralConfig) and isinstance(config, TrainConfig):
         return SpectralRoute(corpus, config, sizes, device)
     raise ValueError(f"{type(config).__name__} are no settings for {type(sizes).__name__}")

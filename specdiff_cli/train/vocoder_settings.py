@@ -120,6 +120,17 @@ class MelGanTrainConfig(RunSettings):
     voice: str = DEFAULT_VOICE
 
 
+@dataclass(frozen=True)
+class GainsTrainConfig(MelGanTrainConfig):
+    """Of the network for the gains of partials and noise; without discriminators unless a share is theirs."""
+
+    n_steps: int = 8000
+    learning_rate: float = 2e-3
+    level_range_db: tuple[float, float] = (-8.0, 8.0)
+    adversarial_share: float = 0.0
+    level_weight: float = 4.0
+
+
 def lr_factor(step: int, config: RunSettings) -> float:
     """Share of the learning rate at a step, counted from 0: a function of the step alone."""
     return scheduled_share(step, config.n_steps, config.warmup_steps, config.schedule)

@@ -58,7 +58,7 @@ def _vocabulary_of(details: Details) -> Mapping[str, int | float]:
 def _vocoder(vocoder: VocoderSpec) -> dict[str, Any]:
     """As JSON has it."""
     described = {"name": vocoder.name, **vocoder.sizes}
-    return {**described, "melgan": dict(vocoder.melgan)} if vocoder.melgan else described
+    return {**described, **{name: dict(sizes) for name, sizes in vocoder.stages.items()}}
 
 
 def _programs(details: Details) -> tuple[int, ...]:
@@ -94,9 +94,8 @@ def facts_of(details: Details) -> Iterator[tuple[str, str]]:
         yield f"preset {name}", f"{_sampling(preset.sampling)}: {preset.meaning}{own}"
     sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.sizes.items())
     yield "vocoder", f"{details.card.vocoder.name} ({sizes})" if sizes else details.card.vocoder.name
-    if details.card.vocoder.melgan:
-        sizes = ", ".join(f"{key} {value}" for key, value in details.card.vocoder.melgan.items())
-        yield "last stage", f"melgan ({sizes})"
+    for stage, of_stage in details.card.vocoder.stages.items():
+        yield "its stage", f"{stage} ({', '.join(f'{key} {value}' for key, value in of_stage.items())})"
     half = "bfloat16 or 8 bits where they are" if details.card.allows_int8 else "bfloat16 where it is"
     yield "precision", f"{half} faster here" if details.card.prefers_bfloat16 else "float32"
     programs = _programs(details)

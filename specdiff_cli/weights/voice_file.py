@@ -25,6 +25,9 @@ VOICE_FILE = "voice.toml"
 WEIGHTS_FILE = "model.safetensors"
 VOCODER_FILE = "vocoder.safetensors"
 MELGAN_FILE = "melgan.safetensors"
+GAINS_FILE = "gains.safetensors"
+#: Stages of ``partials`` that a voice may have, by their tables in [vocoder], and the files of their weights.
+STAGES = {"gains": GAINS_FILE, "melgan": MELGAN_FILE}
 UNKNOWN_LICENCE = "unknown"
 #: Files of a folder in the Diffusers layout: three parts, each in a folder of its own, and perhaps a vocoder.
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
@@ -98,17 +101,17 @@ def vocabulary_table(config: ModelConfig) -> Mapping[str, int | float]:
 class VocoderSpec:
     """Name of a vocoder, and the head and sizes of its network where it has one.
 
-    ``melgan``: sizes of the generator behind ``partials``; none in voices without it.
+    ``stages``: sizes of those of ``STAGES`` that ``partials`` has; none in other voices.
     """
 
     name: str
     sizes: Mapping[str, Any] = field(default_factory=dict)
-    melgan: Mapping[str, int] = field(default_factory=dict)
+    stages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
         """What the voice sounds through, unless another one is asked for."""
-        return "melgan" if self.name == "partials" and self.melgan else self.name
+        return "melgan" if self.name == "partials" and "melgan" in self.stages else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,7 @@ def write_voice_file(path: Path, voice: VoiceFile, *, overwrite: bool = False) -
         "model": asdict(voice.model),
         "sampling": voice.sampling.as_table(),
         "vocoder": {"name": voice.vocoder.name, **voice.vocoder.sizes},
-        "vocoder.melgan": voice.vocoder.melgan,
+        **{f"vocoder.{name}": sizes for name, sizes in voice.vocoder.stages.items()},
         "plays": {**plays, "drums": voice.plays_drums},
         "features": voice.features,
         "vocabulary": voice.vocabulary,
@@ -259,13 +262,14 @@ def _sampling(path: Path, data: Mapping[str, Any], model: ModelConfig) -> Sampli
 def _vocoder(path: Path, table: Mapping[str, Any]) -> VocoderSpec:
     sizes = dict(table)
     name = sizes.pop("name", None)
-    melgan = _table(path, sizes, "melgan") if "melgan" in sizes else {}
-    sizes.pop("melgan", None)
+    stages = {stage: _table(path, sizes, stage) for stage in STAGES if stage in sizes}
+    sizes = {key: value for key, value in sizes.items() if key not in stages}
     if not isinstance(name, str) or not all(type(sizes[key]) is int for key in sizes if key != "head"):
         raise WeightsError(f"{path}: [vocoder] needs a name and whole numbers for its sizes")
-    if not all(type(value) is int for value in melgan.values()):
-        raise WeightsError(f"{path}: [vocoder.melgan] needs whole numbers for its sizes")
-    return VocoderSpec(current_vocoder_name(name), sizes, melgan)
+    for stage, own in stages.items():
+        if not all(type(value) is int for value in own.values()):
+            raise WeightsError(f"{path}: [vocoder.{stage}] needs whole numbers for its sizes")
+    return VocoderSpec(current_vocoder_name(name), sizes, stages)
 
 
 def _agreeing(

@@ -194,7 +194,7 @@ def test_from_settings_to_a_voice_that_sounds_through_it(
     voice = tmp_path / "voices" / "sung"
     export(run, voice, TEMPLATES_SAMPLING, vocoder_runs=[out])
     described = read_voice_file(voice / "voice.toml")
-    assert described.vocoder.melgan == {"width": 8, "n_stacks": 1, "n_blocks": 2}
+    assert described.vocoder.stages["melgan"] == {"width": 8, "n_stacks": 1, "n_blocks": 2}
     assert (described.vocoder.name, described.vocoder.best) == ("partials", "melgan")
     assert "melgan.safetensors" in described.hashes
     loaded = load_voice_folder(voice)

@@ -132,15 +132,17 @@ class Chorus:
         self._hop, self._n_knots = oscillators.hop_samples, n_knots
         self._first_knot, self._seed = first_knot, seed
         self._around = torch.zeros(2, n_channels, n_knots + 1, self._hop, device=self._device)
-        self._opened = torch.zeros(n_channels, n_knots, self._hop, device=self._device)
+        self._opened = torch.zeros(2, n_channels, n_knots, self._hop, device=self._device)
         #: Variance of the noise at the hops' beginnings and ends, (2, C, n_knots, B).
         self.variance = torch.zeros(2, n_channels, n_knots, bank.n_bands, device=self._device)
         self._ramp_samples = ONSET_S * oscillators.rate_hz
 
     def samples(self) -> Tensor:
-        """All notes, (C, n_knots * hop)."""
-        audio = self._oscillators.joined(self._around) + self._opened.flatten(1)
-        return audio + self._bank.render(self.variance.sqrt(), self._first_knot, self._seed)
+        """Partials and noise of all notes, (2, C, n_knots * hop)."""
+        parts = self._opened.flatten(2)
+        parts[0] += self._oscillators.joined(self._around)
+        parts[1] += self._bank.render(self.variance.sqrt(), self._first_knot, self._seed)
+        return parts
 
     def add(self, stretches: Sequence[Stretch]) -> None:
         """Add notes; the order does not matter but for rounding."""
@@ -267,14 +269,15 @@ class Chorus:
         # other noise than the shared one, into which it fades: a step there would be heard
         knots = openings.hops + self._first_knot
         begun = knots - openings.is_second.long()
-        opened = self._bank.at(ends[:, None], knots, begun, self._seed + OTHER_NOISE)[0]
+        opening_noise = self._bank.at(ends[:, None], knots, begun, self._seed + OTHER_NOISE)[0]
         time = torch.arange(self._hop, device=self._device)
-        opened *= torch.where(openings.is_second[:, None], (time * (math.pi / 2 / self._hop)).cos(), 1.0)
+        opening_noise *= torch.where(openings.is_second[:, None], (time * (math.pi / 2 / self._hop)).cos(), 1.0)
+        opened = torch.stack([torch.zeros_like(opening_noise), opening_noise])
         if around is not None:
             even, odd = around.index_select(1, rows)
             later, earlier = around.index_select(1, rows + 1)
-            opened += even + odd
-            opened[:, 1:] += (later - earlier)[:, 1:].flip(1)
+            opened[0] += even + odd
+            opened[0, :, 1:] += (later - earlier)[:, 1:].flip(1)
             half = (later + earlier) / 2
             around[:, rows + 1] = torch.stack([half, half])  # what lies after the knot stays
             around[:, rows] = 0
@@ -283,7 +286,7 @@ class Chorus:
         for index, hop, first, n_hops in openings.notes:
             place = slice(hop, hop + n_hops)
             for channel, side in enumerate(some[index].sides):
-                self._opened[channel, place].add_(opened[first : first + n_hops], alpha=side)
+                self._opened[:, channel, place].add_(opened[:, first : first + n_hops], alpha=side)
 
     def _sent(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._device)

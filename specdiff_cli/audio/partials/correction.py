@@ -1,17 +1,19 @@
-"""A gentle filter that brings sound to the mel that is wanted of it.
+"""A gentle filter that brings sound to the mel that is wanted of it, and a network's gains behind it.
 
 The ratio of the wanted mel and the sound's own is spread over the bins of an STFT and applied as a gain. The gains are
 smooth in time and frequency, so transients stay where they are; phases are not touched.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from specdiff_cli.audio.mel import N_BINS
+from specdiff_cli.audio.gains import GainNetwork
+from specdiff_cli.audio.mel import N_BINS, mel_triangles
 from specdiff_cli.audio.partials.responses import Banded, band_centres_hz, interpolation, mel_weights
 from specdiff_cli.constants import (
     FFT_SAMPLES,
@@ -37,6 +39,16 @@ CELLS = {16_000: 10, 44_100: 9, 48_000: 10}  # moments in a frame's hop: 2 ms, a
 _FADED_HZ = 10_000.0  # above 8 kHz nothing is wanted: the last band's gain goes on, and has faded here
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Spectra (C, n_half_frames, bins) of partials and noise, and what :class:`GainNetwork` is told of them: four
+    log-mels (n_half_frames, 128)."""
+
+    partials: Tensor
+    noise: Tensor
+    log_mels: tuple[Tensor, ...]
+
+
 class MelCorrection:
     """The filter for one sampling rate, on one device."""
 
@@ -51,6 +63,10 @@ class MelCorrection:
         spread = interpolation(bins_hz.clamp(max=highest))[:N_MELS]
         fading = ((_FADED_HZ - bins_hz) / (_FADED_HZ - MEL_MAX_HZ)).clamp(0, 1).float()
         self._spread = Banded(spread * fading, 8, device)  # (128, bins)
+        # of the filter's own bins, closer together than the mel's or further apart
+        density = (rate_hz / self._n_fft) / (SAMPLE_RATE_HZ / FFT_SAMPLES)
+        fine = torch.from_numpy(mel_triangles(bins_hz.numpy())) * (density * FRAME_SAMPLES / (2 * self.hop_samples))
+        self._fine_weights = Banded(fine, 8, device)
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Log-mel of the mean of all channels, (C, n) to (ceil(n / hop), 128); the end is padded with silence.
@@ -87,9 +103,40 @@ class MelCorrection:
         early, late = frames[..., :hop], frames[..., hop:].flip(-1)
         return (early + late) @ self._analysis[0], (early - late) @ self._analysis[1]
 
-    def apply(self, audio: Tensor, wanted: Tensor) -> Tensor:
-        """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128)."""
-        filtered, wanted = audio, wanted.clamp(min=LOG_MEL_MIN)
+    def apply(
+        self, audio: Tensor, wanted: Tensor, partials: Tensor | None = None, network: GainNetwork | None = None
+    ) -> Tensor:
+        """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128).
+
+        With a network, its gains come on top: on ``partials``, which are that of the audio which is no noise, and the
+        rest of it.
+        """
+        if network is None or partials is None:
+            filtered, _ = self._met(audio, wanted.clamp(min=LOG_MEL_MIN))
+        else:
+            parts = self.parts(audio, partials, wanted)
+            gains = network(*(mel[None] for mel in parts.log_mels))[0]
+            filtered = self.joined(parts, gains, audio.shape[1])
+        return self._without_echoes(filtered, audio)
+
+    def parts(self, audio: Tensor, partials: Tensor, wanted: Tensor) -> Parts:
+        """Filtered audio, told apart again into ``partials`` and the rest; arguments as for :meth:`apply`."""
+        wanted = wanted.clamp(min=LOG_MEL_MIN)
+        filtered, gains = self._met(audio, wanted)
+        whole = self._spectrum(filtered)
+        tones = self._spectrum(partials) * self._per_bin(gains)
+        noise = whole - tones
+        mels = [self._fine_log_mel(spectrum) for spectrum in (tones, noise, whole)]
+        return Parts(tones, noise, (*mels, _at_half_frames(wanted, whole.shape[1])))
+
+    def joined(self, parts: Parts, gains: Tensor, n_samples: int) -> Tensor:
+        """Audio (C, n_samples) of parts with gains (2, n_half_frames, 128) in nepers. Differentiable by these."""
+        tonal, noisy = (self._spread.product(gain).exp() for gain in gains)
+        return self._joined(parts.partials * tonal + parts.noise * noisy, n_samples)
+
+    def _met(self, audio: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Audio whose log-mel is about the wanted one, and the gains (n_frames, 128) in nepers that it took."""
+        filtered, total = audio, torch.zeros_like(wanted)
         for turn in range(N_PASSES):
             if turn or len(audio) == 1:
                 missing = wanted - self.log_mel(filtered)
@@ -99,25 +146,42 @@ class MelCorrection:
                 # of what is wanted may have been known that it cancels
                 missing = torch.minimum(wanted - has, (wanted - has - self._cancelled(*spectra, has)).clamp(min=0.0))
                 wanted = has + missing
-            filtered = self._filtered(filtered, (STEP * missing).clamp(-LARGEST_GAIN, LARGEST_GAIN))
-        return self._without_echoes(filtered, audio)
+            gains = (STEP * missing).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+            total += gains
+            filtered = self._joined(self._spectrum(filtered).mul_(self._per_bin(gains)), audio.shape[1])
+        return filtered, total
 
-    def _filtered(self, audio: Tensor, gains: Tensor) -> Tensor:
-        """Audio (C, n) with gains (n_frames, 128) in nepers, each in force in the middle of its frame."""
-        hop = self.hop_samples // 2
-        frames = functional.pad(audio, (4 * hop, 4 * hop)).unfold(1, 4 * hop, hop) * self._window  # (C, F, 4 hop)
-        place = torch.arange(frames.shape[1], device=audio.device) / 2.0 - 2.0  # in frames
-        below = place.floor().clamp(0, len(gains) - 1).long()
-        above = (below + 1).clamp(max=len(gains) - 1)
-        between = (place - below).clamp(0, 1)[:, None]
-        per_bin = self._spread.product(torch.lerp(gains[below], gains[above], between)).exp_()
-        spectrum = torch.fft.rfft(frames, n=self._n_fft).mul_(per_bin)
-        frames = torch.fft.irfft(spectrum, n=self._n_fft)[:, :, : 4 * hop] * (self._window / OVERLAPPING_SQUARES)
-        quarters = frames.view(len(audio), -1, 4, hop)
+    def _fine_log_mel(self, spectrum: Tensor) -> Tensor:
+        """Log-mel of half frames (n_half_frames, 128) of the mean of all channels, without what cancels in it."""
+        power = spectrum.real.square() + spectrum.imag.square()
+        if len(spectrum) == 1:
+            power = power[0]
+        else:
+            mean = spectrum.mean(0)
+            power = torch.maximum(mean.real.square() + mean.imag.square(), power.mean(0) / 2)
+        return self._fine_weights.product(power.sqrt_()).clamp_(MEL_FLOOR, MEL_CEILING).log_()
+
+    def _spectrum(self, audio: Tensor) -> Tensor:
+        """(C, n) to (C, n_half_frames, bins), complex: frames of two hops, a quarter of that apart."""
+        quarter = self.hop_samples // 2
+        frames = functional.pad(audio, (4 * quarter, 4 * quarter)).unfold(1, 4 * quarter, quarter) * self._window
+        spectrum: Tensor = torch.fft.rfft(frames, n=self._n_fft)
+        return spectrum
+
+    def _per_bin(self, gains: Tensor) -> Tensor:
+        """Factors (n_half_frames, bins) of gains (n_frames, 128) in nepers, each in force in its frame's middle."""
+        n_half_frames = 2 * len(gains) + 5  # of the frames' samples: see _spectrum
+        return self._spread.product(_at_half_frames(gains, n_half_frames)).exp_()
+
+    def _joined(self, spectrum: Tensor, n_samples: int) -> Tensor:
+        """The inverse of :meth:`_spectrum`, (C, n_samples)."""
+        quarter = self.hop_samples // 2
+        frames = torch.fft.irfft(spectrum, n=self._n_fft)[:, :, : 4 * quarter] * (self._window / OVERLAPPING_SQUARES)
+        quarters = frames.view(len(spectrum), -1, 4, quarter)
         n_hops = quarters.shape[1] - 3
         sums = [quarters[:, 3 - k : 3 - k + n_hops, k] for k in range(4)]
         joined: Tensor = (sums[0] + sums[1] + sums[2] + sums[3]).flatten(1)
-        return joined[:, hop : hop + audio.shape[1]]
+        return joined[:, quarter : quarter + n_samples]
 
     def _without_echoes(self, filtered: Tensor, audio: Tensor) -> Tensor:
         """The filtered audio without what the filter's windows smear into moments in which hardly anything sounded."""
@@ -131,6 +195,14 @@ class MelCorrection:
         n_samples = gain.shape[1] * size
         between = functional.interpolate(gain[None], size=n_samples, mode="linear", align_corners=False)[0]
         return filtered * between[:, : filtered.shape[1]]
+
+
+def _at_half_frames(values: Tensor, n_half_frames: int) -> Tensor:
+    """Values (n_frames, 128), each in force in the middle of its frame, in the middles of half frames."""
+    place = torch.arange(n_half_frames, device=values.device) / 2.0 - 2.0  # in frames
+    below = place.floor().clamp(0, len(values) - 1).long()
+    above = (below + 1).clamp(max=len(values) - 1)
+    return torch.lerp(values[below], values[above], (place - below).clamp(0, 1)[:, None])
 
 
 def _analysis(rate_hz: int, device: torch.device) -> Tensor | None:

@@ -88,7 +88,7 @@ class NotesToSound:
         self._next_knot = 0
 
     def render(self, n_knots: int, more_noise: Tensor | None = None) -> Tensor:
-        """The next ``n_knots`` hops of the song, (C, n_knots * hop) float32 on the device.
+        """Partials and noise of the next ``n_knots`` hops of the song, (2, C, n_knots * hop) float32 on the device.
 
         ``more_noise`` (n_knots + 1, B): variance of noise per band to be added, placed in the middle.
         """

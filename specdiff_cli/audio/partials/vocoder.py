@@ -1,4 +1,4 @@
-"""The vocoder that knows the notes: harmonic-plus-noise synthesis, then a filter to the wanted mel.
+"""The vocoder that knows the notes: harmonic-plus-noise synthesis, a filter to the wanted mel, and a network's gains.
 
 A 40 ms window parts partials 50 Hz apart at best, so the pitch of most notes is not in the mel, and no vocoder can find
 it there. The score has it: pitch, phase and onsets are given here, and only loudness and colour are read off spectra.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from specdiff_cli.audio.gains import GainNetwork
 from specdiff_cli.audio.partials.correction import MARGIN_FRAMES, mel_correction
 from specdiff_cli.audio.partials.noise import noise_centres_hz, noise_shares
 from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
@@ -32,12 +33,16 @@ Expected = Callable[[int, int], Tensor]
 
 @dataclass
 class PartialVocoder:
-    """Log-mel and notes to sound. See ``audio.vocoder.NoteVocoder``."""
+    """Log-mel and notes to sound. See ``audio.vocoder.NoteVocoder``.
+
+    ``gains``: on top of the filter; without them it is the last stage.
+    """
 
     timbres: Timbres
     rate_hz: int = SAMPLE_RATE_HZ
     n_channels: int = 1
     device: torch.device = torch.device("cpu")
+    gains: GainNetwork | None = None
     name: str = "partials"
 
     def __post_init__(self) -> None:
@@ -95,9 +100,12 @@ class PartialStream:
             device=device,
         )
         self._correction = mel_correction(rate_hz, device)
+        self._gains = vocoder.gains
+        self._margin_frames = MARGIN_FRAMES + (0 if self._gains is None else self._gains.reach_frames)
         self._missing = None if expected is None else _Missing(expected, min(TOP_HZ, rate_hz / 2), self._knots, device)
         self._wanted = torch.empty(0, N_MELS, device=device)
-        self._raw = torch.empty(vocoder.n_channels, 0, device=device)
+        # the sum of all, or partials and noise
+        self._raw = torch.empty(1 if self._gains is None else 2, vocoder.n_channels, 0, device=device)
         self._buffer_start = 0  # song frame of the first of both buffers
         self._next_frame = 0  # the next to be filtered
         self._filtering = ThreadPoolExecutor(1, "filtering") if n_threads > 1 else None
@@ -113,7 +121,7 @@ class PartialStream:
         mel = mel.nan_to_num(nan=LOG_MEL_MIN).clamp(LOG_MEL_MIN, LOUDEST_LOG_MEL)
         for piece in torch.split(mel, BLOCK_FRAMES):
             self._take(piece)
-            while self._end >= self._next_frame + BLOCK_FRAMES + MARGIN_FRAMES:
+            while self._end >= self._next_frame + BLOCK_FRAMES + self._margin_frames:
                 self._filter(self._next_frame + BLOCK_FRAMES)
             while len(self._filtered) > (self._filtering is not None):
                 yield self._filtered.popleft().result()
@@ -135,19 +143,21 @@ class PartialStream:
             return
         more = None if self._missing is None else self._missing.noise(wanted)
         raw = self._synthesis.render(len(wanted) * self._knots, more)
+        if self._gains is None:
+            raw = raw.sum(0, keepdim=True)
         self._wanted = torch.cat([self._wanted, wanted])
-        self._raw = torch.cat([self._raw, raw], dim=1)
+        self._raw = torch.cat([self._raw, raw], dim=2)
 
     def _filter(self, end_frame: int) -> None:
         """Begin with the sound up to a frame of the song; what nobody needs any more is dropped."""
         first, hop = self._buffer_start, self._hop
-        piece_end = min(end_frame + MARGIN_FRAMES, self._end)
-        raw, wanted = self._raw[:, : (piece_end - first) * hop], self._wanted[: piece_end - first]
+        piece_end = min(end_frame + self._margin_frames, self._end)
+        raw, wanted = self._raw[..., : (piece_end - first) * hop], self._wanted[: piece_end - first]
         heard = slice((self._next_frame - first) * hop, (end_frame - first) * hop)
 
         @torch.inference_mode()
         def filtered() -> Tensor:
-            return self._correction.apply(raw, wanted)[:, heard].clone()
+            return self._correction.apply(raw.sum(0), wanted, raw[0], self._gains)[:, heard].clone()
 
         if self._filtering is None:
             block: Future[Tensor] = Future()
@@ -156,14 +166,14 @@ class PartialStream:
             block = self._filtering.submit(filtered)
         self._filtered.append(block)
         self._next_frame = end_frame
-        kept = max(first, end_frame - MARGIN_FRAMES)
+        kept = max(first, end_frame - self._margin_frames)
         self._wanted = self._wanted[kept - first :].clone()
-        self._raw = self._raw[:, (kept - first) * hop :].clone()
+        self._raw = self._raw[..., (kept - first) * hop :].clone()
         self._buffer_start = kept
 
     def _join(self, blocks: Iterator[Tensor] | list[Tensor]) -> Tensor:
         pieces = list(blocks)
-        return torch.cat(pieces, dim=1) if pieces else self._raw[:, :0]
+        return torch.cat(pieces, dim=1) if pieces else self._raw[0, :, :0]
 
 
 class _Missing:

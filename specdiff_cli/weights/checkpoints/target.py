@@ -87,7 +87,7 @@ def write_voice(target: Path, voice: Voice, about: About, *, overwrite: bool) ->
     def write(folder: Path) -> dict[str, str]:
         _save(folder / WEIGHTS_FILE, voice.network.state_dict())
         hashed = [WEIGHTS_FILE]
-        vocoder = replace(voice.vocoder, melgan={})  # whose weights stay behind
+        vocoder = replace(voice.vocoder, stages={})  # whose weights stay behind
         if os.path.isfile(voice.folder / ONNX_VOCODER):
             _copy(voice.folder / ONNX_VOCODER, folder / ONNX_VOCODER)
             hashed.append(ONNX_VOCODER)
