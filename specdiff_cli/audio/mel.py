@@ -38,25 +38,21 @@ def hz_to_mel(frequency_hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(_MEL_SCALE * np.log1p(np.asarray(frequency_hz, dtype=np.float64) / _MEL_CORNER_HZ))
 
 
-def mel_triangles(frequencies_hz: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Weights of the 128 bands at frequencies, (n, 128).
+def mel_matrix() -> npt.NDArray[np.float32]:
+    """Weights from linear-frequency magnitudes to mel bands, shape (513 bins, 128 bands).
 
-    The triangles are linear in mel (not in hertz), reach 1 at their centre and are not normalised by area; at 0 Hz they
-    are zero. Computed in float64 and rounded once, as ``tf.signal.linear_to_mel_weight_matrix`` defines it.
+    The triangles are linear in mel (not in hertz), reach 1 at their centre and are not normalised by area; the row of
+    bin 0 (DC) is zero. Computed in float64 and rounded once, as ``tf.signal.linear_to_mel_weight_matrix`` defines it.
     """
-    bins_mel = hz_to_mel(frequencies_hz)[:, None]  # (n, 1)
+    nyquist_hz = SAMPLE_RATE_HZ / 2
+    bins_mel = hz_to_mel(np.linspace(0.0, nyquist_hz, N_BINS))[:, None]  # (513, 1)
     edges_mel = np.linspace(0.0, float(hz_to_mel(MEL_MAX_HZ)), N_MELS + 2)
     lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]  # (128,) each
     rising = (bins_mel - lower) / (centre - lower)
     falling = (upper - bins_mel) / (upper - centre)
-    weights = np.maximum(0.0, np.minimum(rising, falling))  # (n, 128)
-    weights[np.asarray(frequencies_hz) == 0.0] = 0.0
+    weights = np.maximum(0.0, np.minimum(rising, falling))  # (513, 128)
+    weights[0] = 0.0
     return weights.astype(np.float32)
-
-
-def mel_matrix() -> npt.NDArray[np.float32]:
-    """Weights from linear-frequency magnitudes to mel bands, shape (513 bins, 128 bands): see :func:`mel_triangles`."""
-    return mel_triangles(np.linspace(0.0, SAMPLE_RATE_HZ / 2, N_BINS))
 
 
 def n_frames_of(n_samples: int) -> int:

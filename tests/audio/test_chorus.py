@@ -51,7 +51,7 @@ def bank(device: torch.device) -> NoiseBank:
 def sung(*stretches: Stretch, device: torch.device = CPU) -> torch.Tensor:
     made = Chorus(Oscillators(RATE_HZ, HOP, device), bank(device), 2, N_KNOTS, 1000, seed=1)
     made.add(stretches)
-    return made.samples()
+    return made.samples().sum(0)
 
 
 def plain(note: Stretch) -> np.ndarray:

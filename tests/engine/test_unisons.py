@@ -61,10 +61,27 @@ def test_the_power_of_a_unison_is_that_of_the_sum_of_its_sounds(pair: tuple[int,
     frames = slice(2, 14)  # within the sound
     first, second, both = (mel_power(*which)[frames] for which in ((pair[0],), (pair[1],), pair))
     times_s = torch.arange(2, 14) / FRAMES_PER_SECOND + 0.02
-    known = torch.exp(-times_s / unison.known_s)[:, None]  # the longer it lasts, the less is said of it
     expected = (both - first - second) / (2 * (first * second).sqrt())
     bands = (first.mean(0) > 1e-2 * first.max()).nonzero()[:, 0]
-    torch.testing.assert_close((unison.coherence(times_s) / known)[:, bands], expected[:, bands], atol=0.12, rtol=0)
+    torch.testing.assert_close(unison.coherence(times_s)[:, bands], expected[:, bands], atol=0.12, rtol=0)
+
+
+def test_a_note_that_begins_later_meets_the_one_before_as_far_as_that_has_turned() -> None:
+    late_s = 0.0363
+    (unison,) = found(note(2), note(5, start_s=late_s))
+    times_s = np.arange(6400) / 16_000
+    parts = np.zeros((2, len(times_s)))
+    f0_hz = pitch_hz(69.0)
+    for k, turns in enumerate(TURNS[2], start=1):
+        parts[0] += AMPLITUDE * np.cos(2 * np.pi * (k * f0_hz * times_s + turns))
+        parts[1] += AMPLITUDE * np.cos(2 * np.pi * (k * f0_hz * DETUNED * (times_s - late_s) + turns))
+    frames = slice(2, 14)
+    audio = torch.from_numpy(np.stack([*parts, parts.sum(0)])).float()
+    first, second, both = (2 * log_mel(audio)).exp()[:, frames]
+    expected = (both - first - second) / (2 * (first * second).sqrt())
+    bands = (first.mean(0) > 1e-2 * first.max()).nonzero()[:, 0]
+    middles_s = torch.arange(2, 14) / FRAMES_PER_SECOND + 0.02
+    torch.testing.assert_close(unison.coherence(middles_s)[:, bands], expected[:, bands], atol=0.12, rtol=0)
 
 
 def test_what_is_not_known_adds_up_as_powers_do() -> None:
@@ -78,7 +95,8 @@ def test_what_is_not_known_adds_up_as_powers_do() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        note(3, start_s=0.01),
+        note(3, start_s=2.0),
+        note(3, start_s=0.01, expression=ChannelExpression(modulation=Curve.constant(0.5))),
         note(3, key=81, pitch=81.0),
         note(3, tuning_semitones=0.5),
         note(3, expression=ChannelExpression(pitch_semitones=Curve.from_changes(0.0, [(1.0, 2.0)]))),
@@ -87,7 +105,17 @@ def test_what_is_not_known_adds_up_as_powers_do() -> None:
         note(6),
         note(7),
     ],
-    ids=["later", "higher", "out of tune", "bent", "gliding", "without a pitch", "with a vibrato", "of unknown phases"],
+    ids=[
+        "after its end",
+        "later, with vibrato",
+        "higher",
+        "out of tune",
+        "bent",
+        "gliding",
+        "without a pitch",
+        "with a vibrato",
+        "of unknown phases",
+    ],
 )
 def test_notes_that_do_not_meet_are_left_alone(other: PlayedNote) -> None:
     assert found(note(2), other) == []
@@ -110,8 +138,9 @@ def test_two_of_one_instrument_meet_that_move_alike() -> None:
 def test_a_thousand_notes_at_once_are_no_million_pairs() -> None:
     notes = [note(2, gain=1.0 + k / 1000) for k in range(1000)]
     pairs = found(*notes)
-    assert len(pairs) == MOST_NOTES * (MOST_NOTES - 1) // 2
-    assert min(pair.first for pair in pairs) == 1000 - MOST_NOTES  # the loudest
+    assert len(pairs) < MOST_NOTES * 1000
+    of_last = [pair.first for pair in pairs if pair.second == 999]
+    assert sorted(of_last) == [996, 997, 998]  # the loudest of those before
 
 
 def test_the_same_note_twice_is_6_db_louder_and_two_that_cancel_are_weaker() -> None:

@@ -24,7 +24,7 @@ from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.train.batches import notes_of
 from specdiff_cli.train.export import export, update_lock
 from specdiff_cli.train.vocoder import Trainer, read_vocoder_settings
-from specdiff_cli.train.vocoder_melgan import MelGanRoute, MultiScaleDiscriminator
+from specdiff_cli.train.vocoder_melgan import MelGanRoute, MultiScaleDiscriminator, level_error
 from specdiff_cli.train.vocoder_pairs import PairCorpus, pairs_folder
 from specdiff_cli.train.vocoder_settings import MelGanTrainConfig, TrainConfig
 from specdiff_cli.weights.load import load_voice_folder
@@ -125,14 +125,22 @@ def test_steps_bring_the_sound_closer(
     chosen = replace(config, n_steps=100, adversarial_share=adversarial_share)
     trainer = Trainer(corpus, tmp_path, chosen, SIZES)
     example = trainer.next_example()
-    losses = [trainer.train_step(example) for _ in range(15)]
+    losses = [trainer.train_step(example) for _ in range(25)]
     judged = {"judge", "adversarial", "matching"} if adversarial_share else set()
-    assert losses[0].keys() == {"stft", "mel", "rate", *judged}
+    assert losses[0].keys() == {"stft", "mel", "level", "rate", *judged}
     assert losses[-1]["stft"] < 0.97 * losses[0]["stft"]
     assert losses[-1]["mel"] < 0.97 * losses[0]["mel"]
     if adversarial_share:
         assert losses[0]["judge"] == pytest.approx(6, abs=1)  # three scales that know nothing yet
         assert losses[-1]["judge"] < losses[0]["judge"]
+
+
+def test_what_is_too_soft_in_one_octave_is_an_error_in_level() -> None:
+    real = torch.randn(2, 50, 128, generator=torch.Generator().manual_seed(0)) - 3
+    made = real.clone()
+    made[:, :, :8] -= 0.5  # one of sixteen groups of bands
+    assert float(level_error(made, real)) == pytest.approx(0.5 / 16, abs=1e-5)
+    assert float(level_error(real.flip(1), real)) == pytest.approx(0.0, abs=1e-5)  # where in the excerpt is no matter
 
 
 def test_the_hinge_is_satisfied_beyond_one() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from specdiff_cli.audio.gains import GainNetwork
-from specdiff_cli.audio.mel import N_BINS, mel_triangles
+from specdiff_cli.audio.mel import N_BINS
 from specdiff_cli.audio.partials.responses import Banded, band_centres_hz, interpolation, mel_weights
 from specdiff_cli.constants import (
     FFT_SAMPLES,
@@ -63,9 +63,8 @@ class MelCorrection:
         spread = interpolation(bins_hz.clamp(max=highest))[:N_MELS]
         fading = ((_FADED_HZ - bins_hz) / (_FADED_HZ - MEL_MAX_HZ)).clamp(0, 1).float()
         self._spread = Banded(spread * fading, 8, device)  # (128, bins)
-        # of the filter's own bins, closer together than the mel's or further apart
-        density = (rate_hz / self._n_fft) / (SAMPLE_RATE_HZ / FFT_SAMPLES)
-        fine = torch.from_numpy(mel_triangles(bins_hz.numpy())) * (density * FRAME_SAMPLES / (2 * self.hop_samples))
+        # magnitudes at the mel's bins lie between those of the filter's own
+        fine = _between(bins_hz).T @ mel_weights() * (FRAME_SAMPLES / (2 * self.hop_samples))
         self._fine_weights = Banded(fine, 8, device)
 
     def log_mel(self, audio: Tensor) -> Tensor:
@@ -203,6 +202,13 @@ def _at_half_frames(values: Tensor, n_half_frames: int) -> Tensor:
     below = place.floor().clamp(0, len(values) - 1).long()
     above = (below + 1).clamp(max=len(values) - 1)
     return torch.lerp(values[below], values[above], (place - below).clamp(0, 1)[:, None])
+
+
+def _between(bins_hz: Tensor) -> Tensor:
+    """(513, n): reads values at evenly spaced frequencies from 0 Hz on at the mel's bins, linearly between them."""
+    place = torch.arange(N_BINS, dtype=torch.float64) * (SAMPLE_RATE_HZ / FFT_SAMPLES / float(bins_hz[1]))
+    distance = (place[:, None] - torch.arange(len(bins_hz))).abs()
+    return (1 - distance).clamp(min=0.0).float()
 
 
 def _analysis(rate_hz: int, device: torch.device) -> Tensor | None:
