@@ -19,7 +19,7 @@ from specdiff_cli.errors import WeightsError
 
 QUIETEST_LOG_MEL = -6.0  # the noise of rounding to 16 bits lies below it in every band
 FARTHEST = 6.0  # nepers; a part that is weaker than the whole by more is as good as absent
-MOST_MISSING = 4.0
+MOST_MISSING, MOST_AT_ONCE = 4.0, 1.5
 LARGEST_GAIN = 3.0  # nepers, to either side
 _SLOPE = 0.2  # of the rectifiers
 _KERNEL = 3
@@ -62,6 +62,7 @@ class GainNetwork(nn.Module):
         self.blocks = nn.ModuleList(nn.Conv1d(width, width, _KERNEL, dilation=d, padding=d) for d in dilations)
         self.mixed = nn.ModuleList(nn.Conv1d(width, width, 1) for _ in dilations)
         self.leave = nn.Conv1d(width, 2 * N_MELS, 1)
+        self.missing = nn.Parameter(torch.zeros(2, N_MELS))  # how much of what is missing at once
         nn.init.zeros_(self.leave.weight)
         if self.leave.bias is not None:
             nn.init.zeros_(self.leave.bias)
@@ -75,8 +76,10 @@ class GainNetwork(nn.Module):
         x = self.enter(x.transpose(1, 2))
         for block, mixed in zip(self.blocks, self.mixed, strict=True):
             x = x + mixed(self.bend(block(self.bend(x))))
-        gains: Tensor = self.leave(self.bend(x)).clamp(-LARGEST_GAIN, LARGEST_GAIN)
-        return gains.view(x.shape[0], 2, -1, x.shape[2]).transpose(2, 3)
+        gains = self.leave(self.bend(x)).view(x.shape[0], 2, -1, x.shape[2]).transpose(2, 3)
+        at_once = missing.clamp(-MOST_AT_ONCE, MOST_AT_ONCE)[:, None] * self.missing[:, None]
+        limited: Tensor = (gains + at_once).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+        return limited
 
 
 def ready_gains(weights: Mapping[str, Tensor], config: GainsConfig) -> GainNetwork:

@@ -34,17 +34,14 @@ class GainsRoute(StageRoute):
     def sound(self, network: nn.Module, batch: PairBatch) -> Tensor:
         n_samples = batch.made.shape[2]
         with torch.no_grad():
-            filtered = [
-                self._filter.parts(made.sum(0, keepdim=True), made[:1], mel)
-                for made, mel in zip(batch.made, batch.mel, strict=True)
-            ]
+            filtered = [self._filter.parts(made[:, None], mel) for made, mel in zip(batch.made, batch.mel, strict=True)]
             told = [torch.stack(mels) for mels in zip(*(parts.log_mels for parts in filtered), strict=True)]
         pairs = zip(filtered, network(*told), strict=True)
         return torch.cat([self._filter.joined(parts, gains, n_samples) for parts, gains in pairs])
 
     def plain_sound(self, batch: PairBatch) -> Tensor:
         pairs = zip(batch.made, batch.mel, strict=True)
-        return torch.cat([self._filter.apply(made.sum(0, keepdim=True), mel) for made, mel in pairs])
+        return torch.cat([self._filter.apply(made[:, None], mel) for made, mel in pairs])
 
     def shipped(self, network: Any) -> dict[str, Tensor]:
         return dict(network.state_dict())

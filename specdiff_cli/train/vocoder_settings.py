@@ -128,7 +128,6 @@ class GainsTrainConfig(MelGanTrainConfig):
     learning_rate: float = 2e-3
     level_range_db: tuple[float, float] = (-8.0, 8.0)
     adversarial_share: float = 0.0
-    level_weight: float = 4.0
 
 
 def lr_factor(step: int, config: RunSettings) -> float:

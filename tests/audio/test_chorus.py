@@ -119,4 +119,4 @@ def test_a_block_stays_on_its_device_and_never_waits_for_it() -> None:
     audio = sung(*notes, device=META)
     assert audio.device == META
     correction = MelCorrection(RATE_HZ, META)
-    assert correction.apply(audio, torch.zeros(N_KNOTS // 4, 128, device=META)).device == META
+    assert correction.apply(audio[None], torch.zeros(N_KNOTS // 4, 128, device=META)).device == META

@@ -102,31 +102,32 @@ class MelCorrection:
         early, late = frames[..., :hop], frames[..., hop:].flip(-1)
         return (early + late) @ self._analysis[0], (early - late) @ self._analysis[1]
 
-    def apply(
-        self, audio: Tensor, wanted: Tensor, partials: Tensor | None = None, network: GainNetwork | None = None
-    ) -> Tensor:
-        """Audio (C, n_frames * hop) filtered towards the log-mel (n_frames, 128).
+    def apply(self, sound: Tensor, wanted: Tensor, network: GainNetwork | None = None) -> Tensor:
+        """Sound filtered towards the log-mel (n_frames, 128), as audio (C, n_frames * hop).
 
-        With a network, its gains come on top: on ``partials``, which are that of the audio which is no noise, and the
-        rest of it.
+        ``sound`` (P, C, n_frames * hop) is of one or several parts that add up. A network's gains come on top: it takes
+        partials and noise.
         """
-        if network is None or partials is None:
+        audio = sound.sum(0)
+        if network is None:
             filtered, _ = self._met(audio, wanted.clamp(min=LOG_MEL_MIN))
         else:
-            parts = self.parts(audio, partials, wanted)
-            gains = network(*(mel[None] for mel in parts.log_mels))[0]
-            filtered = self.joined(parts, gains, audio.shape[1])
+            parts = self.parts(sound, wanted)
+            filtered = self.joined(parts, network(*(mel[None] for mel in parts.log_mels))[0], sound.shape[2])
         return self._without_echoes(filtered, audio)
 
-    def parts(self, audio: Tensor, partials: Tensor, wanted: Tensor) -> Parts:
-        """Filtered audio, told apart again into ``partials`` and the rest; arguments as for :meth:`apply`."""
+    def parts(self, sound: Tensor, wanted: Tensor) -> Parts:
+        """Partials and noise (2, C, n), filtered, for a network; arguments as for :meth:`apply`.
+
+        The sum is filtered, and the partials get in one go the gains that it took; the noise is the rest.
+        """
         wanted = wanted.clamp(min=LOG_MEL_MIN)
-        filtered, gains = self._met(audio, wanted)
+        filtered, gains = self._met(sound.sum(0), wanted)
         whole = self._spectrum(filtered)
-        tones = self._spectrum(partials) * self._per_bin(gains)
-        noise = whole - tones
-        mels = [self._fine_log_mel(spectrum) for spectrum in (tones, noise, whole)]
-        return Parts(tones, noise, (*mels, _at_half_frames(wanted, whole.shape[1])))
+        partials = self._spectrum(sound[0]).mul_(self._per_bin(gains))
+        noise = whole - partials
+        mels = [self._fine_log_mel(spectrum) for spectrum in (partials, noise, whole)]
+        return Parts(partials, noise, (*mels, _at_half_frames(wanted, whole.shape[1])))
 
     def joined(self, parts: Parts, gains: Tensor, n_samples: int) -> Tensor:
         """Audio (C, n_samples) of parts with gains (2, n_half_frames, 128) in nepers. Differentiable by these."""
@@ -134,7 +135,7 @@ class MelCorrection:
         return self._joined(parts.partials * tonal + parts.noise * noisy, n_samples)
 
     def _met(self, audio: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Audio whose log-mel is about the wanted one, and the gains (n_frames, 128) in nepers that it took."""
+        """Audio (C, n) with about the log-mel that is wanted, and the gains (n_frames, 128) in nepers that it took."""
         filtered, total = audio, torch.zeros_like(wanted)
         for turn in range(N_PASSES):
             if turn or len(audio) == 1:
@@ -149,6 +150,11 @@ class MelCorrection:
             total += gains
             filtered = self._joined(self._spectrum(filtered).mul_(self._per_bin(gains)), audio.shape[1])
         return filtered, total
+
+    def _per_bin(self, gains: Tensor) -> Tensor:
+        """Factors (n_half_frames, bins) of gains (n_frames, 128) in nepers, each in force in its frame's middle."""
+        n_half_frames = 2 * len(gains) + 5  # of the frames' samples: see _spectrum
+        return self._spread.product(_at_half_frames(gains, n_half_frames)).exp_()
 
     def _fine_log_mel(self, spectrum: Tensor) -> Tensor:
         """Log-mel of half frames (n_half_frames, 128) of the mean of all channels, without what cancels in it."""
@@ -166,11 +172,6 @@ class MelCorrection:
         frames = functional.pad(audio, (4 * quarter, 4 * quarter)).unfold(1, 4 * quarter, quarter) * self._window
         spectrum: Tensor = torch.fft.rfft(frames, n=self._n_fft)
         return spectrum
-
-    def _per_bin(self, gains: Tensor) -> Tensor:
-        """Factors (n_half_frames, bins) of gains (n_frames, 128) in nepers, each in force in its frame's middle."""
-        n_half_frames = 2 * len(gains) + 5  # of the frames' samples: see _spectrum
-        return self._spread.product(_at_half_frames(gains, n_half_frames)).exp_()
 
     def _joined(self, spectrum: Tensor, n_samples: int) -> Tensor:
         """The inverse of :meth:`_spectrum`, (C, n_samples)."""

@@ -157,7 +157,7 @@ class PartialStream:
 
         @torch.inference_mode()
         def filtered() -> Tensor:
-            return self._correction.apply(raw.sum(0), wanted, raw[0], self._gains)[:, heard].clone()
+            return self._correction.apply(raw, wanted, self._gains)[:, heard].clone()
 
         if self._filtering is None:
             block: Future[Tensor] = Future()
