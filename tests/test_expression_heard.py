@@ -32,7 +32,7 @@ def heard() -> Heard:
         song = parse_midi(file_of([(0.1, *NOTE_ON), (2.6, *NOTE_OFF), *messages]), "test.mid")
         notes = SongNotes.of(song.notes, frames, song.expression).played
         synthesis = NotesToSound(notes, Tones(), rate_hz=RATE_HZ, n_channels=1, seed=1, device=torch.device("cpu"))
-        audio: np.ndarray = synthesis.render(round(duration_s * RATE_HZ / HOPS[RATE_HZ]))[0].numpy()
+        audio: np.ndarray = synthesis.render(round(duration_s * RATE_HZ / HOPS[RATE_HZ])).sum(0)[0].numpy()
         assert np.isfinite(audio).all()
         return audio.astype(np.float64)
 
