@@ -74,6 +74,7 @@ def test_one_model() -> None:
         "nothing is sampled",
         "partials (dim 256",
         "file model.safetensors, 26.2 MB, verified",
+        "gains.safetensors, 856 kB, verified",
     ):
         assert words in " ".join(text.split())
     assert "\nfile             model.safetensors" in text
