@@ -32,9 +32,11 @@ N_PASSES = 4
 STEP = 1.6
 MARGIN_FRAMES = 4 * N_PASSES  # what a pass hears to either side: its windows, and the frames that its gains lie between
 LARGEST_GAIN = 1.5  # nepers, per pass
+LARGEST_CHANGE = 0.2  # nepers, by a network: a sound that its music had not stays within 2 dB of the wanted mel
 OVERLAPPING_SQUARES = 1.5  # of Hann windows, a quarter of a window apart
 # A moment may gain in power by so much more than the 40 ms around it.
 ECHO_RATIO, SILENT_POWER = 4.0, 1e-12
+SMALLEST_MAGNITUDE = 1e-9
 CELLS = {16_000: 10, 44_100: 9, 48_000: 10}  # moments in a frame's hop: 2 ms, and whole samples
 _FADED_HZ = 10_000.0  # above 8 kHz nothing is wanted: the last band's gain goes on, and has faded here
 
@@ -113,7 +115,8 @@ class MelCorrection:
             filtered, _ = self._met(audio, wanted.clamp(min=LOG_MEL_MIN))
         else:
             parts = self.parts(sound, wanted)
-            filtered = self.joined(parts, network(*(mel[None] for mel in parts.log_mels))[0], sound.shape[2])
+            gains = network(*(mel[None] for mel in parts.log_mels))[0].clamp(-LARGEST_CHANGE, LARGEST_CHANGE)
+            filtered = self.joined(parts, gains, sound.shape[2])
         return self._without_echoes(filtered, audio)
 
     def parts(self, sound: Tensor, wanted: Tensor) -> Parts:
@@ -125,6 +128,8 @@ class MelCorrection:
         filtered, gains = self._met(sound.sum(0), wanted)
         whole = self._spectrum(filtered)
         partials = self._spectrum(sound[0]).mul_(self._per_bin(gains))
+        # in an attack one go may overshoot what four steps came to: the noise would be what cancels that
+        partials *= (whole.abs() / partials.abs().clamp(min=SMALLEST_MAGNITUDE)).clamp(max=1.0)
         noise = whole - partials
         mels = [self._fine_log_mel(spectrum) for spectrum in (partials, noise, whole)]
         return Parts(partials, noise, (*mels, _at_half_frames(wanted, whole.shape[1])))
