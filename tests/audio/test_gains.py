@@ -112,3 +112,14 @@ def test_weights_read_back_and_others_are_refused() -> None:
 def test_sizes_that_cannot_be_are_refused(sizes: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="must be between 1 and"):
         GainsConfig(**sizes)
+
+
+def test_what_a_render_made_first_serves_training_too() -> None:
+    mel_correction.cache_clear()
+    with torch.inference_mode():
+        correction = mel_correction(16_000, CPU)
+    audio = torch.randn(2, 1, 6400, generator=torch.Generator().manual_seed(0))
+    parts = correction.parts(audio, torch.full((20, N_MELS), -1.0))
+    gains = torch.zeros(2, *parts.log_mels[0].shape, requires_grad=True)
+    correction.joined(parts, gains, 6400).square().mean().backward()  # type: ignore[no-untyped-call]
+    assert gains.grad is not None and float(gains.grad.abs().sum()) > 0

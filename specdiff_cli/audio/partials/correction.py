@@ -239,4 +239,5 @@ def _bins_of(rate_hz: int) -> Tensor:
 @lru_cache(maxsize=4)
 def mel_correction(rate_hz: int, device: torch.device) -> MelCorrection:
     """The filter, made once."""
-    return MelCorrection(rate_hz, device)
+    with torch.inference_mode(False):  # training may ask for it after a render has
+        return MelCorrection(rate_hz, device)
