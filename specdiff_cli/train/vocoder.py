@@ -80,8 +80,8 @@ def read_vocoder_settings(path: Path, n_steps: int | None = None) -> tuple[RunSe
     Raises UsageError with one line that names the file and the key.
     """
     table = read_toml(path).get("vocoder")
-    head = table.get("head") if isinstance(table, dict) else None
-    sizes, train = _STAGES.get(str(head), _SPECTRAL)
+    head = str(table.get("head")) if isinstance(table, dict) else ""
+    sizes, train = _STAGES.get(head, _SPECTRAL)
     kinds: dict[str, type[Any]] = {"vocoder": sizes, "train": train}
     retired = {} if head in _STAGES else RETIRED_KEYS
     try:

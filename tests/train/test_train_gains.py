@@ -114,6 +114,7 @@ def test_from_settings_to_a_voice_that_sounds_through_it(
     ("table", "said"),
     [
         ('[vocoder]\nhead = "gains"\nwidth = 0', "[vocoder] the gain network's width 0: must be between 1 and 1024"),
+        ('[vocoder]\nhead = ["gains"]', "[vocoder] head = ['gains']: must be a text"),
         ('[vocoder]\nhead = "gains"\nn_stacks = 3', "[vocoder] n_stacks: is an unknown key"),
         (
             '[vocoder]\nhead = "gains"\n[train]\nlevel_weight = -1.0',
