@@ -1,35 +1,30 @@
 """The training of the network for the gains of partials and noise, by the same distances as ``melgan``'s."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from specdiff_cli.audio.gains import GainNetwork, GainsConfig
-from specdiff_cli.audio.partials.correction import mel_correction
+from specdiff_cli.audio.partials.correction import MelCorrection, mel_correction
 from specdiff_cli.audio.spectral import load_weights
 from specdiff_cli.constants import SAMPLE_RATE_HZ
 from specdiff_cli.train.vocoder_melgan import StageRoute
-from specdiff_cli.train.vocoder_pairs import OnReady, PairBatch
-from specdiff_cli.train.vocoder_settings import GainsTrainConfig
+from specdiff_cli.train.vocoder_pairs import PairBatch
 
 
-class GainsRoute(StageRoute):
+class GainsRoute(StageRoute[GainsConfig]):
     """Of the gains that come on top of the filter. See ``vocoder_routes.Route``."""
 
     name = "gains"
     in_parts = True
 
-    def __init__(
-        self, corpus: Path, config: GainsTrainConfig, sizes: GainsConfig, device: torch.device, on_ready: OnReady
-    ) -> None:
-        super().__init__(corpus, config, device, on_ready)
-        self._sizes = sizes
-        self._filter = mel_correction(SAMPLE_RATE_HZ, device)
-
     def network(self) -> GainNetwork:
         return GainNetwork(self._sizes)
+
+    @property
+    def _filter(self) -> MelCorrection:
+        return mel_correction(SAMPLE_RATE_HZ, self._device)
 
     def sound(self, network: nn.Module, batch: PairBatch) -> Tensor:
         n_samples = batch.made.shape[2]

@@ -8,13 +8,14 @@ and discriminators of the waveform at three scales with hinge losses and feature
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from specdiff_cli.audio.gains import QUIETEST_LOG_MEL
 from specdiff_cli.audio.mel import log_mel
 from specdiff_cli.audio.melgan import Generator, GeneratorConfig, NormedConv1d, folded, load_generator
 from specdiff_cli.constants import FRAMES_PER_SECOND
@@ -24,8 +25,9 @@ from specdiff_cli.train.vocoder_pairs import OnReady, PairBatch, PairCorpus
 from specdiff_cli.train.vocoder_routes import N_HEARD_PIECES, N_VALIDATION_PIECES, VALIDATION_S, Attempt
 from specdiff_cli.train.vocoder_settings import MelGanTrainConfig
 
+Sizes = TypeVar("Sizes")
+
 N_SCALES = 3
-QUIETEST_LOG_MEL = -6.0  # the noise of rounding to 16 bits lies below it in every band
 LEVEL_BANDS = 8  # mel bands whose powers are one level
 
 
@@ -72,7 +74,7 @@ def _wave_stack(width: int) -> nn.Sequential:
     )
 
 
-class StageRoute(ABC):
+class StageRoute(ABC, Generic[Sizes]):
     """What the stages of ``partials`` have in common. See ``vocoder_routes.Route``."""
 
     name: str
@@ -81,8 +83,10 @@ class StageRoute(ABC):
     in_parts: ClassVar[bool]
     """Whether it begins with partials and noise before the filter."""
 
-    def __init__(self, corpus: Path, config: MelGanTrainConfig, device: torch.device, on_ready: OnReady) -> None:
-        self._config, self._device = config, device
+    def __init__(
+        self, corpus: Path, config: MelGanTrainConfig, sizes: Sizes, device: torch.device, on_ready: OnReady
+    ) -> None:
+        self._config, self._sizes, self._device = config, sizes, device
         opened = partial(PairCorpus, corpus, in_parts=self.in_parts)
         self.validation = opened("validation", config.voice, config.n_frames, on_ready)
         self.corpus = opened("train", config.voice, config.n_frames, on_ready)
@@ -155,17 +159,11 @@ class StageRoute(ABC):
         return sounds
 
 
-class MelGanRoute(StageRoute):
+class MelGanRoute(StageRoute[GeneratorConfig]):
     """Of the generator that adds to the finished sound."""
 
     name = "melgan"
     in_parts = False
-
-    def __init__(
-        self, corpus: Path, config: MelGanTrainConfig, sizes: GeneratorConfig, device: torch.device, on_ready: OnReady
-    ) -> None:
-        super().__init__(corpus, config, device, on_ready)
-        self._sizes = sizes
 
     def network(self) -> Generator:
         return Generator(self._sizes)
