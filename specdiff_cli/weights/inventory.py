@@ -22,10 +22,9 @@ from specdiff_cli.weights.cache import FileState
 from specdiff_cli.weights.lock import BundledVoice, Lock, LockedFile, LockedModel, endpoint
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
+    FOLDER_FILES,
     ONNX_VOCODER,
-    STAGES,
     UNKNOWN_LICENCE,
-    VOCODER_FILE,
     VOICE_FILE,
     WEIGHTS_FILE,
     VoiceFile,
@@ -224,7 +223,7 @@ def bundled_entry(voice: BundledVoice) -> ModelEntry:
 def _folder_entry(folder: Path, voice: VoiceFile | None) -> ModelEntry:
     """A folder that somebody named; ``voice`` None: in the Diffusers layout. Its files are hashed."""
     if voice is not None:
-        names = [VOICE_FILE, WEIGHTS_FILE, VOCODER_FILE, *STAGES.values(), ONNX_VOCODER]
+        names = list(FOLDER_FILES)
     else:
         names = [
             *diffusers_weights(folder).values(),

@@ -33,6 +33,8 @@ UNKNOWN_LICENCE = "unknown"
 DIFFUSERS_PARTS = ("notes_encoder", "continuous_encoder", "decoder")
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 ONNX_VOCODER = "melgan/model.onnx"
+#: What loading reads of a folder with a voice file, where it is there.
+FOLDER_FILES = (VOICE_FILE, WEIGHTS_FILE, VOCODER_FILE, *STAGES.values(), ONNX_VOCODER)
 #: What is said of voices that bring no vocoder.
 BY_PARTIALS = "unless another is chosen, notes and the bundled voice's note templates make the sound (partials)"
 #: Names of vocoders in files of earlier versions -> what they are called now.

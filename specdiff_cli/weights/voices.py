@@ -17,12 +17,10 @@ from specdiff_cli.weights import cache, lock
 from specdiff_cli.weights.voice_file import (
     DIFFUSERS_PARTS,
     DIFFUSERS_SAMPLING,
+    FOLDER_FILES,
     ONNX_VOCODER,
     PUBLISHED_PREFERS_BFLOAT16,
-    STAGES,
-    VOCODER_FILE,
     VOICE_FILE,
-    WEIGHTS_FILE,
     VocoderSpec,
     VoiceFile,
     check_diffusers_folder,
@@ -172,7 +170,7 @@ def described_card(
 def _weight_files(folder: Path) -> list[str]:
     """The files of a voice that loading reads, in either layout, as far as they are there."""
     if isfile(folder / VOICE_FILE):
-        wanted = [VOICE_FILE, WEIGHTS_FILE, VOCODER_FILE, *STAGES.values(), ONNX_VOCODER]
+        wanted = list(FOLDER_FILES)
     else:
         wanted = [ONNX_VOCODER, *(f"{part}/config.json" for part in DIFFUSERS_PARTS)]
         wanted += diffusers_weights(folder).values()
