@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from specdiff_cli.model.config import ModelConfig
 from specdiff_cli.model.network import SpectrogramDiffusion
+from specdiff_cli.model.note_function import N_BANDS, NoteFunction, note_function_config
 from specdiff_cli.weights.convert import diffusers_parts
 
 # Heads x d_kv (48) differs from d_model (64) on purpose: nothing may assume that they are equal.
@@ -106,4 +108,18 @@ def write_voice_folder(folder: Path, name: str = "random") -> Path:
         folder / "model.safetensors",
     )
     (folder / "voice.toml").write_text(VOICE_TOML.format(name=name))
+    return folder
+
+
+def write_notes_run(folder: Path, log_power: float | None = None) -> Path:
+    """A run of note templates, with short releases; notes are about as loud as ``log_power`` says."""
+    folder.mkdir()
+    network = NoteFunction(note_function_config((0,)))
+    network.initialise(torch.Generator().manual_seed(0))
+    torch.nn.init.constant_(network.fade.bias, 40.0)
+    if log_power is not None:
+        torch.nn.init.constant_(network.held.out.bias[:N_BANDS], log_power)
+    save_file(dict(network.state_dict()), folder / "model.safetensors")
+    about = {"model": asdict(network.config), "train": {}, "plays": {"programs": list(range(128)), "drums": True}}
+    (folder / "config.json").write_text(json.dumps(about))
     return folder

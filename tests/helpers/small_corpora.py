@@ -11,6 +11,19 @@ from specdiff_cli.train.hyperparameters import TrainConfig
 from specdiff_cli.train.run_folder import RunConfig
 
 SMALLEST = ModelConfig(16, 1, 16, 16, 1, 1, 1, n_velocity_bins=4, note_layout=True, objective="x0")
+#: A ``[model]`` table of as small a network, for a run's settings.
+SMALLEST_TABLE = """\
+[model]
+d_model = 16
+n_heads = 1
+d_kv = 16
+d_ff = 16
+n_note_layers = 1
+n_context_layers = 1
+n_decoder_layers = 1
+note_layout = true
+objective = "x0"
+"""
 HASTY = TrainConfig(
     n_steps=6,
     batch_size=2,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_corpora import HASTY, SMALLEST, write_corpus
+from small_corpora import HASTY, SMALLEST, SMALLEST_TABLE, write_corpus
 
 from specdiff_cli.errors import UsageError
 from specdiff_cli.model.network import SpectrogramDiffusion
@@ -125,18 +125,8 @@ def test_gradients_are_those_of_one_process_with_all_windows(tmp_path: Path) -> 
         assert torch.allclose(averaged[name], gradient, atol=1e-6, rtol=1e-4), name
 
 
-SETTINGS = """
-[model]
-d_model = 16
-n_heads = 1
-d_kv = 16
-d_ff = 16
-n_note_layers = 1
-n_context_layers = 1
-n_decoder_layers = 1
-note_layout = true
-note_templates = true
-objective = "x0"
+SETTINGS = f"""
+{SMALLEST_TABLE}note_templates = true
 [train]
 n_steps = 4
 n_template_steps = 1

@@ -1,21 +1,19 @@
 """The gains of partials and noise learn from pairs, and a voice sounds through them."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import specdiff
-from safetensors.torch import save_file
+from random_voices import write_notes_run
 from small_corpora import write_bells
 
 from specdiff_cli.audio.gains import GainNetwork, GainsConfig
 from specdiff_cli.diffusion.sampling import TEMPLATES_SAMPLING
 from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.errors import UsageError, WeightsError
-from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.train.batches import notes_of
 from specdiff_cli.train.export import export
 from specdiff_cli.train.vocoder import Trainer, read_vocoder_settings
@@ -29,16 +27,7 @@ NOTES = np.array([[0.1, 0.6, 60, 90, 0, 0], [0.7, 1.3, 67, 70, 40, 0], [0.2, 0.4
 
 @pytest.fixture(scope="module")
 def notes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of note templates with random weights."""
-    folder = tmp_path_factory.mktemp("runs") / "notes"
-    folder.mkdir()
-    network = NoteFunction(note_function_config((0,)))
-    network.initialise(torch.Generator().manual_seed(0))
-    torch.nn.init.constant_(network.fade.bias, 40.0)
-    torch.nn.init.constant_(network.held.out.bias[:144], -4.0)
-    save_file(dict(network.state_dict()), folder / "model.safetensors")
-    about = {"model": asdict(network.config), "train": {}, "plays": {"programs": list(range(128)), "drums": True}}
-    (folder / "config.json").write_text(json.dumps(about))
+    folder = write_notes_run(tmp_path_factory.mktemp("runs") / "notes", log_power=-4.0)
     export(folder, folder.parent / "mine", TEMPLATES_SAMPLING)
     return folder
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 import torch
 from command_line import specdiff
 from file_limits import largest_file
-from safetensors.torch import load_file, save_file
+from random_voices import write_notes_run
+from safetensors.torch import load_file
 from small_corpora import bells, write_bells
 
 from specdiff_cli.audio.mel import log_mel
@@ -20,7 +21,6 @@ from specdiff_cli.diffusion.sampling import TEMPLATES_SAMPLING
 from specdiff_cli.engine.synthesizer import Synthesizer
 from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.errors import OutputError, UsageError, WeightsError
-from specdiff_cli.model.note_function import NoteFunction, note_function_config
 from specdiff_cli.train.batches import notes_of
 from specdiff_cli.train.export import export, update_lock
 from specdiff_cli.train.vocoder import Trainer, read_vocoder_settings
@@ -37,16 +37,7 @@ NOTES = np.array([[0.1, 0.6, 60, 90, 0, 0], [0.7, 1.3, 67, 70, 40, 0], [0.2, 0.4
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of note templates with random weights."""
-    folder = tmp_path_factory.mktemp("runs") / "notes"
-    folder.mkdir()
-    network = NoteFunction(note_function_config((0,)))
-    network.initialise(torch.Generator().manual_seed(0))
-    torch.nn.init.constant_(network.fade.bias, 40.0)
-    save_file(dict(network.state_dict()), folder / "model.safetensors")
-    about = {"model": asdict(network.config), "train": {}, "plays": {"programs": list(range(128)), "drums": True}}
-    (folder / "config.json").write_text(json.dumps(about))
-    return folder
+    return write_notes_run(tmp_path_factory.mktemp("runs") / "notes")
 
 
 @pytest.fixture(scope="module")

@@ -8,25 +8,15 @@ from typing import Any
 import pytest
 import torch
 from command_line import specdiff
-from small_corpora import write_corpus
+from small_corpora import SMALLEST_TABLE, write_corpus
 from typer.testing import Result
 
 from specdiff_cli.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
 
-SETTINGS = """\
-[model]
-d_model = 16
-n_heads = 1
-d_kv = 16
-d_ff = 16
-n_note_layers = 1
-n_context_layers = 1
-n_decoder_layers = 1
-note_layout = true
-objective = "x0"
-
+SETTINGS = f"""\
+{SMALLEST_TABLE}
 [train]
 n_steps = 6
 batch_size = 2
