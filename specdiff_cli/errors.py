@@ -156,6 +156,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+FOLDER_IS_GONE = "the current folder was removed; change into another one"
 #: What the place of a file, and nobody's mistake in a program, makes impossible.
 _PLACE_ERRNOS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS}
 _OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -170,7 +171,7 @@ def explain(error: BaseException) -> SpecdiffError:
             "out of memory; use ", Option("dtype", "bfloat16"), ", a smaller model, or a machine with more memory"
         )
     if isinstance(error, FileNotFoundError) and error.filename is None:  # what os.getcwd raises
-        return OutputError("the current folder was removed; change into another one")
+        return OutputError(FOLDER_IS_GONE)
     if isinstance(error, OSError) and error.errno in _OUTPUT_ERRNOS:
         # Our own files are written by code that names them, so without a name it is standard output.
         return OutputError(f"cannot write {error.filename or 'to standard output'}: {error.strerror}")

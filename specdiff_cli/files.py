@@ -19,7 +19,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from specdiff_cli.errors import Option, OutputError, UsageError
+from specdiff_cli.errors import FOLDER_IS_GONE, Option, OutputError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -46,7 +46,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     shown = shown_path(path)
     try:
         target = Path(os.path.realpath(path))
-        mode = target.stat().st_mode
+        mode = os.stat(path).st_mode  # not of the target: where /dev/stdout is a pipe, that is a name of nothing
     except FileNotFoundError:
         if os.path.isdir(target.parent):
             return target
@@ -232,6 +232,14 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_current_folder() -> None:
+    """Raises OutputError: the current folder was removed. PyTorch's matrix library ends the program in such a place."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise OutputError(FOLDER_IS_GONE) from None
 
 
 def make_folder(folder: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from specdiff_cli import files
-from specdiff_cli.files import PendingFile, sweep
+from specdiff_cli.errors import OutputError
+from specdiff_cli.files import PendingFile, check_target, sweep
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs locks of POSIX")
 
@@ -121,3 +122,18 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
     left.write_bytes(b"half")  # in use or not: nobody can tell
     write(tmp_path / "b")
     assert sorted(os.listdir(tmp_path)) == sorted([left.name, "b"])
+
+
+def test_a_name_of_a_pipe_is_told_from_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """What ``/dev/stdout`` stands for where it is a pipe has no real path."""
+    reader, writer = os.pipe()
+    try:
+        for name in (f"/dev/fd/{writer}", f"/proc/self/fd/{writer}"):
+            if os.path.exists(name):
+                with pytest.raises(OutputError, match="is not a regular file"):
+                    check_target(name, overwrite=True)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    (tmp_path / "link").symlink_to(tmp_path / "nothing yet.wav")
+    assert check_target(tmp_path / "link", overwrite=False) == (tmp_path / "nothing yet.wav").resolve()

@@ -11,6 +11,7 @@ import typer
 
 from specdiff_cli.cli.progress import fail, flag_of, say
 from specdiff_cli.errors import ExitCode, Option, SpecdiffError, explain
+from specdiff_cli.files import check_current_folder
 from specdiff_cli.signals import Terminated, catch_signals
 from specdiff_cli.streams import close_stdout
 
@@ -33,6 +34,7 @@ def guarded(command: Command) -> Command:
         debug = wants_tracebacks(bool(kwargs.get("debug")))
         try:
             catch_signals()
+            check_current_folder()
             command(*args, **kwargs)
             if sys.stdout is not None:  # closed by the caller, as daemons do
                 sys.stdout.flush()

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any
 
-from specdiff_cli.errors import Message, explain
+from specdiff_cli.errors import Message, OutputError, explain
 from specdiff_cli.lengths import hop_s
 from specdiff_cli.rendering.beside import Beside
 from specdiff_cli.rendering.events import Done, Event, Failed, Heard, Loaded, Loading, Opened, Skipped, Step, Told
@@ -313,9 +313,21 @@ class _Batch:
         )
 
     def _fail(self, job: Job, error: Exception) -> None:
+        if isinstance(error, OutputError) and self._was_made_meanwhile(job):
+            self._events.append(Skipped(job, COMPLETE))
+            return
         self._is_over = self._request.batching.fail_fast
         explained = explain(error)
         self._events.append(Failed(job, explained, None if explained is error else error))
+
+    def _was_made_meanwhile(self, job: Job) -> bool:
+        """Has another process, with ``skip_existing`` over the same inputs, been faster?"""
+        if not self._request.batching.skip_existing or job.target is None:
+            return False
+        try:
+            return prepare(job, self._settled) is None
+        except Exception:  # what is there is something else, and the first error says more
+            return False
 
 
 def _longest_first(jobs: Iterator[Prepared | None], n_ahead: int) -> Iterator[Prepared]:

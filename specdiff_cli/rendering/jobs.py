@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specdiff_cli.choices import Format
+from specdiff_cli.errors import Option, UsageError
 from specdiff_cli.rendering.inputs import Source
 
 if TYPE_CHECKING:
     from specdiff_cli.rendering.record import Settled
-from specdiff_cli.choices import Format
-from specdiff_cli.errors import Option, UsageError
 
 STDOUT = "-"
 #: Fields of ``output_template``, with what stands for them in the help and in the documentation.
@@ -28,10 +28,11 @@ FIELDS = {
     "index": "the input's position, from 1",
 }
 _SPEC_PATTERN = re.compile(r"0?\d{0,2}")  # a width, for {index:03}
-
-
-#: What players know by these names, and libsndfile or we do not write.
-OTHER_SUFFIXES = (".m4a", ".aac", ".wma", ".aif", ".aiff", ".mid", ".midi")
+#: What other programs know by these names, and we do not write.
+OTHER_SUFFIXES = frozenset(
+    ".aac .ac3 .aif .aifc .aiff .alac .amr .ape .au .avi .caf .m4a .m4b .mka .mkv .mov .mp2 .mp4 .oga .ra .weba .webm "
+    ".wma .wv .mid .midi .kar .smf .rmi .png .jpg .jpeg .pdf .svg .npy".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +193,21 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
         if job.target is not None and job.problem is None:
             other = taken.setdefault(names_on_disk[0], job)
             if other is not job:
-                names = f"{job.target}"
+                names = f"{other.target}"
                 if other.target != job.target:
-                    names += f" and {other.target}, one name where case does not count (macOS, Windows)"
+                    names += f" and {job.target}, {_why_one_name(str(other.target), str(job.target))}"
                 raise UsageError(
                     f"{other.source} and {job.source} would both be written to {names}; "
                     "rename one, or tell them apart with ",
                     Option("output_template"),
                 )
+
+
+def _why_one_name(name: str, other: str) -> str:
+    """Of two names that differ, and are one by :func:`folded`."""
+    if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other):
+        return "one name where it does not count how accents are written (macOS)"
+    return "one name where case does not count (macOS, Windows)"
 
 
 def folded(path: Path, folders: dict[str, str]) -> str:

@@ -87,12 +87,19 @@ def compose_tab(studio: Studio, render_input: "gr.File", tabs: "gr.Tabs") -> Non
 
 
 def _compose(
-    studio: Studio, task: str, program: int, n: int, n_notes: int, seed: int, section: str, path: str | None
+    studio: Studio,
+    task: str,
+    program: int,
+    n: int | None,
+    n_notes: int | None,
+    seed: int | None,
+    section: str,
+    path: str | None,
 ) -> Iterator[str | tuple[Composed, ...]]:
     """Lines of progress, and at the end the pieces, or what went wrong."""
     try:
         upload = None if path is None or task == "new" else studio.open(path)
-        wishes = ComposeWishes(int(n), int(n_notes), program, int(seed or 0), task, section.strip(), upload)
+        wishes = ComposeWishes(int(n or 0), int(n_notes or 0), program, int(seed or 0), task, section.strip(), upload)
         for update in studio.compose(wishes):
             yield update if isinstance(update, tuple) else progress(update.text, update.share)
     except SpecdiffError as error:

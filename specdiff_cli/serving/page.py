@@ -1,6 +1,6 @@
 """The page itself: its tabs, and the interface for programs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from specdiff_cli.errors import SpecdiffError
 from specdiff_cli.serving.compose_tab import compose_tab
@@ -41,9 +41,9 @@ def _add_api(studio: Studio) -> None:
         audio = gr.File(label="audio")
         go = gr.Button()
 
-    def render(path: str, wanted: dict[str, Any] | None) -> str:
+    def render(path: str | None, wanted: object) -> str:
         try:
-            return str(studio.render_api(path, wanted or {}))
+            return str(studio.render_api(path, {} if wanted is None else wanted))
         except SpecdiffError as error:
             raise gr.Error(studio.public_line(str(error)), print_exception=False) from None
 

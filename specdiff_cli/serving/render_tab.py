@@ -193,8 +193,8 @@ def _wishes(song: OpenSong | None, choices: Any, values: dict[str, Any]) -> Wish
         sample_rate_hz=None if rate.startswith(OWN) else int(rate),
         stereo=bool(values["stereo"]),
         normalize=None if loudness == AS_IT_IS else loudness.replace(" ", ""),
-        transpose=int(values["transpose"]),
-        tempo_scale=float(values["tempo_scale"]),
+        transpose=int(values["transpose"] or 0),  # None: its number was deleted
+        tempo_scale=float(values["tempo_scale"] or 0),
         start=values["start"].strip() or None,
         end=values["end"].strip() or None,
         programs=programs,

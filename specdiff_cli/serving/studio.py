@@ -147,8 +147,12 @@ class Studio:
         )
         yield Rendered(text, wishes.label, audio_path, midi, picture, files, tuple(remarks))
 
-    def render_api(self, path: str, options: Mapping[str, object]) -> Path:
+    def render_api(self, path: str | None, options: object) -> Path:
         """A WAV file for a program that asked for it; ``options`` as in :data:`API_OPTIONS`. Raises SpecdiffError."""
+        if path is None:
+            raise UsageError("no MIDI file was sent")
+        if not isinstance(options, Mapping):
+            raise UsageError('the options must be an object, such as {"seed": 1}')
         unknown = sorted(set(options) - set(API_OPTIONS))
         if unknown:
             raise UsageError(f"unknown option {shown_name(unknown[0])}; known are {', '.join(API_OPTIONS)}")

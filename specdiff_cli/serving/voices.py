@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from specdiff_cli.errors import UsageError
+from specdiff_cli.errors import SpecdiffError, UsageError
 from specdiff_cli.serving.uploads import shown_name
 
 if TYPE_CHECKING:
@@ -86,8 +87,10 @@ class Voices:
             return self._synthesizers[name]
 
     def public_line(self, line: str) -> str:
-        """A line in which folders of voices have their public names."""
+        """A line in which folders of voices, those of the package and of the cache too, have their public names."""
         for name, model in self._models.items():
+            with suppress(SpecdiffError):
+                line = line.replace(str(self.find(name).folder), name)
             if name != model:
                 line = line.replace(os.path.realpath(model), name).replace(model, name)
         return line

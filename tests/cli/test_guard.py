@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from midi_files import write_song
 
 from specdiff_cli.cli.progress import say
 from specdiff_cli.signals import StopSignals, Terminated
+
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
@@ -113,9 +115,18 @@ def test_beside_other_processes_every_signal_is_only_noted(capsys: pytest.Captur
     assert capsys.readouterr().err == ""
 
 
-def test_a_current_folder_that_was_removed_is_no_bug(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_names_from_the_root", [False, True])
+def test_a_current_folder_that_was_removed_is_no_bug(tmp_path: Path, with_names_from_the_root: bool) -> None:
     code = "import os; from specdiff_cli.cli.app import run; os.rmdir(os.getcwd()); run()"
+    write_song(tmp_path / "a.mid")
+    (folder := tmp_path / "gone").mkdir()
+    arguments = [str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.wav")] if with_names_from_the_root else ["a.mid"]
     done = subprocess.run(
-        [sys.executable, "-c", code, "render", "a.mid"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "render", "-q", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert not (tmp_path / "a.wav").exists()
     assert (done.returncode, done.stderr) == (5, "error: the current folder was removed; change into another one\n")

@@ -111,3 +111,18 @@ def test_who_may_read_a_file_stays_when_it_is_replaced(folder: Path) -> None:
     Path("a.wav").chmod(0o600)
     save_audio("a.wav", np.ones(10), overwrite=True)
     assert Path("a.wav").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_what_another_process_made_meanwhile_is_skipped_if_it_is_the_same(
+    folder: Path, voice: str, is_same: bool
+) -> None:
+    """Two runs with ``skip_existing`` over one folder: the slower one of each song has nothing to complain about."""
+    events = render_files("in/a.mid", voice, output="a.wav", tail=0.1, skip_existing=True)
+    seen = [next(event for event in events if isinstance(event, Opened))]
+    list(render_files("in/a.mid", voice, output="a.wav", tail=0.1 if is_same else 0.2))
+    made = Path("a.wav").read_bytes()
+    end = [*seen, *events][-1]
+    assert isinstance(end, Skipped if is_same else Failed)
+    assert not isinstance(end, Failed) or "appeared while" in str(end.error)
+    assert Path("a.wav").read_bytes() == made and not list(folder.glob(".specdiff*"))

@@ -130,6 +130,18 @@ def test_programs_may_ask_for_sound_and_for_nothing_else(studio: Studio, song: P
     for option in ("output", "save_mel", "overwrite", "threads", "inputs"):
         with pytest.raises(UsageError, match="unknown option"):
             studio.render_api(str(song), {option: "x"})
+    for options in ("x", 5, ["seed"]):
+        with pytest.raises(UsageError, match="must be an object"):
+            studio.render_api(str(song), options)
+    with pytest.raises(UsageError, match="no MIDI file"):
+        studio.render_api(None, {})
+
+
+def test_what_a_voice_lacks_is_told_without_its_folder(tmp_path: Path, song: Path) -> None:
+    (tmp_path / "work").mkdir()
+    studio = Studio(["tiny"], Limits(), tmp_path / "work")
+    with pytest.raises(SpecdiffError, match=r"^tiny/melgan/model\.onnx: the SoundStream decoder is missing"):
+        studio.render_api(str(song), {"vocoder": "soundstream"})
 
 
 @pytest.mark.parametrize(
