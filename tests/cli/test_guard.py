@@ -12,7 +12,6 @@ from midi_files import write_song
 from specdiff_cli.cli.progress import say
 from specdiff_cli.signals import StopSignals, Terminated
 
-
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
     pytest.mark.usefixtures("heeded_signals"),
