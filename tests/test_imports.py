@@ -36,6 +36,7 @@ FLOORS = {
     "diffusion": 2,
     "audio": 2,
     "model": 3,
+    "engine.bends": 3,
     "engine.unisons": 3,
     "weights": 4,
     "engine.songs": 4,

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specdiff_cli.audio.mel import hz_to_mel
-from specdiff_cli.audio.partials.responses import band_centres_hz
 from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono, pitch_hz
-from specdiff_cli.constants import FRAME_SAMPLES, FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.constants import FRAME_SAMPLES, FRAMES_PER_SECOND, LOG_MEL_MIN, N_MELS, SAMPLE_RATE_HZ
+from specdiff_cli.engine.bends import LEAST_SHIFT_SEMITONES, moved
 from specdiff_cli.engine.unisons import Unison, find_unisons
 from specdiff_cli.errors import UsageError
 from specdiff_cli.midi.expression import ChannelExpression
@@ -29,7 +28,6 @@ MAX_PARTIALS = 128
 SOFT_PEDAL_GAIN = 10 ** (-3 / 20)  # all the way down
 #: Mallets and bells, timpani, kalimba, percussion and effects: their partials are no multiples of one frequency.
 RINGING_PROGRAMS = frozenset((*range(8, 15), 47, 108, *range(112, 128)))
-LEAST_SHIFT_SEMITONES = 0.1  # a spectrum that is bent by less stays where it is
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _SILENT_POWER = math.exp(2 * LOG_MEL_MIN)
 
@@ -169,25 +167,28 @@ class SongNotes:
 
     def _bent(self, log_power: Tensor, middles: Sequence[_Middle]) -> Tensor:
         """(F, 128) spectra moved along with the pitches of their notes."""
-        semitones = np.zeros(len(log_power))
+        bent = log_power
         for row, own, times_s in middles:
-            expression = self.played[row].expression
-            if expression is not None and self.rows.instrument[row] < N_PROGRAMS:
-                semitones[own] = expression.pitch_semitones.sampled(times_s) + self.played[row].tuning_semitones
-        moved = np.flatnonzero(np.abs(semitones) >= LEAST_SHIFT_SEMITONES)
-        if not len(moved):
-            return log_power
-        # a band hears now what a lower (or higher) one heard before
-        heard_hz = band_centres_hz()[:N_MELS].numpy() / 2.0 ** (semitones[moved, None] / 12)
-        place = hz_to_mel(heard_hz) * ((N_MELS + 1) / float(hz_to_mel(MEL_MAX_HZ))) - 1
-        below = torch.from_numpy(place.clip(0, N_MELS - 1)).float().to(log_power.device)
-        first = below.floor().long()
-        second = (first + 1).clamp(max=N_MELS - 1)
-        index = torch.from_numpy(moved).to(log_power.device)
-        old = log_power[index]
-        log_power = log_power.clone()
-        log_power[index] = torch.lerp(old.gather(1, first), old.gather(1, second), below - first)
-        return log_power
+            note = self.played[row]
+            if note.instrument >= N_PROGRAMS:
+                continue
+            semitones = note.semitones_over(times_s)
+            moves = np.abs(semitones) >= LEAST_SHIFT_SEMITONES
+            if not moves.any():
+                continue
+            if bent is log_power:
+                bent = log_power.clone()
+            index = torch.from_numpy(np.flatnonzero(moves)).to(bent.device) + own.start
+            bent[index] = moved(log_power[index], semitones[moves], self._places_hz(note))
+        return bent
+
+    def _places_hz(self, note: PlayedNote) -> Tensor:
+        """Where a note's partials lie before it is moved, (K,) float64 on the CPU."""
+        timbres = NoteTimbres(self.frames)
+        places = timbres.partials(note)
+        if timbres.rings(note) and len(tones := timbres.tones(note)):
+            places = tones
+        return places * pitch_hz(note.pitch)
 
     def _middles(self, frames: FrameRows) -> list[_Middle]:
         """Of each note in the frames."""

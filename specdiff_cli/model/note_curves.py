@@ -67,13 +67,25 @@ class _Held:
             return
         n_loop = round(LOOP_S / COARSE_S)
         learned = self.curve[:N_LEARNED]
-        loop, before = learned[-n_loop:], learned[-2 * n_loop : -n_loop]
-        slope = (loop.mean(0) - before.mean(0)).clamp(max=0.0) / n_loop  # per point
+        loop, slope = learned[-n_loop:], _slope(learned, n_loop)
         index = torch.arange(n_missing, device=self.curve.device)
         turn = index % (2 * n_loop)
         point = torch.where(turn < n_loop, n_loop - 1 - turn, turn - n_loop)
         distance = (n_loop + index - point).to(slope.dtype)
         self.curve = torch.cat([learned, loop[point] + distance[:, None] * slope])
+
+
+def _slope(learned: Tensor, n_second: int) -> Tensor:
+    """(144,) log power by which a note goes on fading, per point, from its curve and the points of a second.
+
+    One that is softer every second (a string, a bell) fades as it did last. Where detuned voices beat slowly, two
+    seconds say little: of the slopes over one, two and three seconds the least holds, or an organ would die away.
+    """
+    seconds = learned[-4 * n_second :].reshape(4, n_second, -1)
+    loudness, means = seconds.logsumexp((1, 2)), seconds.mean(1)
+    slopes = [(means[3] - means[3 - n]) / (n * n_second) for n in (1, 2, 3)]
+    fades = bool((loudness.diff() < 0).all())
+    return (slopes[0] if fades else torch.stack(slopes).amax(0)).clamp(max=0.0)
 
 
 class NoteCurves:

@@ -11,9 +11,16 @@ from steady_tones import AMPLITUDES, Tones, cents, frames_of, frequency_hz, leve
 from specdiff_cli.audio.mel import hann_window, log_mel
 from specdiff_cli.audio.partials.correction import MARGIN_FRAMES, mel_correction
 from specdiff_cli.audio.partials.noise import noise_bank
-from specdiff_cli.audio.partials.notes_to_sound import HOPS, MODULATION_CENTS, MODULATION_HZ, NotesToSound
+from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
 from specdiff_cli.audio.partials.responses import lobe_powers, mel_weights, to_mel
-from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pan_of_mono, pitch_hz
+from specdiff_cli.audio.partials.score import (
+    MODULATION_CENTS,
+    MODULATION_HZ,
+    PlayedNote,
+    Vibrato,
+    pan_of_mono,
+    pitch_hz,
+)
 from specdiff_cli.audio.partials.sounds import Splitter, find_tones, snapped
 from specdiff_cli.audio.partials.vocoder import BLOCK_FRAMES, PartialVocoder
 from specdiff_cli.constants import FFT_SAMPLES, FRAME_SAMPLES, FRAMES_PER_SECOND, N_MELS, SAMPLE_RATE_HZ

@@ -24,6 +24,9 @@ class Peaks(NoteFrames):
     def __init__(self) -> None:
         self.kits, self.chokes, self.device = [0], (), torch.device("cpu")
 
+    def fact(self, instrument: int, key: int, name: str) -> float:
+        return 0.0
+
     def frames(self, notes, first_frame, n_frames):  # type: ignore[no-untyped-def]
         from specdiff_cli.model.note_frames import FrameRows
 

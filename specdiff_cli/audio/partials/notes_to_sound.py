@@ -19,7 +19,6 @@ from specdiff_cli.audio.partials.sounds import AS_MEASURED, FRAME_S, Sound, Spli
 
 #: Samples between knots, where levels and phases are computed: 3 to 5 ms, and whole in a frame's hop of 20 ms.
 HOPS = {16_000: 80, 44_100: 147, 48_000: 160}
-MODULATION_CENTS, MODULATION_HZ = 50.0, 5.5  # General MIDI 2's depth at full modulation
 LOOK_AHEAD_S = 1.0  # sounds of held notes are asked for in pieces of this
 MAX_SOUNDS = 512
 LOG_INAUDIBLE = math.log(2.0**-16)  # of an amplitude: half of a 16-bit file's last bit, where released notes end
@@ -271,16 +270,9 @@ def _turned(sounding: _Sounding, times_s: Floats, ages_s: Floats) -> tuple[Float
 
 def _bend(note: PlayedNote, vibrato: Vibrato | None, times_s: Floats, ages_s: Floats) -> Floats:
     """(J,) semitones above the note's pitch."""
-    expression = note.expression
-    semitones = np.full(len(times_s), note.tuning_semitones)
-    if expression is not None:
-        semitones += expression.pitch_semitones.sampled(times_s)
-        depth = expression.modulation.sampled(times_s)
-        semitones += depth * (MODULATION_CENTS / 100) * np.sin(2 * math.pi * MODULATION_HZ * times_s)
+    semitones = note.semitones_over(times_s)
     if vibrato is not None:
         since_s = (ages_s - vibrato.delay_s).clip(min=0.0)
         rising = (since_s / 0.2).clip(max=1.0)
         semitones += rising * (vibrato.cents / 100) * np.sin(2 * math.pi * vibrato.rate_hz * since_s)
-    if note.glide_s > 0:
-        semitones += note.glide_semitones * (1 - ages_s / note.glide_s).clip(0, 1)
     return semitones

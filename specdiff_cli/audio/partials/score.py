@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 
 N_LOOKS = 16  # at the ways of two pitches
+# General MIDI 2's depth at full modulation, and SoundFont 2's rate where a font says nothing: a triangle wave that
+# begins with each note.
+MODULATION_CENTS, MODULATION_HZ = 50.0, 8.176
 
 
 class Curve(Protocol):
@@ -92,7 +95,10 @@ class PlayedNote:
         return any(curve.changes_within(start_s, end_s) for curve in (pitch, depth)) or value_at(depth, start_s) > 0
 
     def moves_like(self, other: "PlayedNote") -> bool:
-        """Whether both pitches take the same way while this note is held, as far as a few looks can tell."""
+        """Whether both pitches take the same way while this note is held, as far as a few looks can tell.
+
+        Both begin together.
+        """
         import numpy as np
 
         if (self.glide_semitones, self.glide_s) != (other.glide_semitones, other.glide_s):
@@ -105,6 +111,21 @@ class PlayedNote:
             for it in (self.expression, other.expression)
         ]
         return np.allclose(ways[0], ways[1], rtol=0, atol=1e-6)
+
+    def semitones_over(self, times_s: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """How far its pitch is moved at times, in the shape given: all but the vibrato of its own."""
+        import numpy as np
+
+        semitones = np.full(np.shape(times_s), self.tuning_semitones)
+        if self.expression is not None:
+            semitones += self.expression.pitch_semitones.sampled(times_s)
+            depth = self.expression.modulation.sampled(times_s)
+            if depth.any():
+                wave = np.sin(2 * math.pi * MODULATION_HZ * (times_s - self.start_s))
+                semitones += depth * (MODULATION_CENTS / 100) * np.arcsin(wave) / (math.pi / 2)
+        if self.glide_s > 0:
+            semitones += self.glide_semitones * (1 - (times_s - self.start_s) / self.glide_s).clip(0, 1)
+        return semitones
 
     def semitones_at(self, time_s: float) -> float:
         """How far its pitch is moved at a time, but for vibrato and gliding."""

@@ -107,7 +107,7 @@ class Splitter:
         mel, high = power[:, :N_MELS].sqrt(), power[:, N_MELS:]
         is_low = frequencies_hz < MEL_MAX_HZ
         low = frequencies_hz[is_low]
-        amplitudes, explained = _fit_partials(mel, low)
+        amplitudes, explained = fit_partials(mel, low)
         noise = (mel.square() - (NOISE_FROM * explained).square()).clamp(min=0.0)
         variance = noise / self._noise_power
         # Above 8 kHz a note is as tonal as at the top of the mel.
@@ -177,7 +177,7 @@ def _n_audible(power: Tensor, frequencies_hz: Tensor) -> int:
     return int(audible[-1]) + 1 if len(audible) else 0
 
 
-def _fit_partials(mel: Tensor, frequencies_hz: Tensor) -> tuple[Tensor, Tensor]:
+def fit_partials(mel: Tensor, frequencies_hz: Tensor) -> tuple[Tensor, Tensor]:
     """Amplitudes (R, K) whose mel is about the given one (R, 128), and the mel that they explain."""
     if not len(frequencies_hz):
         return mel[:, :0], torch.zeros_like(mel)
