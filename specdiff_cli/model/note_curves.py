@@ -4,6 +4,7 @@ Every note is asked about alone, in pieces of the same points. What comes out de
 last bit of a matrix product changes with the number of its rows), so all songs and threads can share the curves.
 """
 
+import copy
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -96,7 +97,8 @@ class NoteCurves:
     """
 
     def __init__(self, function: NoteFunction, n_threads: int = 1) -> None:
-        self._function = function.eval().requires_grad_(False)
+        # Another object with the same parameters: who keeps curves by their function would keep it for ever otherwise.
+        self._function = copy.copy(function.eval().requires_grad_(False))
         self.device = function.facts.device
         self._levels, self._later_levels, self._swells = (
             np.nan_to_num(table.float().cpu().numpy())

@@ -83,10 +83,11 @@ def test_a_network_is_compiled_once(voice: Voice, synthesizer: Synthesizer) -> N
         Synthesizer(voice, StepVocoder(), "cpu", "bfloat16")
 
 
-def test_a_voice_is_freed_with_its_last_synthesizer(folder: Path) -> None:
-    voice = load_voice(str(folder))
+@pytest.mark.parametrize("model", ["random", "tiny"])
+def test_a_voice_is_freed_with_its_last_synthesizer(folder: Path, model: str) -> None:
+    voice = load_voice(str(folder) if model == "random" else model)
     network = weakref.ref(voice.network)
-    Synthesizer(voice, StepVocoder(), "cpu", "float32")
+    Synthesizer(voice, None if model == "tiny" else StepVocoder(), "cpu", "float32").render(CHORD, 0.5)
     del voice
     gc.collect()
     assert network() is None
