@@ -1,5 +1,7 @@
 """What players ask of notes that sound, measured on the bundled voice's own sound, filter and all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,10 +24,11 @@ def tiny() -> Synthesizer:
     return Synthesizer(voice, load_vocoder(voice), torch.device("cpu"), torch.float32)
 
 
-def heard(tiny: Synthesizer, note: Note, **curves: Curve) -> np.ndarray:
-    """(n,) float64 of a note on channel 1 that is asked for some expression."""
-    expression = {(0, 0): ChannelExpression(**curves)}
-    audio: np.ndarray = np.concatenate(list(tiny.stream([note], note.end_s + 0.5, expression=expression)))
+def heard(tiny: Synthesizer, note: Note, duration_s: float | None = None, **curves: Curve) -> np.ndarray:
+    """(n,) float64 of a note that is asked for some expression."""
+    expression = {(0, note.channel): ChannelExpression(**curves)}
+    duration_s = note.end_s + 0.5 if duration_s is None else duration_s
+    audio: np.ndarray = np.concatenate(list(tiny.stream([note], duration_s, expression=expression)))
     return audio.astype(np.float64)
 
 
@@ -67,6 +70,19 @@ def test_portamento_glides(tiny: Synthesizer) -> None:
     for time_s in (0.4, 0.7, 1.0):
         assert found[round(time_s * RATE_HZ)] == pytest.approx(-5 * (1 - (time_s - 0.1) / 1.2), abs=0.15)
     assert found[round(1.8 * RATE_HZ)] == pytest.approx(0.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("note", "dies_away_s"),
+    [(Note(0.1, 1.0, 60, 100, ORGAN, False, cut_s=1.0), 1.05), (Note(0.1, 0.2, 49, 120, 0, True, 9, cut_s=0.8), 0.85)],
+    ids=["organ", "crash cymbal"],
+)
+def test_all_sound_off_ends_releases_and_cymbals(tiny: Synthesizer, note: Note, dies_away_s: float) -> None:
+    audio = heard(tiny, note, duration_s=2.5)
+    assert level_db(between(audio, note.cut_s - 0.3, note.cut_s - 0.05)) > -50
+    assert np.abs(between(audio, dies_away_s, 2.5)).max() < 1e-3
+    rings = heard(tiny, replace(note, cut_s=None), duration_s=2.5)
+    assert np.abs(between(rings, dies_away_s, 2.5)).max() > 1e-2
 
 
 @pytest.mark.parametrize(("program", "within_db"), [(ORGAN, 3.0), (SQUARE_LEAD, 9.0)])

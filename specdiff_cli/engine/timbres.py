@@ -163,6 +163,7 @@ class SongNotes:
             else:
                 pans = math.pi / 4 * (1 + note.expression.pan.sampled(times_s))
                 gains[own] = note.expression.gain.sampled(times_s) * (np.cos(pans) + np.sin(pans)) / math.sqrt(2.0)
+            gains[own] *= times_s < note.cut_s
         return torch.from_numpy(np.log(gains.clip(min=1e-6))).float().to(frames.log_power.device)
 
     def _bent(self, log_power: Tensor, middles: Sequence[_Middle]) -> Tensor:
@@ -219,6 +220,7 @@ def _played(note: Note, rows: NoteRows, row: int, expression: Mapping[Part, Chan
         tuning_semitones=note.tuning_semitones if follows else 0.0,
         glide_semitones=note.glide_from - note.pitch if follows and note.glide_from is not None else 0.0,
         glide_s=note.glide_s if follows else 0.0,
+        cut_s=math.inf if expression is None or note.cut_s is None else note.cut_s,
     )
 
 

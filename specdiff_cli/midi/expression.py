@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from specdiff_cli.midi import systems
+from specdiff_cli.midi.device_parts import part_settings
 from specdiff_cli.midi.levels import (
     CENTRE_PAN,
     DEFAULT_EXPRESSION,
@@ -117,8 +118,8 @@ class ChannelExpression:
     Attributes:
         pitch_semitones: added to every pitch: pitch bend by its range (RPN 0), fine and coarse tuning (RPN 1 and 2),
             and the device's master tuning. Drums have no use for it.
-        modulation: the modulation wheel (controller 1), 0 to 1 at General MIDI 2's depth of 50 cents; a file that sets
-            another depth range (RPN 5) scales it.
+        modulation: depth of the vibrato, 1 being 50 cents: the modulation wheel (controller 1) at General MIDI 2's
+            depth, which another depth range (RPN 5) scales, and the channel's pressure, as SoundFont 2 has it.
         gain: on amplitudes: volume and expression (controllers 7 and 11), each (value / 127) squared as General MIDI
             recommends (40 log10), relative to the defaults of 100 and 127; times the device's master volume.
         pan: -1 (left) to 1 (right), controller 10.
@@ -154,6 +155,8 @@ class _Channel:
     volume: int = DEFAULT_VOLUME
     expression: int = DEFAULT_EXPRESSION
     wheel: int = 0
+    pressure: int = 0
+    key_shift: int = 0  # semitones, by GS or XG
     parameters: Parameters = field(default_factory=Parameters)
     pitch_semitones: list[tuple[float, float]] = field(default_factory=list)
     modulation: list[tuple[float, float]] = field(default_factory=list)
@@ -164,9 +167,10 @@ class _Channel:
         """Note down what all curves but the pan are from now on."""
         set_to = self.parameters
         pitch = self.bend * set_to.bend_range + self.shared_bend * self.shared_bend_range
-        self.pitch_semitones.append((time_s, pitch + set_to.fine_tuning + set_to.coarse_tuning + tuning))
+        tuning += set_to.fine_tuning + set_to.coarse_tuning + self.key_shift
+        self.pitch_semitones.append((time_s, pitch + tuning))
         depth = set_to.modulation_depth / DEFAULT_DEPTH_SEMITONES
-        self.modulation.append((time_s, self.wheel / 127 * depth))
+        self.modulation.append((time_s, self.wheel / 127 * depth + self.pressure / 127))
         level = self.volume / DEFAULT_VOLUME * (self.expression / DEFAULT_EXPRESSION) * master
         self.gain.append((time_s, level * level))
 
@@ -182,7 +186,7 @@ class _Channel:
     def reset_controllers(self) -> None:
         """Controller 121: not volume, pan and what parameters are set to (RP-015)."""
         self.bend = self.shared_bend = 0.0
-        self.wheel = 0
+        self.wheel = self.pressure = 0
         self.expression = DEFAULT_EXPRESSION
         self.parameters.deselect()
 
@@ -227,8 +231,21 @@ class ExpressionReader:
         elif (coarse := systems.master_coarse_tuning(data)) is not None:
             self._coarse = coarse
         else:
+            self._part(event)
             return
         for channel in self._channels.values():
+            self._write(channel, event.tick)
+
+    def _part(self, event: Timed) -> None:
+        """A message to one part, if it is one."""
+        for setting in part_settings(event.message.data):
+            channel = self._channels.get((event.port, setting.channel))
+            if channel is None:
+                continue
+            if setting.key_shift is not None:
+                channel.key_shift = setting.key_shift
+            if setting.bend_range is not None:
+                channel.parameters.bend_range = float(setting.bend_range)
             self._write(channel, event.tick)
 
     def _reset(self, channel: _Channel, tick: int) -> None:
@@ -236,6 +253,7 @@ class ExpressionReader:
         channel.reset_controllers()
         channel.volume = DEFAULT_VOLUME
         channel.parameters = Parameters()
+        channel.key_shift = 0
         if channel.pan:
             channel.pan.append((self._seconds(tick), 0.0))
 
@@ -248,6 +266,8 @@ class ExpressionReader:
                 channel.shared_bend = bend
             else:
                 channel.bend = bend
+        elif message.type == "aftertouch":
+            channel.pressure = message.value
         elif message.type != "control_change" or not self._control(channel, message.control, message.value, event.tick):
             return
         self._write(channel, event.tick)

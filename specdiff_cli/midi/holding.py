@@ -59,6 +59,11 @@ class ChannelHold:
         self.releases.append(moment)
         self.cuts.append(moment)
 
+    def next_cut(self, moment: Moment) -> Moment | None:
+        """When everything is silenced behind a moment, if ever."""
+        index = bisect_left(self.cuts, moment)
+        return self.cuts[index] if index < len(self.cuts) else None
+
     def key_up(self, down: Moment, up: Moment | None) -> Moment | None:
         """When the key of a note counts as released: with its note-off (``up``) or an earlier "all notes off"."""
         index = bisect_left(self.releases, down)
@@ -78,10 +83,8 @@ class ChannelHold:
         until = self._held(down, up, end)
         if again is not None and again < until:
             until = max(up, again)
-        index = bisect_left(self.cuts, down)
-        if index < len(self.cuts):
-            until = min(until, self.cuts[index])
-        return until
+        cut = self.next_cut(down)
+        return until if cut is None else min(until, cut)
 
     def _held(self, down: Moment, up: Moment, end: Moment) -> Moment:
         until = up

@@ -86,12 +86,7 @@ def play_twice(song: MidiSong, span: LoopSpan) -> MidiSong:
         kept = replace(note, end_s=min(note.end_s, span.end_s))
         first.append(kept)
         if kept.start_s >= span.start_s - _ROUNDING_S:
-            audible_s = None if kept.audible_s is None else kept.audible_s + span.length_s
-            again.append(
-                replace(
-                    kept, start_s=kept.start_s + span.length_s, end_s=kept.end_s + span.length_s, audible_s=audible_s
-                )
-            )
+            again.append(kept.moved(kept.start_s + span.length_s, kept.end_s + span.length_s, by_s=span.length_s))
     expression = {part: found.repeated(span.start_s, span.end_s) for part, found in song.expression.items()}
     end_s = span.end_s + span.length_s
     return replace(song, notes=[*first, *again], end_s=end_s, file_end_s=end_s, expression=expression)

@@ -38,6 +38,8 @@ MAX_HANGING_S = 10.0
 STRETCH_S = 4.0
 # Legato of one key, as sequencers write it, overlaps by a few hundredths of a second.
 OVERLAP_S = 0.125
+# So long at most a note is heard behind its end.
+LONGEST_RELEASE_S = 6.0
 # Below -60 dB of a channel at its defaults nothing is heard of a note.
 _AUDIBLE_GAIN = 1e-3
 
@@ -245,6 +247,10 @@ class MusicReader:
         if press.is_drum and end_tick <= press.moment[1]:
             end_s = start_s + DRUM_LENGTH_S
         level, audible_s = _level(channel.gain, start_s, end_s)
+        cut = self._holds[press.part].next_cut(press.moment)
+        cut_s = None if cut is None else self._tempo_map.seconds(cut[1])
+        if cut_s is not None and cut_s > end_s + LONGEST_RELEASE_S:
+            cut_s = None
         port, number = press.part
         return Note(
             start_s=start_s,
@@ -263,6 +269,7 @@ class MusicReader:
             glide_from=press.glide_from,
             glide_s=press.glide_s,
             audible_s=audible_s,
+            cut_s=cut_s,
         )
 
 

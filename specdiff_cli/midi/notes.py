@@ -14,6 +14,7 @@ import mido
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S
 from specdiff_cli.errors import MidiError, Option
 from specdiff_cli.midi.bars import BarMap
+from specdiff_cli.midi.device_parts import spelled_out
 from specdiff_cli.midi.drum_parts import DrumParts
 from specdiff_cli.midi.expression import ExpressionReader
 from specdiff_cli.midi.levels import ChannelLevels
@@ -99,7 +100,7 @@ def parse_midi(
     if n_onsets > MAX_NOTES:
         raise MidiError(f"{name}: holds {n_onsets} notes, more than the limit of {MAX_NOTES}; split it into parts")
     tempo_map = TempoMap.from_midi(midi)
-    events, n_zones = share_zones(merge_tracks(midi.tracks))
+    events, n_zones = share_zones(spelled_out(merge_tracks(midi.tracks)))
     expression_reader = ExpressionReader(tempo_map.seconds)
     expression = expression_reader.read(events)
     drum_parts = DrumParts.from_events(events)

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 RPN_MSB, RPN_LSB, NRPN_MSB, NRPN_LSB = 101, 100, 99, 98
 DATA_MSB, DATA_LSB = 6, 38
-PARAMETER_CONTROLLERS = frozenset((RPN_MSB, RPN_LSB, NRPN_MSB, NRPN_LSB, DATA_MSB, DATA_LSB))
+DATA_INCREMENT, DATA_DECREMENT = 96, 97
+PARAMETER_CONTROLLERS = frozenset(
+    (RPN_MSB, RPN_LSB, NRPN_MSB, NRPN_LSB, DATA_MSB, DATA_LSB, DATA_INCREMENT, DATA_DECREMENT)
+)
 
 BEND_RANGE, FINE_TUNING, COARSE_TUNING, MODULATION_DEPTH, MPE_CONFIGURATION = 0, 1, 2, 5, 6
 DEFAULT_BEND_RANGE_SEMITONES = 2.0
@@ -50,6 +53,8 @@ class Parameters:
         selected = self.selected
         if selected is None:
             return False
+        if number in (DATA_INCREMENT, DATA_DECREMENT):
+            return self._step(selected, 1 if number == DATA_INCREMENT else -1)
         return self._set(selected, number == DATA_MSB, value)
 
     @property
@@ -76,6 +81,21 @@ class Parameters:
             self.coarse_tuning = self._clamped(float(msb - _CENTRE), -MAX_COARSE_SEMITONES, MAX_COARSE_SEMITONES)
         elif selected == MODULATION_DEPTH:
             self.modulation_depth = msb + lsb / 128
+        return True
+
+    def _step(self, selected: int, direction: int) -> bool:
+        """Up or down by one: of the fine byte, or of the coarse one of a parameter that has no other (RP-018)."""
+        if selected == BEND_RANGE:
+            self.bend_range = self._clamped(self.bend_range + direction / 100, 0.0, MAX_BEND_RANGE_SEMITONES)
+        elif selected == FINE_TUNING:
+            self.fine_tuning = min(max(self.fine_tuning + direction / 0x2000, -1.0), 1 - 1 / 0x2000)
+        elif selected == COARSE_TUNING:
+            coarse = self.coarse_tuning + direction
+            self.coarse_tuning = self._clamped(coarse, -MAX_COARSE_SEMITONES, MAX_COARSE_SEMITONES)
+        elif selected == MODULATION_DEPTH:
+            self.modulation_depth = max(0.0, self.modulation_depth + direction / 128)
+        else:
+            return False
         return True
 
     def _coarse(self, selected: int) -> int:

@@ -24,14 +24,14 @@ CAPABILITIES = {
     "velocity": "loud and soft notes; channel volume and expression as notes begin",
     "gain": "channel volume and expression while notes sound",
     "pitch_bend": "pitch bend and tuning",
-    "modulation": "vibrato by the modulation wheel",
+    "modulation": "vibrato by the modulation wheel and by pressure on a channel",
     "pan": "a place for each note in stereo",
     "portamento": "glides from note to note",
     "scale_tuning": "scales tuned note by note",
     "soft_pedal": "the soft pedal",
     "half_pedal": "a pedal that is half down",
     "breath": "breath and balance",
-    "aftertouch": "pressure on keys",
+    "aftertouch": "pressure on single keys",
     "effects": "reverb and chorus as a file sets them",
     "banks": "sounds beyond General MIDI's, by bank",
 }
@@ -105,7 +105,9 @@ def count_messages(tracks: Iterable[mido.MidiTrack], drum_parts: DrumParts) -> C
                 found["half pedal"] += message.control == SUSTAIN_CONTROLLER and 0 < message.value < PEDAL_DOWN_FROM
             elif kind == "pitchwheel":
                 found["pitch bend"] += message.pitch != 0  # a bend back to the centre asks for nothing
-            elif kind in ("aftertouch", "polytouch"):
+            elif kind == "aftertouch":
+                found["channel pressure"] += 1
+            elif kind == "polytouch":
                 found["aftertouch"] += 1
             elif kind == "sysex" and not drum_parts.follows(message, tick):
                 found["system exclusive"] += 1
@@ -128,7 +130,9 @@ def file_remarks(tracks: Sequence[mido.MidiTrack], counts: Mapping[str, int]) ->
     found = [
         Remark("tempo_zero", n_still, f"{count(n_still, 'tempo')} of 0 passed over: time would stand still"),
         Remark("meter", n_meters, f"{count(n_meters, 'impossible time signature')} passed over", is_heard=False),
-        Remark("aftertouch", aftertouch, f"pressure on keys ({count(aftertouch, 'message')})", needs="aftertouch"),
+        Remark(
+            "aftertouch", aftertouch, f"pressure on single keys ({count(aftertouch, 'message')})", needs="aftertouch"
+        ),
         Remark(
             "half_pedal",
             n_half,
@@ -173,7 +177,7 @@ _ASKED = {
     "pitch": ("bent or tuned", "pitch_bend"),
     "fade": ("under moving volume or expression", "gain"),
     "level": ("begun at a volume or expression of the file's own", "velocity"),
-    "modulation": ("with vibrato by the modulation wheel", "modulation"),
+    "modulation": ("with vibrato by the modulation wheel or pressure", "modulation"),
     "pan": ("placed to a side", "pan"),
     "portamento": ("gliding from another pitch", "portamento"),
     "scale_tuning": ("of a tuned scale", "scale_tuning"),

@@ -106,7 +106,7 @@ def _cut_note(note: Note, start_s: float, end_s: float, is_open: bool) -> Note |
         last_s = min(note.end_s, end_s)
     if last_s - first_s < _SHORTEST_S:
         return None
-    return replace(note, start_s=first_s - start_s, end_s=last_s - start_s)
+    return note.moved(first_s - start_s, last_s - start_s, by_s=-start_s)
 
 
 def _is_last_bar_line(moment: Moment, song: MidiSong) -> bool:
@@ -133,7 +133,7 @@ def change_tempo(song: MidiSong, speed: float) -> MidiSong:
     """The song ``speed`` times as fast."""
     return replace(
         song,
-        notes=[replace(note, start_s=note.start_s / speed, end_s=note.end_s / speed) for note in song.notes],
+        notes=[note.moved(note.start_s / speed, note.end_s / speed, speed=speed) for note in song.notes],
         end_s=song.end_s / speed,
         tempo_changes=[(time_s / speed, bpm * speed) for time_s, bpm in song.tempo_changes],
         bars=None if song.bars is None else song.bars.retimed(speed=speed),

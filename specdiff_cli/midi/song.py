@@ -1,7 +1,7 @@
 """What a MIDI file is read into: notes, and what was learnt on the way."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from specdiff_cli.midi.bars import BarMap
 from specdiff_cli.midi.expression import ChannelExpression
@@ -31,6 +31,7 @@ class Note:
         glide_from: the pitch that portamento makes it begin at, or None.
         glide_s: how long it takes from there to its own pitch.
         audible_s: when it is first heard, if volume or expression is shut as it begins and opens later; else None.
+        cut_s: when all sound of its channel is switched off while it may ring, its release included; else None.
     """
 
     start_s: float
@@ -49,6 +50,15 @@ class Note:
     glide_from: int | None = None
     glide_s: float = 0.0
     audible_s: float | None = None
+    cut_s: float | None = None
+
+    def moved(self, start_s: float, end_s: float, *, by_s: float = 0.0, speed: float = 1.0) -> "Note":
+        """The note from ``start_s`` to ``end_s``, its other times put ``by_s`` later and then made ``speed`` times as
+        fast."""
+        audible_s, cut_s = (
+            None if time_s is None else max(0.0, (time_s + by_s) / speed) for time_s in (self.audible_s, self.cut_s)
+        )
+        return replace(self, start_s=start_s, end_s=end_s, audible_s=audible_s, cut_s=cut_s)
 
 
 @dataclass(frozen=True, slots=True)

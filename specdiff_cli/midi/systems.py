@@ -3,6 +3,8 @@
 # Universal system exclusive messages, without the F0 and the device number: (kind, sub-id 1, sub-id 2).
 _REALTIME, _DEVICE_CONTROL = 0x7F, 0x04
 _MASTER_VOLUME, _MASTER_FINE_TUNING, _MASTER_COARSE_TUNING = 0x01, 0x03, 0x04
+# Addresses of GS (40 00 ..) and XG (00 00 ..).
+_DEVICE_VOLUME, _MASTER_TUNE, _MASTER_KEY_SHIFT = (0x04, 0x04), (0x00, 0x00), (0x05, 0x06)
 
 
 def reset_system(data: tuple[int, ...]) -> str | None:
@@ -21,23 +23,39 @@ def master_volume(data: tuple[int, ...]) -> float | None:
     value = _device_control(data, _MASTER_VOLUME)
     if value is not None:
         return value / 0x3FFF
-    if len(data) == 9 and data[0] == 0x41 and data[2:7] == (0x42, 0x12, 0x40, 0x00, 0x04):  # GS
-        return data[7] / 127
-    if len(data) == 7 and data[0] == 0x43 and data[1] >> 4 == 1 and data[2:6] == (0x4C, 0x00, 0x00, 0x04):  # XG
-        return data[6] / 127
-    return None
+    volume = _system_parameter(data, _DEVICE_VOLUME, 1)
+    return None if volume is None else volume[0] / 127
 
 
 def master_fine_tuning(data: tuple[int, ...]) -> float | None:
     """Semitones (-1 to 1) of a message that sets a device's fine tuning, or None for any other message."""
     value = _device_control(data, _MASTER_FINE_TUNING)
-    return None if value is None else (value - 0x2000) / 0x2000
+    if value is not None:
+        return (value - 0x2000) / 0x2000
+    tenths = _system_parameter(data, _MASTER_TUNE, 4)  # of a cent, 400 hex being none, in four half bytes
+    if tenths is None:
+        return None
+    offset = sum((nibble & 0x0F) << shift for nibble, shift in zip(tenths, (12, 8, 4, 0), strict=True)) - 0x400
+    return min(max(offset / 1000, -1.0), 1.0)
 
 
 def master_coarse_tuning(data: tuple[int, ...]) -> float | None:
     """Semitones of a message that sets a device's coarse tuning, or None for any other message."""
     value = _device_control(data, _MASTER_COARSE_TUNING)
-    return None if value is None else float((value >> 7) - 0x40)
+    if value is not None:
+        return float((value >> 7) - 0x40)
+    shift = _system_parameter(data, _MASTER_KEY_SHIFT, 1)
+    return None if shift is None else float(min(max(shift[0] - 0x40, -24), 24))
+
+
+def _system_parameter(data: tuple[int, ...], address: tuple[int, int], size: int) -> tuple[int, ...] | None:
+    """The bytes of a GS or XG message that sets the whole device's parameter; ``address``: in GS, in XG."""
+    of_gs, of_xg = address
+    if len(data) == 8 + size and data[0] == 0x41 and data[2:7] == (0x42, 0x12, 0x40, 0x00, of_gs):
+        return data[7:-1]
+    if len(data) == 6 + size and data[0] == 0x43 and data[1] >> 4 == 1 and data[2:6] == (0x4C, 0x00, 0x00, of_xg):
+        return data[6:]
+    return None
 
 
 def _device_control(data: tuple[int, ...], kind: int) -> int | None:

@@ -205,3 +205,23 @@ def test_expression_goes_with_sections_and_tempo() -> None:
     cut, _ = cut_section(song, parse_moment("start", "2"), None, "x.mid")
     assert cut.expression[0, 0].gain == Curve((0.0, 1.0), (0.25, 1.0))
     assert change_tempo(song, 2).expression[0, 0].gain == Curve((0.0, 0.5, 1.5), (1.0, 0.25, 1.0))
+
+
+def test_a_channels_pressure_is_vibrato_until_controllers_are_reset() -> None:
+    pressed = (0, mido.Message("aftertouch", value=127))
+    assert expression_of(pressed).modulation.at(0) == 1
+    assert expression_of(pressed, control(0, 0, 1, 127)).modulation.at(0) == 2
+    assert expression_of(pressed, control(960, 0, 121, 0)).modulation.at(1) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "semitones"),
+    [(0, 96, 2.01), (0, 97, 1.99), (1, 96, 1 / 8192), (1, 97, -1 / 8192), (2, 96, 1.0), (2, 97, -1.0)],
+)
+def test_data_is_stepped_up_and_down(number: int, step: int, semitones: float) -> None:
+    """RP-018: the fine byte of parameters 0 and 1, the coarse one of 2; the value says nothing."""
+    select = [control(0, 0, 101, 0), control(0, 0, 100, number), control(0, 0, step, 99)]
+    bends = [bend(0, 8191)] if number == 0 else []
+    assert expression_of(*select, *bends).pitch_semitones.at(0) == pytest.approx(semitones)
+    nothing = [control(0, 0, 101, 127), control(0, 0, 100, 127), control(0, 0, step, 0)]
+    assert expression_of(*nothing, bend(0, 8191)).pitch_semitones.at(0) == 2.0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from midi_files import Timed, control, midi_bytes, note, program
 
 from specdiff_cli.midi.notes import MidiSong, parse_midi
+from specdiff_cli.midi.sections import change_tempo, cut_section, parse_moment
 
 TICKS_PER_S = 960
 Found = tuple[int, int, int, int]
@@ -175,6 +176,31 @@ def test_a_note_that_nothing_ends_does_not_ring_for_hours() -> None:
     song = parse_midi(midi_bytes([on, *note(0, 960, 1, 62)], end_tick=20_000 * TICKS_PER_S), "x.mid")
     assert song.end_s == pytest.approx(11.0)  # ten seconds behind the last message
     assert song.n_unclosed_notes == 1
+
+
+def test_all_sound_off_cuts_what_sounds_or_rings() -> None:
+    cut = control(960, 0, 120, 0)
+    song = song_of([*note(0, 96, 0, 60), *note(0, 1920, 0, 64), *note(1920, 2000, 0, 67), cut])
+    assert [(found.pitch, found.end_s, found.cut_s) for found in song.notes] == [
+        (60, 0.1, 1.0),
+        (64, 1.0, 1.0),
+        (67, pytest.approx(2000 / 960), None),
+    ]
+    cymbal = song_of([*note(0, 96, 9, 49), control(960, 9, 120, 0)]).notes[0]
+    assert (cymbal.end_s, cymbal.cut_s) == (0.1, 1.0)
+    assert song_of([*note(0, 96, 9, 49), control(9600, 9, 120, 0)]).notes[0].cut_s is None  # long faded
+    assert song_of([*note(0, 96, 9, 49), control(960, 9, 123, 0)]).notes[0].cut_s is None  # notes off: drums ring on
+    reset = song_of([*note(0, 1920, 0, 60), sysex(960, "7E 7F 09 01")]).notes[0]
+    assert (reset.end_s, reset.cut_s) == (1.0, 1.0)
+
+
+def test_a_notes_own_times_move_with_it() -> None:
+    shut = [control(0, 0, 11, 0), control(1440, 0, 11, 127)]
+    song = song_of([*shut, *note(960, 3840, 0, 60), control(2880, 0, 120, 0)])
+    cut, _ = cut_section(song, parse_moment("start", "1.25"), None, "x.mid")
+    assert [(it.start_s, it.end_s, it.audible_s, it.cut_s) for it in cut.notes] == [(0.0, 1.75, 0.25, 1.75)]
+    fast = change_tempo(song, 2.0).notes[0]
+    assert (fast.start_s, fast.end_s, fast.audible_s, fast.cut_s) == (0.5, 1.5, 0.75, 1.5)
 
 
 def test_a_note_whose_expression_opens_late_sounds_from_there_on() -> None:

@@ -292,14 +292,15 @@ def test_messages_the_models_cannot_follow_are_counted() -> None:
         "expression": 1,
         "reverb": 1,
         "soft pedal": 1,
-        "aftertouch": 2,
+        "aftertouch": 1,
+        "channel pressure": 1,
         "system exclusive": 1,
     }
 
 
 def test_what_no_voice_follows_is_told() -> None:
     asked = [control(0, 0, number, value) for number, value in ((64, 1), (64, 63), (64, 64), (2, 50), (8, 90), (8, 64))]
-    song = song_of([*asked, (0, mido.Message("aftertouch", value=9)), *note(0, 480, 0, 60)])
+    song = song_of([*asked, (0, mido.Message("polytouch", note=60, value=9)), *note(0, 480, 0, 60)])
     assert {remark.kind: remark.count for remark in song.remarks} == {"half_pedal": 2, "breath": 2, "aftertouch": 1}
     assert {remark.needs for remark in song.remarks} <= set(CAPABILITIES)
 

@@ -40,7 +40,7 @@ class _Sounding:
 
     @property
     def heard_until_s(self) -> float:
-        return self.note.end_s + self.fading.tail_s
+        return min(self.note.end_s + self.fading.tail_s, self.note.cut_s)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class NotesToSound:
         vibrato = self._timbres.vibrato(note)
         expression = note.expression
         semitones, gains = None, None
-        if expression is None or not any(curve.changes_within(*span) for curve in (expression.gain, expression.pan)):
+        curves = () if expression is None else (expression.gain, expression.pan)
+        if note.cut_s >= span[1] and not any(curve.changes_within(*span) for curve in curves):
             gains = _gains(note, np.array([note.start_s]), self.n_channels)
         if vibrato is None and not note.moves_within(*span):
             semitones = note.semitones_at(note.start_s)
@@ -245,10 +246,11 @@ def _gains(note: PlayedNote, times_s: Floats, n_channels: int) -> Floats:
     """Amplitude factors per channel at times, (C, J)."""
     expression = note.expression
     if expression is None:
-        gain, pan = np.full(1, note.gain), np.full(1, note.pan)
+        gain, pan = np.full(len(times_s), note.gain), np.full(len(times_s), note.pan)
     else:
         gain, pan = expression.gain.sampled(times_s) * note.gain, expression.pan.sampled(times_s)
     angle = math.pi / 4 * (1.0 + pan)
+    gain[times_s >= note.cut_s] = 0.0
     sides = np.stack([np.cos(angle), np.sin(angle)]) * math.sqrt(2.0)
     if n_channels == 1:
         sides = sides.mean(0, keepdims=True)

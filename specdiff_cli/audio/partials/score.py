@@ -69,6 +69,7 @@ class PlayedNote:
     counts, with fractions. ``gain`` multiplies amplitudes and ``pan`` is -1 to 1, both for the whole note;
     ``expression`` comes on top and stands in for the pan. ``is_choked``: another drum of its kit ends it. Its sound
     is moved by ``tuning_semitones``; it begins ``glide_semitones`` off, and comes there in ``glide_s`` at an even pace.
+    From ``cut_s`` on nothing of it is heard.
     """
 
     start_s: float
@@ -84,6 +85,7 @@ class PlayedNote:
     tuning_semitones: float = 0.0
     glide_semitones: float = 0.0
     glide_s: float = 0.0
+    cut_s: float = math.inf
 
     def moves_within(self, start_s: float, end_s: float) -> bool:
         """Whether its pitch is asked to change between two times."""
