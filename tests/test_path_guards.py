@@ -33,7 +33,7 @@ DOING |= {"read_text", "read_bytes", "write_text", "write_bytes", "replace", "re
 CATCHING = {"OSError", "Exception", "BaseException"}
 #: Not of the file system, or of what is always there.
 ALLOWED = {
-    "rendering/inputs.py:match: glob",  # glob.glob, which passes over what it cannot list
+    "rendering/inputs.py:_matches: glob",  # glob.glob, which passes over what it cannot list
     "rendering/prepare.py:prepare: read_bytes",  # of midi.notes, which raises MidiError
     "streams.py:replace_closed: open",  # the null device
 }

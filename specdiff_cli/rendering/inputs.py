@@ -3,6 +3,7 @@
 import codecs
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from specdiff_cli.wording import count
 if TYPE_CHECKING:
     from specdiff_cli.rendering.request import Inputs
 
+#: ``**`` as a part of a path, with the separator behind it.
+_ANY_FOLDERS = re.compile(r"(?:^|(?<=[/\\]))\*\*(?:[/\\]+|$)" if os.name == "nt" else r"(?:^|(?<=/))\*\*(?:/+|$)")
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".smf", ".rmi")
 
 
@@ -233,11 +236,30 @@ def is_pattern(item: Path) -> bool:
 
 
 def match(item: Path) -> list[Path]:
-    """What a pattern matches, sorted; ``**`` stands for any folders. Raises MidiError when that is nothing."""
-    found = sorted(Path(name) for name in glob.glob(str(item), recursive=True))
+    """The files and folders that a pattern matches, and links to nothing, sorted; ``**`` stands for any folders.
+
+    Pipes and devices are passed over, as in folders: reading them might never end. Raises MidiError: nothing matches.
+    """
+    names = list(_matches(str(item)))
+    is_odd = {name: os.path.exists(name) and not (os.path.isfile(name) or os.path.isdir(name)) for name in names}
+    found = sorted(Path(name) for name in names if not is_odd[name])
     if not found:
         raise MidiError(f"{item}: no such file, and nothing matches it as a pattern")
     return found
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """As ``glob.glob`` with ``recursive`` does, which never ends where two links to folders lead in circles."""
+    before, *rest = _ANY_FOLDERS.split(pattern, maxsplit=1)
+    if not rest:
+        yield from glob.glob(pattern)
+        return
+    for top in glob.glob(before) if before else [""]:
+        for folder, folders, _ in os.walk(top or os.curdir):
+            folders[:] = [name for name in folders if not name.startswith(".")]  # what a star passes over
+            below = os.path.relpath(folder, top or os.curdir)
+            start = top if below == os.curdir else os.path.join(top, below, "")
+            yield from _matches(glob.escape(start) + (rest[0] or "*"))
 
 
 def read_list(name: str, *, null: bool) -> list[Path]:
@@ -276,7 +298,10 @@ def _parts(file: BinaryIO, end: bytes) -> Iterator[bytes]:
 
 def check_name(path: Path, name: str) -> None:
     """Raises UsageError for a name out of a list of the other kind."""
-    if b"\0" in os.fsencode(path):
+    raw = os.fsencode(path)
+    if b"\0" in raw and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # so PowerShell writes them
+        raise UsageError.of("files_from", name, "is a text in UTF-16; save it as UTF-8")
+    if b"\0" in raw:
         raise UsageError.of("files_from", name, "holds NUL characters; use ", Option("null"), " for lists of that kind")
 
 

@@ -1,5 +1,6 @@
 """Files, folders, patterns and lists named on the command line."""
 
+import glob
 import io
 import os
 import sys
@@ -77,6 +78,30 @@ def test_patterns_that_the_shell_left_alone(folder: Path) -> None:
         gathered("*.kar")
 
 
+def test_two_stars_stand_for_any_folders_and_follow_no_links(folder: Path) -> None:
+    """glob.glob would go round 2 to the power of 40 ways."""
+    touch("a.mid", "x/b.mid", "x/y/c.mid", "x/.hidden/d.mid", "x/[z]/e.mid", "x/.f.mid")
+    everything = ["a.mid", "x/[z]/e.mid", "x/b.mid", "x/y/c.mid"]
+    assert gathered("**/*.mid") == sorted(glob.glob("**/*.mid", recursive=True)) == everything
+    for name in ("x/round", "x/y/and_round"):
+        os.symlink(folder / "x", name)
+    assert gathered("**/*.mid") == everything
+    assert gathered("x/**/**/[bc].mid") == ["x/b.mid", "x/y/c.mid"]
+    assert gathered(f"{folder}/?/**/c.*") == [f"{folder}/x/y/c.mid"]
+    assert gathered("x**/*.mid") == ["x/b.mid"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_is_no_song_unless_it_is_named_itself(folder: Path) -> None:
+    """Reading one that nobody writes to would never end."""
+    touch("in/a.mid")
+    os.mkfifo("in/b.mid")
+    assert gathered("in") == gathered("in/*.mid") == gathered("**/*.mid") == ["in/a.mid"]
+    assert gathered("in/b.mid") == ["in/b.mid"]
+    with pytest.raises(MidiError, match="nothing matches"):
+        gathered("in/b.m*")
+
+
 def test_a_file_named_twice_is_taken_once(folder: Path) -> None:
     touch("a.mid", "in/b.mid")
     (folder / "link.mid").symlink_to("a.mid")
@@ -116,11 +141,13 @@ def test_a_list_on_standard_input_with_names_of_any_bytes(folder: Path, monkeypa
         ([], "missing.txt", "missing.txt: cannot be read"),
         ([], "empty.txt", "holds no names"),
         ([], "nul.txt", "use null for lists"),
+        ([], "powershell.txt", "is a text in UTF-16"),
     ],
 )
 def test_what_names_nothing_is_refused(folder: Path, items: list[str], files_from: str | None, message: str) -> None:
     (folder / "empty.txt").write_bytes(b"\n\n")
     (folder / "nul.txt").write_bytes(b"a.mid\0b.mid\0")
+    (folder / "powershell.txt").write_bytes(b"\xff\xfe" + "a.mid\r\n".encode("utf-16-le"))
     with pytest.raises(UsageError, match=message):
         gathered(*items, files_from=files_from)
 
