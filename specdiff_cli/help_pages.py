@@ -1,5 +1,6 @@
 """Help as plain text, from a command's parameters: names, what they take, what they do. Needs no other library."""
 
+import inspect
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,11 +16,21 @@ def beginning(command: Any, ctx: Any, width: int) -> Iterator[str]:
     pieces += ["COMMAND", "[ARGS]..."] if hasattr(command, "commands") else []
     yield from wrapped(" ".join([f"Usage: {ctx.command_path} [OPTIONS]", *pieces]), width, subsequent_indent="  ")
     yield ""
-    yield from _filled(command.help or "", width)
+    yield from _filled(about(command), width)
     if arguments:
         yield from ("", "Arguments:")
     for param in arguments:
         yield from entry(f"  {_argument_name(param)}", param.help or "", width)
+
+
+def about(command: Any) -> str:
+    """What a command's docstring says of it, also where Python has left docstrings out (``-OO``)."""
+    function = inspect.unwrap(command.callback) if command.callback is not None else None
+    if command.help or function is None:
+        return str(command.help or "")
+    import ast
+
+    return ast.get_docstring(ast.parse(inspect.getsource(function)).body[0]) or ""  # type: ignore[arg-type]
 
 
 def _argument_name(param: Any) -> str:
@@ -62,7 +73,7 @@ def _filled(text: str, width: int) -> Iterator[str]:
 
 def option_lines(param: Any, width: int, is_full: bool) -> Iterator[str]:
     """``-o, --output FILE``, and beside or below it what it does."""
-    names = ", ".join(sorted([*param.opts, *param.secondary_opts], key=len))
+    names = ", ".join([*sorted(param.opts, key=len), *sorted(param.secondary_opts, key=len)])
     metavar = "" if param.is_flag else f" {param.metavar or param.name.upper()}"
     told = param.help or ""
     default = param.show_default if isinstance(param.show_default, str) else param.default

@@ -6,6 +6,7 @@ Written as plain text: it fits any screen from 40 columns on, and nothing of it 
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from specdiff_cli import __version__
 from specdiff_cli.choices import STEMS_BY
-from specdiff_cli.help_pages import OTHERS, beginning, by_panel, entry, option_lines, panels, wrapped
+from specdiff_cli.help_pages import OTHERS, about, beginning, by_panel, entry, option_lines, panels, wrapped
 
 #: What most people need of ``specdiff render``.
 COMMON = (
@@ -71,7 +72,7 @@ class PlainHelpGroup(TyperGroup):
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                yield from entry(f"  {name}", (command.help or "").split("\n\n")[0].strip(), width)
+                yield from entry(f"  {name}", about(command).split("\n\n")[0].strip(), width)
         yield from panels(self.get_params(ctx), width, with_variables=False)
 
 
@@ -139,7 +140,11 @@ def hint_for(error: Exception) -> str | None:
         return "the folder comes without an option: specdiff compose FOLDER"
     if option in OPTION_HINTS:
         return OPTION_HINTS[option]
+    from specdiff_cli.rendering.inputs import MIDI_SUFFIXES
+
     unknown = re.match(r"No such command '([^']+)'", str(getattr(error, "message", "")))
+    if unknown is not None and unknown[1].lower().endswith(MIDI_SUFFIXES):
+        return f"specdiff render {shlex.quote(unknown[1])} renders it"
     if context is not None and context.info_name == "models" and unknown is not None:
         is_list = unknown[1] in ("list", "ls", "all")
         return "specdiff models lists them" if is_list else f"specdiff models show {unknown[1]} tells about one voice"

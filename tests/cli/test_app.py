@@ -38,6 +38,21 @@ def test_a_command_line_that_cannot_be_parsed_gives_one_line(arguments: list[str
     assert line.endswith("--help")
 
 
+def test_a_song_where_a_command_belongs_is_told_how_to_render_it() -> None:
+    done = specdiff("my song.MID")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: No such command 'my song.MID'; specdiff render 'my song.MID' renders it\n"
+
+
+def test_help_says_the_same_where_python_leaves_docstrings_out() -> None:
+    plain, bare = (
+        subprocess.run([sys.executable, *flags, "-m", "specdiff_cli", *words], capture_output=True, check=True).stdout
+        for flags in ([], ["-OO"])
+        for words in (["compose", "--help"],)
+    )
+    assert bare == plain and b"Exit codes:" in plain
+
+
 def test_no_arguments_show_the_help_and_are_a_usage_error() -> None:
     done = specdiff()
     assert done.returncode == 2
