@@ -4,15 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from steady_tones import cents, frequency_hz, level_db
 
 from specdiff_cli.audio.partials.score import MODULATION_CENTS, MODULATION_HZ, pitch_hz
+from specdiff_cli.engine.loading import load_synthesizer
 from specdiff_cli.engine.synthesizer import Synthesizer
-from specdiff_cli.engine.vocoders import load_vocoder
 from specdiff_cli.midi.expression import ChannelExpression, Curve
 from specdiff_cli.midi.notes import Note
-from specdiff_cli.weights.load import load_voice
 
 RATE_HZ = 16_000
 GUITAR, ORGAN, TRUMPET, SQUARE_LEAD = 24, 19, 56, 80
@@ -20,8 +18,7 @@ GUITAR, ORGAN, TRUMPET, SQUARE_LEAD = 24, 19, 56, 80
 
 @pytest.fixture(scope="module")
 def tiny() -> Synthesizer:
-    voice = load_voice("tiny")
-    return Synthesizer(voice, load_vocoder(voice), torch.device("cpu"), torch.float32)
+    return load_synthesizer("tiny", device="cpu", threads=1)
 
 
 def heard(tiny: Synthesizer, note: Note, duration_s: float | None = None, **curves: Curve) -> np.ndarray:
@@ -94,3 +91,13 @@ def test_a_voice_that_beats_slowly_does_not_die_away(tiny: Synthesizer, program:
 def test_a_piano_goes_on_dying_away(tiny: Synthesizer) -> None:
     audio = heard(tiny, Note(0.1, 9.1, 60, 100, 4, False))
     assert level_db(between(audio, 7.5, 9.0)) < level_db(between(audio, 3.0, 4.0)) - 10
+
+
+@pytest.mark.parametrize(
+    ("program", "pitch", "soundfont_cents"), [(8, 72, 0.6), (9, 60, 0.6), (9, 66, 0.9), (10, 60, -7.1)]
+)
+def test_bells_are_tuned_as_the_soundfonts(tiny: Synthesizer, program: int, pitch: int, soundfont_cents: float) -> None:
+    """Cents from equal temperament, read off FluidSynth's own notes of MuseScore General by their spectra."""
+    audio = heard(tiny, Note(0.1, 1.4, pitch, 100, program, False))
+    wanted_hz = pitch_hz(pitch) * 2 ** (soundfont_cents / 1200)
+    assert abs(cents(frequency_hz(between(audio, 0.2, 1.2), RATE_HZ, wanted_hz), wanted_hz)) < 5

@@ -31,7 +31,7 @@ FAINTEST_SHARE = 1e-3  # partials that stay below this share of the strongest ar
 # What counts as a ringing tone: its height above bands a lobe away, and below the strongest band, in nepers.
 STRUCK_S, LOBE_HZ, PEAK_HEIGHT, FAINTEST_TONE = 0.15, 75.0, 0.8, 4.0
 # How near to a partial, as a share of its frequency: a tone seen in a mel, one that was measured, the partial itself.
-NEAR_PARTIAL, AS_MEASURED, SAME_PARTIAL = 0.04, 0.005, 1e-6
+NEAR_PARTIAL, AS_MEASURED, SAME_PARTIAL = 0.04, 0.0025, 1e-6
 N_NEAREST = 6  # more bands than answer a partial by 0.3 of the one that answers most
 _LEAST_RESPONSE = 1.0  # a band that answers noise of variance 1 less than this says nothing about it
 _TINY = 1e-9
