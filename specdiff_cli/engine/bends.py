@@ -10,7 +10,7 @@ from specdiff_cli.audio.partials.sounds import fit_partials
 from specdiff_cli.constants import MEL_MAX_HZ, N_MELS
 
 LEAST_SHIFT_SEMITONES = 0.05  # a spectrum that is moved by less stays where it is
-SHIFT_STEP_SEMITONES = 0.05
+SHIFT_STEP_SEMITONES = 0.1
 _TINY = 1e-12
 
 
