@@ -5,9 +5,11 @@ own keeps them when another track with notes sets others on the same channel; fi
 """
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from specdiff_cli.midi import systems
@@ -30,6 +32,7 @@ from specdiff_cli.midi.timeline import Part, Timed, is_onset
 
 _ALL_SOUND_OFF = 120
 _ALL_NOTES_OFF = frozenset((123, 124, 125, 126, 127))  # omni, mono and poly modes switch notes off, too
+_MONO, _POLY = 126, 127
 # Drums sound as long as they do; this is what a hit without a length is given.
 DRUM_LENGTH_S = 0.1
 # A note that nothing ends does not reach further than this behind the last message that is played.
@@ -59,6 +62,7 @@ class _Press:
     tuning_semitones: float
     glide_from: int | None
     glide_s: float
+    is_mono: bool
 
 
 class _Played(NamedTuple):
@@ -120,6 +124,8 @@ class MusicReader:
         self._soft: defaultdict[Part, float] = defaultdict(float)
         self._scales: dict[Part, list[float]] = {}
         self._glides = Glides()
+        self._mono: set[Part] = set()
+        self._onsets: defaultdict[Part, list[Moment]] = defaultdict(list)  # of every key, in order
         self._programs = _Programs(set())
 
     def read(
@@ -160,6 +166,7 @@ class MusicReader:
         is_drum = self._drum_parts.at(part, event.tick)
         glide_from, glide_s = (None, 0.0) if is_drum else self._glides.onset(part, pitch, event.tick)
         scale = self._scales.get(part)
+        self._onsets[part].append((order, event.tick))
         self._presses.append(
             _Press(
                 moment=(order, event.tick),
@@ -173,6 +180,7 @@ class MusicReader:
                 tuning_semitones=scale[pitch % 12] if scale else 0.0,
                 glide_from=glide_from,
                 glide_s=glide_s,
+                is_mono=part in self._mono,
             )
         )
 
@@ -193,6 +201,10 @@ class MusicReader:
             hold.cut(moment)
         elif number in _ALL_NOTES_OFF:
             hold.releases.append(moment)
+            if number == _MONO:
+                self._mono.add(part)
+            elif number == _POLY:
+                self._mono.discard(part)
         else:
             self._glides.control(part, number, value)
 
@@ -205,6 +217,7 @@ class MusicReader:
             self._soft.clear()
             self._scales.clear()
             self._glides = Glides()
+            self._mono.clear()
             self._programs.reset()
         elif (tuned := systems.scale_tuning(data)) is not None:
             channels, semitones = tuned
@@ -229,7 +242,15 @@ class MusicReader:
                     up = (end[0], min(self._track_end_ticks[press.track], hanging_tick))
                 again = pairs[index + 1][0] if index + 1 < len(pairs) else None
                 stop = hold.sounds_until(press.moment, up, None if again is None else (again.order, again.tick), end)
+                if press.is_mono:
+                    stop = min(stop, self._next_onset(press) or stop)
                 yield _Played(press, up, stop, is_hanging)
+
+    def _next_onset(self, press: _Press) -> Moment | None:
+        """The next note of the same part, whatever its key; what begins together is a chord even in mono mode."""
+        onsets = self._onsets[press.part]
+        index = bisect_right(onsets, press.moment[1], key=itemgetter(1))
+        return onsets[index] if index < len(onsets) else None
 
     def _in_order(self, played: list[_Played], expression: Mapping[Part, ChannelExpression]) -> list[Note]:
         """The notes by track and instrument, in the order in which instruments and notes are first released."""
