@@ -5,11 +5,9 @@ own keeps them when another track with notes sets others on the same channel; fi
 """
 
 import math
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from specdiff_cli.midi import systems
@@ -33,6 +31,7 @@ from specdiff_cli.midi.timeline import Part, Timed, is_onset
 _ALL_SOUND_OFF = 120
 _ALL_NOTES_OFF = frozenset((123, 124, 125, 126, 127))  # omni, mono and poly modes switch notes off, too
 _MONO, _POLY = 126, 127
+_MAX_COVERING = 200  # later notes that may cover one in mono mode
 # Drums sound as long as they do; this is what a hit without a length is given.
 DRUM_LENGTH_S = 0.1
 # A note that nothing ends does not reach further than this behind the last message that is played.
@@ -72,6 +71,37 @@ class _Played(NamedTuple):
     up: Moment
     stop: Moment
     is_hanging: bool
+
+
+def _one_at_a_time(played: Iterable[_Played]) -> Iterator[_Played]:
+    """Notes in mono mode as one string sounds them: the key that was pressed last, and again the one before, if it is
+    still held, when that is let go. Keys pressed at one tick are a chord all the same. Others are as they were."""
+    by_part: defaultdict[Part, list[_Played]] = defaultdict(list)
+    for item in played:
+        if item.press.is_mono:
+            by_part[item.press.part].append(item)
+        else:
+            yield item
+    for own in by_part.values():
+        own.sort(key=lambda item: item.press.moment)
+        for index, item in enumerate(own):
+            yield from _uncovered(item, own[index + 1 : index + 1 + _MAX_COVERING])
+
+
+def _uncovered(item: _Played, later: Sequence[_Played]) -> Iterator[_Played]:
+    """The stretches of a note in which none of the later ones sounds."""
+    start = item.press.moment
+    for other in later:
+        if other.press.moment[1] >= item.stop[1]:
+            break
+        if other.press.moment[1] == item.press.moment[1]:
+            continue
+        if start[1] < other.press.moment[1]:
+            until = other.press.moment
+            yield _Played(replace(item.press, moment=start), min(item.up, until), until, is_hanging=False)
+        start = max(start, other.stop)
+    if start[1] < item.stop[1] or start == item.press.moment:
+        yield item._replace(press=replace(item.press, moment=start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +155,6 @@ class MusicReader:
         self._scales: dict[Part, list[float]] = {}
         self._glides = Glides()
         self._mono: set[Part] = set()
-        self._onsets: defaultdict[Part, list[Moment]] = defaultdict(list)  # of every key, in order
         self._programs = _Programs(set())
 
     def read(
@@ -146,7 +175,7 @@ class MusicReader:
         end = (len(events), events[-1].tick if events else 0)
         notes: list[_Played] = []
         n_unclosed = n_zero_length = 0
-        for played in self._played(end):
+        for played in _one_at_a_time(self._played(end)):
             if track not in (None, played.press.track):
                 continue
             if played.stop[1] <= played.press.moment[1] and not played.press.is_drum:
@@ -166,7 +195,6 @@ class MusicReader:
         is_drum = self._drum_parts.at(part, event.tick)
         glide_from, glide_s = (None, 0.0) if is_drum else self._glides.onset(part, pitch, event.tick)
         scale = self._scales.get(part)
-        self._onsets[part].append((order, event.tick))
         self._presses.append(
             _Press(
                 moment=(order, event.tick),
@@ -180,7 +208,7 @@ class MusicReader:
                 tuning_semitones=scale[pitch % 12] if scale else 0.0,
                 glide_from=glide_from,
                 glide_s=glide_s,
-                is_mono=part in self._mono,
+                is_mono=part in self._mono and not is_drum,
             )
         )
 
@@ -242,15 +270,7 @@ class MusicReader:
                     up = (end[0], min(self._track_end_ticks[press.track], hanging_tick))
                 again = pairs[index + 1][0] if index + 1 < len(pairs) else None
                 stop = hold.sounds_until(press.moment, up, None if again is None else (again.order, again.tick), end)
-                if press.is_mono:
-                    stop = min(stop, self._next_onset(press) or stop)
                 yield _Played(press, up, stop, is_hanging)
-
-    def _next_onset(self, press: _Press) -> Moment | None:
-        """The next note of the same part, whatever its key; what begins together is a chord even in mono mode."""
-        onsets = self._onsets[press.part]
-        index = bisect_right(onsets, press.moment[1], key=itemgetter(1))
-        return onsets[index] if index < len(onsets) else None
 
     def _in_order(self, played: list[_Played], expression: Mapping[Part, ChannelExpression]) -> list[Note]:
         """The notes by track and instrument, in the order in which instruments and notes are first released."""
