@@ -47,7 +47,7 @@ def merge_tracks(tracks: Sequence[mido.MidiTrack]) -> list[Timed]:
     named_ports = _ports_by_name(tracks)
     keyed: list[tuple[int, int, int, int, Timed]] = []
     for index, track in enumerate(tracks):
-        keyed += _keyed(index, track, named_ports.get(index, 0))
+        keyed += _keyed(index, track, named_ports.get(index, _first_port(track)))
     keyed.sort(key=lambda item: item[:4])
     return [item[4] for item in keyed]
 
@@ -83,6 +83,16 @@ def _keyed(index: int, track: mido.MidiTrack, port: int) -> list[tuple[int, int,
 _CHANNEL_MESSAGES = frozenset(
     ("note_on", "note_off", "control_change", "program_change", "pitchwheel", "aftertouch", "polytouch")
 )
+
+
+def _first_port(track: mido.MidiTrack) -> int:
+    """The port that a track names before its first note: programs and volumes that it says before that mean it, too."""
+    for message in track:
+        if message.type == "midi_port":
+            return int(message.port)
+        if is_onset(message):
+            break
+    return 0
 
 
 def _ports_by_name(tracks: Sequence[mido.MidiTrack]) -> dict[int, int]:

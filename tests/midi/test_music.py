@@ -178,6 +178,16 @@ def test_a_note_that_nothing_ends_does_not_ring_for_hours() -> None:
     assert song.n_unclosed_notes == 1
 
 
+def test_what_a_track_says_before_it_names_its_port_means_that_port() -> None:
+    band = [control(0, 9, 7, 127), program(0, 9, 8), port(1), *note(0, 96, 9, 36)]
+    song = song_of([port(0), control(0, 9, 7, 50), *note(0, 96, 9, 38)], band)
+    assert sorted((it.port, it.program, it.level) for it in song.notes) == [(0, 0, 0.5), (1, 8, 1.27)]
+    late = song_of(
+        [control(0, 0, 7, 50), *note(0, 96, 0, 60), (96, mido.MetaMessage("midi_port", port=1)), *note(96, 192, 0, 62)]
+    )
+    assert [(it.port, it.level) for it in late.notes] == [(0, 0.5), (1, 1.0)]
+
+
 def test_in_mono_mode_the_key_pressed_last_sounds() -> None:
     held = [*note(100, 900, 0, 60), *note(300, 500, 0, 64), *note(300, 800, 0, 67), *note(1000, 1100, 0, 60)]
     ends = [(60, 900), (64, 500), (67, 800), (60, 1100)]
