@@ -111,6 +111,16 @@ def held_chords() -> bytes:
     return midi_header(1, 48, 100) + midi_track(onsets + THREE_HOURS + END[1:]) * 48
 
 
+NOTE = b"\0\x90\x3c\x40\x60\x3c\0"
+RESET = b"\0\xf0\5\x7e\x7f\x09\1\xf7"  # General MIDI on
+
+
+def all_channels() -> bytes:
+    """A volume on each channel of 128 ports."""
+    volumes = b"".join(bytes((0, 0xB0 | channel, 7, 90)) for channel in range(16))
+    return b"".join(b"\0\xff\x21\1" + bytes((port,)) + volumes for port in range(128))
+
+
 #: About 100 kB each, and the most of something.
 WORST = {
     "one pitch 33 000 times at once": midi_header(0, 1, 96)
@@ -125,6 +135,28 @@ WORST = {
     "12 000 system messages": midi_header(0, 1, 96)
     + midi_track(b"\0\x90\x3c\x40" + b"\0\xf0\1\xf7" * 12_000 + b"\0\x3e\x40" * 16_000 + b"\x60\x3e\0" + END),
     "chords of three hours": held_chords(),
+    "6000 resets behind 15 000 controllers": midi_header(0, 1, 96)
+    + midi_track(b"\0\xb0\x0b\x40" + b"\0\x0b\x41" * 15_000 + RESET * 6000 + NOTE + END),
+    "6000 resets behind 16 000 notes": midi_header(0, 1, 96)
+    + midi_track(b"\0\x90\x3c\x40" + b"\0\x3c\x40" * 16_000 + b"\1\x3e\x40" + RESET * 6000 + END),
+    "8000 resets of 2048 channels": midi_header(0, 1, 96)
+    + midi_track(all_channels() + b"".join(b"\1" + RESET[1:] for _ in range(8000)) + NOTE + END),
+    "7500 volumes of 2048 channels": midi_header(0, 1, 96)
+    + midi_track(
+        all_channels() + b"".join(b"\1\xf0\7\x7f\x7f\4\1\0" + bytes((i % 128, 0xF7)) for i in range(7500)) + NOTE + END
+    ),
+    "16 000 swells from silence": midi_header(0, 1, 96)
+    + midi_track(
+        b"\0\xb0\7\1\0\x90"
+        + b"\0".join(bytes((i % 128, 64)) for i in range(16_000))
+        + b"\1\xb0"
+        + b"\1".join(bytes((7, 1 + i % 2)) for i in range(16_000))
+        + END
+    ),
+    "MPE configured 30 000 times": midi_header(0, 1, 96)
+    + midi_track(b"\0\xb0\x65\0\0\x64\6" + b"\0\6\x0f\0\6\x0e" * 15_000 + NOTE + END),
+    "30 000 messages to a zone of MPE": midi_header(0, 1, 96)
+    + midi_track(b"\0\xb0\x65\0\0\x64\6\0\6\x0f" + b"\1\x0b\x40\1\x0b\x41" * 15_000 + NOTE + END),
 }
 
 
@@ -133,9 +165,7 @@ def test_the_worst_files_of_100_kb_do_not_take_long(name: str) -> None:
     assert len(WORST[name]) < 101_000
     start_s = time.process_time()
     assert check(WORST[name])
-    assert (
-        time.process_time() - start_s < 6.0
-    )  # 2 s are promised of a laptop, which fuzz/ checks; some machines are slower
+    assert time.process_time() - start_s < 10.0  # 4 s are promised of a laptop; some machines are slower
 
 
 @pytest.mark.slow  # counting every allocation

@@ -30,6 +30,7 @@ class DrumParts:
     def __init__(self) -> None:
         self._ticks: defaultdict[Part, list[int]] = defaultdict(list)
         self._is_drum: defaultdict[Part, list[bool]] = defaultdict(list)
+        self._changed: set[Part] = set()  # parts that are not what their channel is by itself
         self._system_ticks: list[int] = []
         self._systems: list[str] = []
         self._banks: defaultdict[Part, int] = defaultdict(int)
@@ -58,7 +59,7 @@ class DrumParts:
             self._speaks_gm2 = reset == "gm2"
             self._system_ticks.append(event.tick)
             self._systems.append(reset)
-            for part in self._is_drum:
+            for part in list(self._changed):
                 self._set(part, event.tick, part[1] == DRUM_CHANNEL)
         elif (mode := _part_mode(event.message.data)) is not None:
             self._set((event.port, mode[0]), event.tick, mode[1])
@@ -100,6 +101,7 @@ class DrumParts:
         if known[-1] != is_drum:
             self._ticks[part].append(tick)
             self._is_drum[part].append(is_drum)
+            (self._changed.discard if is_drum == (part[1] == DRUM_CHANNEL) else self._changed.add)(part)
 
 
 def _part_mode(data: tuple[int, ...]) -> tuple[int, bool] | None:

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from specdiff_cli.midi import systems
 from specdiff_cli.midi.device_parts import part_settings
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 MODULATION_CONTROLLER = 1
 _MAX_BEND_UP, _MAX_BEND_DOWN = 8191, 8192
+#: Messages to the whole device that are followed, times channels: 12 500 on 16 channels. Each counts on every channel,
+#: and 2048 channels would be given more than memory holds.
+MAX_SHARED_CHANGES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +92,9 @@ class Curve:
         index = bisect_right(self.times_s, start_s)
         return index < len(self.times_s) and self.times_s[index] < end_s
 
-    def first_time(self, start_s: float, end_s: float, is_wanted: Callable[[float], bool]) -> float | None:
-        """The first time in [start_s, end_s) at which the value is wanted, or None."""
-        index = max(0, bisect_right(self.times_s, start_s) - 1)
-        while index < len(self.times_s) and (index == 0 or self.times_s[index] < end_s):
-            if is_wanted(self.values[index]):
-                return max(start_s, self.times_s[index])
-            index += 1
-        return None
+    def times_at_least(self, least: float) -> list[float]:
+        """The times at which it changes to a value of at least so much, in order."""
+        return [time_s for time_s, value in zip(self.times_s, self.values, strict=True) if value >= least]
 
     def retimed(self, *, start_s: float = 0.0, speed: float = 1.0) -> Self:
         """The curve after time ``start_s`` has become 0 and all goes ``speed`` times as fast."""
@@ -191,14 +189,23 @@ class _Channel:
         self.parameters.deselect()
 
 
+class _Device(NamedTuple):
+    """What the whole device is set to; tunings in semitones."""
+
+    volume: float = 1.0
+    fine_tuning: float = 0.0
+    coarse_tuning: float = 0.0
+
+
 class ExpressionReader:
     """Follows the messages of a file in order; ``n_clamped`` counts parameters set to values beyond any use."""
 
     def __init__(self, seconds: Callable[[float], float]) -> None:
         self._seconds = seconds
         self._channels: dict[Part, _Channel] = {}
-        self._master = 1.0
-        self._fine = self._coarse = 0.0
+        self._device = _Device()
+        self._spoken_to: set[Part] = set()  # since the last reset of the device: it does nothing to the others
+        self._n_shared = 0
         self._lost_clamps = 0  # counted by channels before a reset
 
     @property
@@ -210,31 +217,40 @@ class ExpressionReader:
         self._channels = {part: _Channel() for part in by_part(events)}
         for event in events:
             if event.message.type == "sysex":
-                self._device(event)
+                self._device_message(event)
             else:
                 self._channel_message(event)
         return {part: channel.curves() for part, channel in self._channels.items()}
 
     def _write(self, channel: _Channel, tick: int) -> None:
-        channel.write(self._seconds(tick), self._fine + self._coarse, self._master)
+        device = self._device
+        channel.write(self._seconds(tick), device.fine_tuning + device.coarse_tuning, device.volume)
 
-    def _device(self, event: Timed) -> None:
+    def _device_message(self, event: Timed) -> None:
         data = event.message.data
         if systems.reset_system(data) is not None:
-            self._master, self._fine, self._coarse = 1.0, 0.0, 0.0
-            for channel in self._channels.values():
-                self._reset(channel, event.tick)
+            for part in self._spoken_to:
+                self._reset(self._channels[part], event.tick)
+                self._write(self._channels[part], event.tick)
+            self._spoken_to.clear()
+            self._set_device(_Device(), event.tick)
         elif (volume := systems.master_volume(data)) is not None:
-            self._master = volume
+            self._set_device(self._device._replace(volume=volume), event.tick)
         elif (fine := systems.master_fine_tuning(data)) is not None:
-            self._fine = fine
+            self._set_device(self._device._replace(fine_tuning=fine), event.tick)
         elif (coarse := systems.master_coarse_tuning(data)) is not None:
-            self._coarse = coarse
+            self._set_device(self._device._replace(coarse_tuning=coarse), event.tick)
         else:
             self._part(event)
+
+    def _set_device(self, device: _Device, tick: int) -> None:
+        """What all channels share from now on."""
+        if device == self._device or self._n_shared > MAX_SHARED_CHANGES:
             return
+        self._device = device
+        self._n_shared += len(self._channels)
         for channel in self._channels.values():
-            self._write(channel, event.tick)
+            self._write(channel, tick)
 
     def _part(self, event: Timed) -> None:
         """A message to one part, if it is one."""
@@ -246,6 +262,7 @@ class ExpressionReader:
                 channel.key_shift = setting.key_shift
             if setting.bend_range is not None:
                 channel.parameters.bend_range = float(setting.bend_range)
+            self._spoken_to.add((event.port, setting.channel))
             self._write(channel, event.tick)
 
     def _reset(self, channel: _Channel, tick: int) -> None:
@@ -260,6 +277,7 @@ class ExpressionReader:
     def _channel_message(self, event: Timed) -> None:
         message = event.message
         channel = self._channels[event.part]
+        self._spoken_to.add(event.part)
         if message.type == "pitchwheel":
             bend = message.pitch / (_MAX_BEND_UP if message.pitch > 0 else _MAX_BEND_DOWN)
             if event.is_shared:

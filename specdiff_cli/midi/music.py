@@ -5,6 +5,7 @@ own keeps them when another track with notes sets others on the same channel; fi
 """
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -149,8 +150,10 @@ class MusicReader:
         self._track_end_ticks = track_end_ticks
         self._patience = Patience(round(tempo_map.tick(STRETCH_S)), round(tempo_map.tick(OVERLAP_S)))
         self._presses: list[_Press] = []
+        self._used: set[Part] = set()  # since the last reset of the device: it does nothing to the others
         self._keys: defaultdict[tuple[Part, int], list[KeyMove]] = defaultdict(list)
         self._holds: defaultdict[Part, ChannelHold] = defaultdict(ChannelHold)
+        self._audible_s: dict[Part, list[float]] = {}  # when each channel is set to what can be heard
         self._soft: defaultdict[Part, float] = defaultdict(float)
         self._scales: dict[Part, list[float]] = {}
         self._glides = Glides()
@@ -192,6 +195,7 @@ class MusicReader:
         self._keys[part, pitch].append(KeyMove(order, event.tick, event.track, velocity, number))
         if not velocity:
             return
+        self._used.add(part)
         is_drum = self._drum_parts.at(part, event.tick)
         glide_from, glide_s = (None, 0.0) if is_drum else self._glides.onset(part, pitch, event.tick)
         scale = self._scales.get(part)
@@ -215,6 +219,7 @@ class MusicReader:
     def _control(self, event: Timed, moment: Moment) -> None:
         part, number, value = event.part, event.message.control, event.message.value
         hold = self._holds[part]
+        self._used.add(part)
         if number == SUSTAIN_CONTROLLER:
             hold.sustain.move(moment, is_down=value >= PEDAL_DOWN_FROM)
         elif number == SOSTENUTO_CONTROLLER:
@@ -239,9 +244,10 @@ class MusicReader:
     def _device(self, event: Timed, moment: Moment) -> None:
         data = event.message.data
         if systems.reset_system(data) is not None:
-            for part in {press.part for press in self._presses} | self._holds.keys():
+            for part in self._used:
                 self._holds[part].lift(moment)
                 self._holds[part].cut(moment)
+            self._used.clear()
             self._soft.clear()
             self._scales.clear()
             self._glides = Glides()
@@ -287,7 +293,7 @@ class MusicReader:
         end_s = self._tempo_map.seconds(end_tick)
         if press.is_drum and end_tick <= press.moment[1]:
             end_s = start_s + DRUM_LENGTH_S
-        level, audible_s = _level(channel.gain, start_s, end_s)
+        level, audible_s = self._level(press.part, channel.gain, start_s, end_s)
         cut = self._holds[press.part].next_cut(press.moment)
         cut_s = None if cut is None else self._tempo_map.seconds(cut[1])
         if cut_s is not None and cut_s > end_s + LONGEST_RELEASE_S:
@@ -313,17 +319,21 @@ class MusicReader:
             cut_s=cut_s,
         )
 
+    def _level(self, part: Part, gain: Curve, start_s: float, end_s: float) -> tuple[float, float | None]:
+        """(factor on a note's velocity, when it is first heard if not at once).
 
-def _level(gain: Curve, start_s: float, end_s: float) -> tuple[float, float | None]:
-    """(factor on a note's velocity, when it is first heard if not at once).
-
-    Velocities count twice on amplitudes, as volumes do. Of a swell the middle counts, if that is louder than the start.
-    """
-    first = gain.at(start_s)
-    if gain.is_constant:
-        return math.sqrt(first), None
-    audible_s = None
-    if first < _AUDIBLE_GAIN:
-        audible_s = gain.first_time(start_s, end_s, lambda value: value >= _AUDIBLE_GAIN)
-    heard_s = start_s if audible_s is None else audible_s
-    return math.sqrt(max(gain.at(heard_s), gain.at((heard_s + end_s) / 2))), audible_s
+        Velocities count twice on amplitudes, as volumes do. Of a swell the middle counts, if that is louder than the
+        start.
+        """
+        first = gain.at(start_s)
+        if gain.is_constant:
+            return math.sqrt(first), None
+        audible_s = None
+        if first < _AUDIBLE_GAIN:
+            if part not in self._audible_s:
+                self._audible_s[part] = gain.times_at_least(_AUDIBLE_GAIN)
+            later = self._audible_s[part]
+            index = bisect_right(later, start_s)
+            audible_s = later[index] if index < len(later) and later[index] < end_s else None
+        heard_s = start_s if audible_s is None else audible_s
+        return math.sqrt(max(gain.at(heard_s), gain.at((heard_s + end_s) / 2))), audible_s

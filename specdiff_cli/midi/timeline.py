@@ -57,7 +57,7 @@ def _keyed(index: int, track: mido.MidiTrack, port: int) -> list[tuple[int, int,
     found: list[tuple[int, int, int, int, Timed]] = []
     tick = 0
     phase = _BEFORE_ONSETS
-    n_before_tick = 0
+    n_before_tick = 0  # messages that stay where they are, whatever resets the device at this tick
     for position, message in enumerate(track):
         if message.time:
             tick += message.time
@@ -73,6 +73,7 @@ def _keyed(index: int, track: mido.MidiTrack, port: int) -> list[tuple[int, int,
             if phase == _BEFORE_ONSETS and reset_system(message.data) is not None:
                 found[n_before_tick:] = [(tick, _RESET, index, *item[3:]) for item in found[n_before_tick:]]
                 found.append((tick, _RESET, index, position, Timed(tick, index, port, message)))
+                n_before_tick = len(found)  # all of these come with a reset by now
                 continue
         elif message.type not in _CHANNEL_MESSAGES:
             continue

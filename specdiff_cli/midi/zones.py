@@ -5,6 +5,7 @@ the manager: channel 1 with the channels above it, or channel 16 with those belo
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import mido
 
@@ -14,6 +15,8 @@ from specdiff_cli.midi.timeline import Part, Timed
 
 _MANAGERS = {0: 1, 15: -1}  # channel -> the direction of its members
 _MAX_MEMBERS = 15
+#: So many are followed, some dozens of messages each; music has one or two.
+MAX_CONFIGURATIONS = 1000
 MEMBER_BEND_RANGE_SEMITONES = 48
 
 
@@ -24,7 +27,7 @@ def share_zones(events: Sequence[Timed]) -> tuple[list[Timed], int]:
     shared: list[Timed] = []
     selected: dict[Part, parameters.Parameters] = {}
     zones: dict[Part, list[int]] = {}
-    n_zones = 0
+    n_zones = n_configurations = 0
     for event in events:
         shared.append(event)
         message = event.message
@@ -35,13 +38,17 @@ def share_zones(events: Sequence[Timed]) -> tuple[list[Timed], int]:
             found = selected.setdefault(event.part, parameters.Parameters())
             found.control(message.control, message.value)
             if found.selected == parameters.MPE_CONFIGURATION and message.control == parameters.DATA_MSB:
+                n_configurations += 1
+                if n_configurations > MAX_CONFIGURATIONS:
+                    continue
                 members = _members(message.channel, message.value)
                 zones[event.part] = members
                 n_zones += bool(members)
-                shared += [extra for channel in members for extra in _prepare(event, channel)]
+                shared += [event._replace(message=extra) for channel in members for extra in _preparations(channel)]
         elif message.type in ("control_change", "program_change", "pitchwheel"):
             for channel in zones.get(event.part, ()):
-                shared.append(event._replace(message=message.copy(channel=channel), is_shared=True))
+                copy = message.copy(skip_checks=True, channel=channel)
+                shared.append(Timed(event.tick, event.track, event.port, copy, is_shared=True))
     return shared, n_zones
 
 
@@ -58,7 +65,8 @@ def _members(manager: int, n_members: int) -> list[int]:
     return [manager + step * number for number in range(1, min(n_members, _MAX_MEMBERS) + 1)]
 
 
-def _prepare(event: Timed, channel: int) -> list[Timed]:
+@lru_cache(maxsize=16)
+def _preparations(channel: int) -> list[mido.Message]:
     """What a new member is set to: the wide bends of MPE, and no drums."""
     values = {
         parameters.RPN_MSB: 0,
@@ -70,4 +78,4 @@ def _prepare(event: Timed, channel: int) -> list[Timed]:
     ]
     if channel == DRUM_CHANNEL:
         messages.append(mido.Message("sysex", data=bytes.fromhex("41 10 42 12 40 10 15 00 1B")))  # GS: no rhythm part
-    return [event._replace(message=message) for message in messages]
+    return messages

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 from specdiff_cli.choices import DEFAULT_MAX_DURATION_S, DEFAULT_VOICE, check_max_duration, check_threads
@@ -144,7 +145,7 @@ class MelSource:
             self._mel: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise AudioFileError(f"{self._name}: does not exist; check the name") from None
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the latter two: of its header
             detail = getattr(error, "strerror", None) or "no NumPy array of numbers"
             raise AudioFileError(f"{self._name}: cannot be read ({detail})") from None
         if not isinstance(self._mel, np.ndarray) or self._mel.ndim != 2 or self._mel.shape[1] != N_MELS:

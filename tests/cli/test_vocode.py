@@ -154,6 +154,8 @@ def write_input(kind: str) -> str:
         np.save(
             name, {"mel-shape": mel[:, :80], "mel-type": np.zeros((5, 128), int), "mel-empty": mel[:0]}.get(kind, mel)
         )
+        if kind == "mel-header":  # whose shape has no end
+            Path(name).write_bytes(Path(name).read_bytes().replace(b"128)", b"128,"))
     elif kind == "text":
         Path(name).write_text("words")
     elif kind != "missing":
@@ -169,6 +171,7 @@ def write_input(kind: str) -> str:
         ("empty", "holds no audio"),
         ("nan", "holds samples that are not numbers"),
         ("long", "is longer than 0.1 seconds; raise --max-duration"),
+        ("mel-header", "cannot be read (no NumPy array of numbers)"),
         ("mel-shape", r"is (5, 80), not (frames, 128)"),
         ("mel-type", "holds int64, not float32"),
         ("mel-empty", "holds no frames"),
