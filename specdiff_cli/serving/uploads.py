@@ -16,6 +16,7 @@ from specdiff_cli.wording import count, exact_clock
 
 MIDI_SUFFIXES = [".mid", ".midi", ".kar", ".rmi"]  # what the page takes
 MAX_BAR_LINES = 400
+MAX_ROWS = 256  # of the table of instruments
 MAX_NAME_CHARS = 80
 MAX_TRACK_NAME_CHARS = 24
 _Row = tuple[int, int, int, bool]  # track, channel, program, whether it is drums
@@ -93,7 +94,8 @@ def shown_name(name: str) -> str:
 def played_instruments(song: MidiSong) -> list[PlayedInstrument]:
     """The instruments as ``inspect-midi`` lists them, one row for each that can be chosen by itself.
 
-    Parts that no name tells apart (one instrument on several tracks, each of which plays others, too) share a row.
+    Parts that no name tells apart (one instrument on several tracks, each of which plays others, too) share a row, and
+    so do all of one instrument in a file of more than ``MAX_ROWS``.
     """
     names = [track.name for track in song.tracks]
     notes: defaultdict[_Row, list[Note]] = defaultdict(list)
@@ -106,7 +108,8 @@ def played_instruments(song: MidiSong) -> list[PlayedInstrument]:
         sounds[DRUMS if row[3] else str(row[2])].append(row)
     found = []
     for sound, rows in sounds.items():
-        selectors = [_selector(parts[row], all_parts) for row in rows]
+        # A visitor cannot look through thousands of rows, and finding names for them takes the square of their number.
+        selectors = [_selector(parts[row], all_parts) for row in rows] if len(notes) <= MAX_ROWS else [None]
         if all(selectors):
             found += [_described(notes[row], str(name), names) for row, name in zip(rows, selectors, strict=True)]
         else:

@@ -46,6 +46,15 @@ def test_every_row_is_picked_by_its_name_alone() -> None:
     assert by_name["Flute"].selector == "73"
 
 
+def test_of_very_many_parts_those_of_one_instrument_share_a_row() -> None:
+    song = _song(*([program(0, 0, 40 * (track % 2)), *note(0, 480, 0, 60)] for track in range(300)))
+    rows = played_instruments(song)
+    assert [(row.name, row.n_notes, len(row.tracks), row.selector) for row in rows] == [
+        ("Acoustic Grand Piano", 150, 150, "0"),
+        ("Violin", 150, 150, "40"),
+    ]
+
+
 def test_rows_of_real_songs_part_their_notes(shared_midi: Path) -> None:
     for path in sorted((shared_midi / "songs").glob("*.mid"))[::4]:
         song = parse_midi(path.read_bytes(), path.name)
