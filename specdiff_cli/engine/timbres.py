@@ -22,7 +22,7 @@ from specdiff_cli.midi.timeline import Part
 from specdiff_cli.model.note_curves import ending_of, near_velocity
 from specdiff_cli.model.note_frames import FrameRows, NoteFrames
 from specdiff_cli.model.note_function import NoteFunction
-from specdiff_cli.model.note_rows import NoteRows, note_rows
+from specdiff_cli.model.note_rows import SILENCE_LOG_POWER, NoteRows, note_rows
 
 MAX_PARTIALS = 128
 SOFT_PEDAL_GAIN = 10 ** (-3 / 20)  # all the way down
@@ -112,8 +112,9 @@ class SongNotes:
         """``expression``: what channels ask for over time; without it, each note's own level and pan hold."""
         rows = note_rows(notes, frames.kits, frames.chokes)
         if expression is not None:
-            softened = [2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes]
-            rows = replace(rows, log_gain=np.array(softened, dtype=np.float32))
+            softened = np.array([2 * note.soft * math.log(SOFT_PEDAL_GAIN) for note in notes], dtype=np.float32)
+            # the curves stand in for the notes' own levels, but for those that are silent
+            rows = replace(rows, log_gain=np.where(rows.log_gain == SILENCE_LOG_POWER, rows.log_gain, softened))
         played = [_played(note, rows, row, expression) for row, note in enumerate(notes)]
         unisons: dict[int, list[Unison]] = {}
         for unison in find_unisons(played, NoteTimbres(frames)):

@@ -12,6 +12,7 @@ from specdiff_cli.midi.programs import N_PROGRAMS
 
 ENDED_UNTIL_S = 6.0  # so long at most a note is heard after its end
 RESTRIKE_S = 0.002  # a note that is struck again ends this long before
+SILENCE_LOG_POWER = -80.0
 #: Kits whose seven next programs are variations: standard, room, power, jazz, brush.
 VARIED_KITS = (0, 8, 16, 32, 40)
 
@@ -20,7 +21,8 @@ VARIED_KITS = (0, 8, 16, 32, 40)
 class NoteRows:
     """N notes in arrays, in the order they were given.
 
-    ``instrument`` and ``key``: see :class:`NoteFunction`. ``log_gain``: added to every log power. Times are seconds
+    ``instrument`` and ``key``: see :class:`NoteFunction`. ``log_gain``: added to every log power
+    (``SILENCE_LOG_POWER``: nothing is heard). Times are seconds
     from the start of the song; no note ends before its onset. ``is_choked``: it ends because another of its kit
     silences it.
     """
@@ -42,6 +44,27 @@ def _kit_row(program: int, kits: Sequence[int]) -> int:
     varied = program // 8 * 8
     kit = varied if program not in kits and varied in VARIED_KITS else program
     return kits.index(kit) if kit in kits else 0
+
+
+def _doubled(notes: Sequence[Note], instrument: npt.NDArray[np.int64]) -> list[int]:
+    """Rows that say a second time what another one says: two voices of a part in unison press one key.
+
+    The louder one sounds, and of equal ones the longer. Drums are struck by two hands.
+    """
+    sounding: dict[tuple[int, int, int, int, float], int] = {}
+    silent = []
+    for row, note in enumerate(notes):
+        if note.is_drum:
+            continue
+        place = note.port, note.channel, int(instrument[row]), note.pitch, note.start_s
+        other = sounding.setdefault(place, row)
+        if other == row:
+            continue
+        ranks = [(notes[index].velocity, notes[index].end_s) for index in (other, row)]
+        if ranks[1] > ranks[0]:
+            sounding[place], row = row, other
+        silent.append(row)
+    return silent
 
 
 def note_rows(
@@ -83,5 +106,6 @@ def note_rows(
         if soon_s > onset_s[row]:
             following[(*place, note.pitch)] = float(onset_s[row]), soon_s
     log_gain = np.array([4 * math.log(max(note.level, 1e-4)) for note in notes], dtype=np.float32)
+    log_gain[_doubled(notes, instrument)] = SILENCE_LOG_POWER
     velocity = np.array([note.velocity for note in notes], dtype=np.int64)
     return NoteRows(instrument, key, velocity, onset_s, end_s, log_gain, is_choked)

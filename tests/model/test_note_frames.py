@@ -15,7 +15,7 @@ from specdiff_cli.model.note_curves import (
 )
 from specdiff_cli.model.note_frames import NoteFrames
 from specdiff_cli.model.note_function import FACTS, N_BANDS, NoteFunction, note_function_config
-from specdiff_cli.model.note_rows import note_rows
+from specdiff_cli.model.note_rows import SILENCE_LOG_POWER, note_rows
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +223,18 @@ def test_weights_may_lack_what_was_measured_but_the_facts() -> None:
     del state["facts"]
     with pytest.raises(RuntimeError, match="facts"):
         function.load_state_dict(state)
+
+
+def test_a_key_that_two_voices_press_at_once_sounds_once(function: NoteFunction) -> None:
+    doubled = [Note(0.5, 1.0, 60, 90, 4, False), Note(0.5, 1.5, 60, 90, 4, False), Note(0.5, 1.0, 60, 70, 4, False)]
+    apart = [
+        Note(0.5, 1.0, 60, 90, 5, False),
+        Note(0.5, 1.0, 60, 90, 4, False, channel=1),
+        Note(0.5, 1.0, 36, 90, 0, True, channel=9),
+        Note(0.5, 1.0, 36, 90, 0, True, channel=9),
+    ]
+    rows = note_rows([*doubled, *apart], [0])
+    assert (rows.log_gain == SILENCE_LOG_POWER).tolist() == [True, False, True, False, False, False, False]
+    frames = NoteFrames(function)
+    once = frames.total(note_rows(doubled[1:2], [0]), 20, 60)
+    torch.testing.assert_close(frames.total(note_rows(doubled, [0]), 20, 60), once)
