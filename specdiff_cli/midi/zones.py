@@ -4,7 +4,7 @@ Each note of an MPE file has a channel of its own, with bends of its own; progra
 the manager: channel 1 with the channels above it, or channel 16 with those below it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import mido
@@ -29,8 +29,10 @@ def share_zones(events: Sequence[Timed]) -> tuple[list[Timed], int]:
     zones: dict[Part, list[int]] = {}
     n_zones = n_configurations = 0
     for event in events:
-        shared.append(event)
         message = event.message
+        if message.type == "aftertouch" and _is_in_zone(event.part, zones):
+            continue  # each finger presses all the time: no wish for vibrato
+        shared.append(event)
         if message.type in ("sysex", "note_on", "note_off") or message.channel not in _MANAGERS:
             continue
         is_parameter = message.type == "control_change" and message.control in parameters.PARAMETER_CONTROLLERS
@@ -57,6 +59,15 @@ def _selects_configuration(message: mido.Message) -> bool:
         message.type == "control_change"
         and message.control == parameters.RPN_LSB
         and message.value == parameters.MPE_CONFIGURATION
+    )
+
+
+def _is_in_zone(part: Part, zones: Mapping[Part, Sequence[int]]) -> bool:
+    """Is it a zone's manager or one of its members?"""
+    port, channel = part
+    return any(
+        manager[0] == port and members and (channel == manager[1] or channel in members)
+        for manager, members in zones.items()
     )
 
 

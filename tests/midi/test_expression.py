@@ -214,6 +214,14 @@ def test_a_channels_pressure_is_vibrato_until_controllers_are_reset() -> None:
     assert expression_of(pressed, control(960, 0, 121, 0)).modulation.at(1) == 0
 
 
+def test_pressure_in_a_zone_of_single_fingers_is_no_vibrato() -> None:
+    zone = [control(0, 0, 101, 0), control(0, 0, 100, 6), control(0, 0, 6, 3)]
+    pressed = [(0, mido.Message("aftertouch", channel=channel, value=127)) for channel in (0, 2, 5)]
+    depths = [expression_of(*zone, *pressed, channel=channel).modulation.at(0) for channel in (0, 2, 5)]
+    assert depths == [0, 0, 1]
+    assert expression_of(*zone, control(0, 0, 6, 0), *pressed, channel=2).modulation.at(0) == 1  # no zone any more
+
+
 @pytest.mark.parametrize(
     ("number", "step", "semitones"),
     [(0, 96, 2.01), (0, 97, 1.99), (1, 96, 1 / 8192), (1, 97, -1 / 8192), (2, 96, 1.0), (2, 97, -1.0)],
