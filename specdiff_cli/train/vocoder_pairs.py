@@ -33,7 +33,7 @@ from specdiff_cli.weights.lock import file_sha256
 from specdiff_cli.weights.voice_file import WEIGHTS_FILE
 from specdiff_cli.weights.voices import find_voice
 
-PAIRS_VERSION = 3  # raised when ``partials`` sounds different
+PAIRS_VERSION = 4  # raised when ``partials`` sounds different
 
 #: (pieces ready, pieces in all): told before a piece is rendered.
 OnReady = Callable[[int, int], None]

@@ -342,6 +342,18 @@ def test_no_filter_is_heard_before_its_note(rate_hz: int, instrument: int) -> No
     assert float(audio[:, : rate_hz - rate_hz // 250].max()) < 1e-4 * peak
 
 
+@pytest.mark.parametrize("rate_hz", sorted(HOPS))
+@pytest.mark.parametrize("instrument", [0, 1], ids=["partials", "noise"])
+def test_a_song_whose_first_note_begins_at_once_begins_without_a_step(rate_hz: int, instrument: int) -> None:
+    stream = PartialVocoder(Tones(), rate_hz).open([tone(0.0, 1.0, instrument=instrument)])
+    wanted = torch.full((50, N_MELS), -2.0)  # louder than the note in most bands
+    audio = torch.cat([stream.push(wanted), stream.flush()], dim=1)[0]
+    assert float(audio[0]) == 0.0
+    n_opening = rate_hz // 1000
+    assert float(audio[:n_opening].diff().abs().max()) < float(audio[n_opening : rate_hz // 2].diff().abs().max())
+    assert float(audio[n_opening : 10 * n_opening].abs().max()) > 0.05 * float(audio.abs().max())
+
+
 def test_the_filter_leaves_a_sound_alone_that_is_as_wanted() -> None:
     audio = torch.from_numpy(sound_of(tone(0.2, 2.8), tone(0.9, 2.8, pitch=76.0)))
     correction = mel_correction(16_000, CPU)

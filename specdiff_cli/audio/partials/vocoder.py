@@ -25,6 +25,7 @@ from specdiff_cli.audio.vocoder import LOUDEST_LOG_MEL
 from specdiff_cli.constants import FRAMES_PER_SECOND, LOG_MEL_MIN, MEL_MAX_HZ, N_MELS, SAMPLE_RATE_HZ
 
 BLOCK_FRAMES = 128  # 2.56 s
+OPENING_S = 0.001  # the filter's windows reach ahead of a first note at time 0: what is cut there would click
 MISSING_FROM = 1.3  # times what the notes explain, noise makes up for the rest
 
 #: (first frame, number of frames) -> (n_frames, 128) log-mel that the notes' timbres add up to.
@@ -154,10 +155,13 @@ class PartialStream:
         piece_end = min(end_frame + self._margin_frames, self._end)
         raw, wanted = self._raw[..., : (piece_end - first) * hop], self._wanted[: piece_end - first]
         heard = slice((self._next_frame - first) * hop, (end_frame - first) * hop)
+        n_opening = 0 if self._next_frame else round(OPENING_S * self._vocoder.rate_hz)
 
         @torch.inference_mode()
         def filtered() -> Tensor:
-            return self._correction.apply(raw, wanted, self._gains)[:, heard].clone()
+            block = self._correction.apply(raw, wanted, self._gains)[:, heard].clone()
+            block[:, :n_opening] *= torch.arange(n_opening, device=block.device) / max(n_opening, 1)
+            return block
 
         if self._filtering is None:
             block: Future[Tensor] = Future()
