@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from specdiff_cli.audio.partials.beats import with_beats
+from specdiff_cli.audio.partials.correction import mel_correction
 from specdiff_cli.audio.partials.notes_to_sound import NotesToSound
 from specdiff_cli.audio.partials.score import PlayedNote, Timbres
 from specdiff_cli.audio.partials.vocoder import Expected, PartialVocoder
@@ -155,8 +157,12 @@ class _Renderer:
         music: Music = midi if os.path.isfile(midi) else notes_of(rows)  # the file knows more: levels, places, bends
         mels: list[npt.NDArray[np.float32]] = []
         audio = list(self._synthesizer.stream(music, n_samples / SAMPLE_RATE_HZ, on_mel=mels.append))
-        sound = torch.from_numpy(np.concatenate(audio))
-        return sound.T.contiguous() if self._in_parts else sound, torch.from_numpy(np.concatenate(mels))
+        sound, mel = torch.from_numpy(np.concatenate(audio)), torch.from_numpy(np.concatenate(mels))
+        if not self._in_parts:
+            return sound, mel
+        parts = sound.T.contiguous()
+        whole = parts.sum(0, keepdim=True)
+        return parts, with_beats(mel, mel_correction(SAMPLE_RATE_HZ, whole.device).log_mel(whole))
 
 
 @dataclass

@@ -9,6 +9,7 @@ import torch
 from steady_tones import AMPLITUDES, Tones, cents, frames_of, frequency_hz, level_db
 
 from specdiff_cli.audio.mel import hann_window, log_mel
+from specdiff_cli.audio.partials.beats import REACH_FRAMES
 from specdiff_cli.audio.partials.correction import MARGIN_FRAMES, mel_correction
 from specdiff_cli.audio.partials.noise import noise_bank
 from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
@@ -230,8 +231,9 @@ def test_blocks_equal_the_whole_however_the_frames_arrive(rate_hz: int, n_channe
 
 def test_one_block_holds_back_no_more_than_its_margin() -> None:
     stream = PartialVocoder(Tones()).open([tone()])
-    sound = stream.push(torch.full((BLOCK_FRAMES + MARGIN_FRAMES, N_MELS), -6.0))
-    assert sound.shape == (1, BLOCK_FRAMES * 320)
+    margin = MARGIN_FRAMES + REACH_FRAMES + 1
+    assert stream.push(torch.full((BLOCK_FRAMES + margin - 1, N_MELS), -6.0)).shape == (1, 0)
+    assert stream.push(torch.full((1, N_MELS), -6.0)).shape == (1, BLOCK_FRAMES * 320)
 
 
 def test_at_16_khz_the_correction_measures_the_projects_own_mel() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from specdiff_cli.audio.gains import GainNetwork
+from specdiff_cli.audio.partials.beats import BeatingMel
 from specdiff_cli.audio.partials.correction import MARGIN_FRAMES, mel_correction
 from specdiff_cli.audio.partials.noise import noise_centres_hz, noise_shares
 from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
@@ -104,10 +105,11 @@ class PartialStream:
         self._gains = vocoder.gains
         self._margin_frames = MARGIN_FRAMES + (0 if self._gains is None else self._gains.reach_frames)
         self._missing = None if expected is None else _Missing(expected, min(TOP_HZ, rate_hz / 2), self._knots, device)
+        self._beating = BeatingMel(self._correction, vocoder.n_channels, device)
         self._wanted = torch.empty(0, N_MELS, device=device)
         # the sum of all, or partials and noise
         self._raw = torch.empty(1 if self._gains is None else 2, vocoder.n_channels, 0, device=device)
-        self._buffer_start = 0  # song frame of the first of both buffers
+        self._buffer_start = 0  # song frame of the first of both buffers; there may be sound beyond what is wanted
         self._next_frame = 0  # the next to be filtered
         self._filtering = ThreadPoolExecutor(1, "filtering") if n_threads > 1 else None
         self._filtered: deque[Future[Tensor]] = deque()
@@ -129,6 +131,7 @@ class PartialStream:
 
     def flush(self) -> Tensor:
         """The sound of all frames still held back, (C, n). The song ends there."""
+        self._wanted = torch.cat([self._wanted, self._beating.flush()])
         while self._next_frame < self._end:
             self._filter(min(self._next_frame + BLOCK_FRAMES, self._end))
         blocks = [block.result() for block in self._filtered]
@@ -144,9 +147,10 @@ class PartialStream:
             return
         more = None if self._missing is None else self._missing.noise(wanted)
         raw = self._synthesis.render(len(wanted) * self._knots, more)
+        whole = raw.sum(0)
         if self._gains is None:
-            raw = raw.sum(0, keepdim=True)
-        self._wanted = torch.cat([self._wanted, wanted])
+            raw = whole[None]
+        self._wanted = torch.cat([self._wanted, self._beating.push(wanted, whole)])
         self._raw = torch.cat([self._raw, raw], dim=2)
 
     def _filter(self, end_frame: int) -> None:
