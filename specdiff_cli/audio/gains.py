@@ -20,7 +20,7 @@ from specdiff_cli.errors import WeightsError
 QUIETEST_LOG_MEL = -6.0  # the noise of rounding to 16 bits lies below it in every band
 FARTHEST = 6.0  # nepers; a part that is weaker than the whole by more is as good as absent
 MOST_MISSING, MOST_AT_ONCE = 4.0, 1.5
-LARGEST_GAIN = 3.0  # nepers, to either side
+LARGEST_GAIN = 0.5  # nepers, to either side
 _SLOPE = 0.2  # of the rectifiers
 _KERNEL = 3
 _WINDOW_FRAMES = 2
@@ -78,7 +78,7 @@ class GainNetwork(nn.Module):
             x = x + mixed(self.bend(block(self.bend(x))))
         gains = self.leave(self.bend(x)).view(x.shape[0], 2, -1, x.shape[2]).transpose(2, 3)
         at_once = missing.clamp(-MOST_AT_ONCE, MOST_AT_ONCE)[:, None] * self.missing[:, None]
-        limited: Tensor = (gains + at_once).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+        limited: Tensor = LARGEST_GAIN * torch.tanh((gains + at_once) / LARGEST_GAIN)
         return limited
 
 

@@ -123,6 +123,9 @@ def train_data(
     reverb_share: Annotated[
         float, option("Share of pieces with light reverb; the others are dry.", metavar="SHARE")
     ] = 0.0,
+    sounds_share: Annotated[
+        float, option("Share of the composed pieces in which single notes are heard one by one.", metavar="SHARE")
+    ] = 0.0,
     loudness: Annotated[
         float, option("Mean loudness of the pieces; one gain serves the whole corpus.", metavar="LUFS")
     ] = -28.0,
@@ -178,6 +181,7 @@ def train_data(
         midi_share=midi_share,
         validation_share=validation_share,
         reverb_share=reverb_share,
+        sounds_share=sounds_share,
         loudness_lufs=loudness,
     )
     composer, began_s = SOLO_PIANO if ensemble == "piano" else ComposeConfig(), time.monotonic()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from specdiff_cli.choices import check_range
 from specdiff_cli.constants import SAMPLE_RATE_HZ
+from specdiff_cli.corpus.alone import sounds_alone
 from specdiff_cli.corpus.compose import COMPOSER_VERSION, ComposeConfig, arrange, compose, note_table
 from specdiff_cli.corpus.loudness import calibrated_gain
 from specdiff_cli.corpus.soundfont import FluidSynth
@@ -55,6 +56,7 @@ class CorpusConfig:
     ``midi_share``: of the pieces, arrangements of files under ``midi_folders``; the others are composed.
     ``loudness_lufs``: what the corpus's pieces have on average. One gain serves all of them, since a velocity must be
     equally loud everywhere: from the notes alone a network could not know how each piece was levelled.
+    ``sounds_share``: of the composed pieces, those in which sounds are heard one by one.
     """
 
     seed: int
@@ -64,11 +66,13 @@ class CorpusConfig:
     validation_share: float = 0.02
     reverb_share: float = 0.0
     loudness_lufs: float = -28.0
+    sounds_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0, VALIDATION_SEED_OFFSET // SEED_STRIDE - 1)
         check_range("midi_share", self.midi_share, 0, 1)
         check_range("reverb_share", self.reverb_share, 0, 1)
+        check_range("sounds_share", self.sounds_share, 0, 1)
         check_validation_share(self.validation_share)
         check_range("loudness", self.loudness_lufs, -60, -10, " LUFS")
 
@@ -82,6 +86,7 @@ class Piece:
     is_validation: bool
     source: Path | None
     has_reverb: bool = False
+    is_of_sounds: bool = False
 
     def path(self, folder: Path) -> Path:
         """Where the finished piece lies."""
@@ -121,9 +126,14 @@ def plan(config: CorpusConfig, n_pieces: int) -> list[Piece]:
             used[split] += 1
         seen[split] += 1
         seed = config.seed * SEED_STRIDE + index + (VALIDATION_SEED_OFFSET if split else 0)
-        has_reverb = bool(np.random.default_rng([config.seed, 4, index]).random() < config.reverb_share)
-        pieces.append(Piece(index, seed, split, source, has_reverb))
+        is_of_sounds = source is None and _drawn(config, 5, index) < config.sounds_share
+        pieces.append(Piece(index, seed, split, source, _drawn(config, 4, index) < config.reverb_share, is_of_sounds))
     return pieces
+
+
+def _drawn(config: CorpusConfig, what: int, index: int) -> float:
+    """A piece's random number for one of its properties."""
+    return float(np.random.default_rng([config.seed, what, index]).random())
 
 
 def _falls_due(index: int, share: float) -> bool:
@@ -137,7 +147,9 @@ def make_piece(piece: Piece, synth: FluidSynth, folder: Path, compose_config: Co
     Raises OutputError when the folder cannot be written.
     """
     path = piece.path(folder)
-    if piece.source is None:
+    if piece.is_of_sounds:
+        midi = sounds_alone(piece.seed, compose_config)
+    elif piece.source is None:
         midi = compose(piece.seed, compose_config)
     else:
         midi = arrange(piece.source, piece.seed, compose_config)
@@ -282,9 +294,11 @@ def _record(config: CorpusConfig, compose_config: ComposeConfig, gain: float) ->
 
 def _is_same(text: str, settings: str) -> bool:
     try:
-        # corpora of format 1 were made before it had a number
-        return bool({"format": 1} | json.loads(text) == json.loads(settings))
-    except (ValueError, TypeError):
+        # corpora of format 1 were made before it had a number, and some before there were pieces of single sounds
+        begun = {"format": 1} | json.loads(text)
+        begun["corpus"] = {"sounds_share": 0.0} | begun["corpus"]
+        return bool(begun == json.loads(settings))
+    except (ValueError, TypeError, KeyError):
         return False
 
 

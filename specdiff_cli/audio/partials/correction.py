@@ -32,7 +32,6 @@ N_PASSES = 4
 STEP = 1.6
 MARGIN_FRAMES = 4 * N_PASSES  # what a pass hears to either side: its windows, and the frames that its gains lie between
 LARGEST_GAIN = 1.5  # nepers, per pass
-LARGEST_CHANGE = 0.2  # nepers, by a network: a sound that its music had not stays within 2 dB of the wanted mel
 OVERLAPPING_SQUARES = 1.5  # of Hann windows, a quarter of a window apart
 # A moment may gain in power by so much more than the 40 ms around it.
 ECHO_RATIO, SILENT_POWER = 4.0, 1e-12
@@ -115,7 +114,7 @@ class MelCorrection:
             filtered, _ = self._met(audio, wanted.clamp(min=LOG_MEL_MIN))
         else:
             parts = self.parts(sound, wanted)
-            gains = network(*(mel[None] for mel in parts.log_mels))[0].clamp(-LARGEST_CHANGE, LARGEST_CHANGE)
+            gains = network(*(mel[None] for mel in parts.log_mels))[0]
             filtered = self.joined(parts, gains, sound.shape[2])
         return self._without_echoes(filtered, audio)
 
