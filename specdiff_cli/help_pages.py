@@ -30,7 +30,11 @@ def about(command: Any) -> str:
         return str(command.help or "")
     import ast
 
-    return ast.get_docstring(ast.parse(inspect.getsource(function)).body[0]) or ""  # type: ignore[arg-type]
+    try:
+        source = inspect.getsource(function)
+    except OSError:  # an installation of compiled files alone
+        return ""
+    return ast.get_docstring(ast.parse(source).body[0]) or ""  # type: ignore[arg-type]
 
 
 def _argument_name(param: Any) -> str:

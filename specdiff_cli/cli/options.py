@@ -213,7 +213,7 @@ Seed = Annotated[int, _sound("Same seed, same device: same bytes.", env="SEED")]
 Vocoder = Annotated[
     str | None, _sound(f"{either(VOCODERS)}.", default=THE_VOICES, offer=complete.vocoders, env="VOCODER")
 ]
-Tail = Annotated[float, _sound("Release time after the last note.", metavar="SECONDS", env="TAIL")]
+Tail = Annotated[float, _sound("Release time after the last note; its end fades.", metavar="SECONDS", env="TAIL")]
 
 FadeOut = Annotated[float, _sound("Fade the end of the audio to silence.", metavar="SECONDS", default="none")]
 

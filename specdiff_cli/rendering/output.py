@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Audio = npt.NDArray[np.float32]
     Writer = AtomicWriter | StreamWriter | NormalisingWriter | LoopingWriter
 
+ENDING_S = 0.4  # of the tail's end: what still rings fades to silence in it
+
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
@@ -83,7 +85,9 @@ class SongOutput:
         self._mel_mixer: MelMixer | None = None
         self._mel: MelWriter | None = None
         self._plot: PagePlot | None = None
-        n_faded = round(self._sound.fade_out_s * synthesizer.sample_rate_hz)
+        # a cymbal is not cut off; a loop has no end
+        ending_s = 0.0 if self._sound.loop else min(ENDING_S, self._sound.tail_s)
+        n_faded = round(max(self._sound.fade_out_s, ending_s) * synthesizer.sample_rate_hz)
         n_samples = synthesizer.count_samples_made(prepared.duration_s)
         self._fades = [FadeOut(n_samples, n_faded) for _ in range(prepared.n_parts)]
 

@@ -136,6 +136,7 @@ class Sound(Finish):
     vocoder: str | None = None
     """None: the voice's."""
     tail_s: float = 1.0
+    """What still rings at its end fades to silence."""
     sample_rate_hz: int | None = None
     """None: the voice's, as for ``stereo``."""
     stereo: bool | None = None

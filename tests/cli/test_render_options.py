@@ -81,6 +81,10 @@ def test_other_rates_hold_the_same_sound(folder: Path, rate_hz: int) -> None:
     assert recorded()["sample_rate_hz"] == rate_hz
 
 
+def fading(n: int) -> np.ndarray:
+    return np.cos((np.arange(n) + 0.5) / max(n, 1) * np.pi / 2) ** 2
+
+
 def test_the_end_fades_and_nothing_else_changes(folder: Path) -> None:
     assert run("-o", "plain.wav", "--subtype", "float").exit_code == 0
     assert run("--fade-out", "1.5", "--subtype", "float", "--end", "bar:9").exit_code == 0
@@ -89,12 +93,26 @@ def test_the_end_fades_and_nothing_else_changes(folder: Path) -> None:
     assert len(faded) == len(plain)
     n = round(1.5 * 16_000)
     np.testing.assert_array_equal(faded[:-n], plain[:-n])
-    gains = np.cos((np.arange(n) + 0.5) / n * np.pi / 2) ** 2
-    np.testing.assert_allclose(faded[-n:], plain[-n:] * gains, atol=1e-6)
+    tail = np.concatenate([np.ones(n - 1_600), fading(1_600)])  # the tail of 0.1 s fades by itself
+    np.testing.assert_allclose(faded[-n:] * tail, plain[-n:] * fading(n), atol=1e-6)
     assert (
         "rendered again: fade-out was 1.5, now 0"
         in run("--subtype", "float", "--skip-existing", "--end", "bar:9").stderr
     )
+
+
+@pytest.mark.parametrize(("tail", "n_faded"), [("1", 6_400), ("0.25", 4_000), ("0", 0)])
+def test_what_rings_at_the_end_of_the_tail_fades(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tail: str, n_faded: int
+) -> None:
+    """Random weights ring for ever."""
+    assert run("--subtype", "float", "--tail", tail).exit_code == 0
+    monkeypatch.setattr("specdiff_cli.rendering.output.ENDING_S", 0.0)
+    assert run("-o", "whole.wav", "--subtype", "float", "--tail", tail).exit_code == 0
+    faded, whole = soundfile.read("a.wav")[0], soundfile.read("whole.wav")[0]
+    gains = np.concatenate([np.ones(len(whole) - n_faded), fading(n_faded)])
+    np.testing.assert_allclose(faded, whole * gains, atol=1e-6)
+    assert np.abs(whole[-100:]).max() > 1e-3
 
 
 def test_a_peak_that_was_asked_for(folder: Path) -> None:
