@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Audio = npt.NDArray[np.float32]
     Writer = AtomicWriter | StreamWriter | NormalisingWriter | LoopingWriter
 
-ENDING_S = 0.4  # of the tail's end: what still rings fades to silence in it
+ENDING_S = 0.2  # of the tail's end: what still rings fades to silence in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def test_the_end_fades_and_nothing_else_changes(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("tail", "n_faded"), [("1", 6_400), ("0.25", 4_000), ("0", 0)])
+@pytest.mark.parametrize(("tail", "n_faded"), [("1", 3_200), ("0.15", 2_400), ("0", 0)])
 def test_what_rings_at_the_end_of_the_tail_fades(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tail: str, n_faded: int
 ) -> None:
