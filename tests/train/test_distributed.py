@@ -112,8 +112,8 @@ def test_the_environment_says_who_we_are(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow  # two processes that load torch
 def test_gradients_are_those_of_one_process_with_all_windows(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
-    tests = str(Path(__file__).parent)
-    wait_for(start_two("-c", GRADIENTS, str(corpus), str(tmp_path / "gradients.pt"), tests, str(Path(tests).parent)))
+    places = str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")
+    wait_for(start_two("-c", GRADIENTS, str(corpus), str(tmp_path / "gradients.pt"), *places))
     averaged = torch.load(tmp_path / "gradients.pt", weights_only=True)
     model = network_of()
     batch, draws = halves(corpus)[2]
