@@ -20,7 +20,8 @@ from specdiff_cli.errors import WeightsError
 QUIETEST_LOG_MEL = -6.0  # the noise of rounding to 16 bits lies below it in every band
 FARTHEST = 6.0  # nepers; a part that is weaker than the whole by more is as good as absent
 MOST_MISSING, MOST_AT_ONCE = 4.0, 1.5
-LARGEST_GAIN = 0.15  # nepers, to either side: with 0.25 a tuba by itself is 0.3 dB further from the soundfont
+# Nepers, to either side, while it learns and after: with 0.25 a tuba by itself is 0.3 dB further off.
+LARGEST_LEARNED_GAIN, LARGEST_GAIN = 0.25, 0.15
 _SLOPE = 0.2  # of the rectifiers
 _KERNEL = 3
 _WINDOW_FRAMES = 2
@@ -78,7 +79,8 @@ class GainNetwork(nn.Module):
             x = x + mixed(self.bend(block(self.bend(x))))
         gains = self.leave(self.bend(x)).view(x.shape[0], 2, -1, x.shape[2]).transpose(2, 3)
         at_once = missing.clamp(-MOST_AT_ONCE, MOST_AT_ONCE)[:, None] * self.missing[:, None]
-        limited: Tensor = LARGEST_GAIN * torch.tanh((gains + at_once) / LARGEST_GAIN)
+        largest = LARGEST_LEARNED_GAIN if self.training else LARGEST_GAIN
+        limited: Tensor = largest * torch.tanh((gains + at_once) / largest)
         return limited
 
 

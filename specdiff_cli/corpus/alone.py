@@ -4,12 +4,11 @@ import mido
 import numpy as np
 
 from specdiff_cli.corpus.compose import TICKS_PER_BEAT, ComposeConfig
-from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL, DRUM_KEYS
 from specdiff_cli.midi.programs import N_PROGRAMS
 
 TICKS_PER_S = 2 * TICKS_PER_BEAT  # at 120 beats per minute, where no tempo is written
 N_SOUNDS = 50
-DRUM_KEYS = range(35, 82)  # General MIDI's percussion map
 LEAD_S = 0.3  # before the first, and before each the program has changed by then
 HOLDS_S = (0.15, 0.4, 0.9, 1.5)
 GAP_S = 0.7  # releases are heard in it

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specdiff_cli.constants import SAMPLE_RATE_HZ
-from specdiff_cli.midi.drum_parts import DRUM_CHANNEL
+from specdiff_cli.midi.drum_parts import DRUM_CHANNEL, DRUM_KEYS
 from specdiff_cli.midi.notes import MidiSong, parse_midi
 from specdiff_cli.midi.programs import GM_NAMES, N_PROGRAMS
 from specdiff_cli.wording import one_line
@@ -25,7 +25,6 @@ CENTRES = (48, 60, 72)
 #: Keys around each: how a sound rises is the mean of theirs, since beats and phases differ from key to key.
 NEIGHBOURS = (-2, -1, 0, 1, 2)
 N_STROKES = 3  # of a drum key
-DRUM_KEYS = tuple(range(35, 82))  # General MIDI's percussion map
 VELOCITY = 96
 LEAD_S = 0.5  # before the first note
 SLOT_S = 3.0  # from note to note: pads ring for two seconds after their ends

@@ -18,6 +18,7 @@ from specdiff_cli.midi.systems import gs_channel, reset_system
 from specdiff_cli.midi.timeline import Part, Timed
 
 DRUM_CHANNEL = 9
+DRUM_KEYS = tuple(range(35, 82))  # General MIDI's percussion map
 BANK_CONTROLLER = 0
 _GM2_BANKS = {120: True, 121: False}
 # System -> bank -> is it drums? Other banks leave a part what it is. "" before any system is switched on.

@@ -62,7 +62,7 @@ def test_steps_bring_the_sound_closer(corpus: Path, config: GainsTrainConfig, tm
     losses = [trainer.train_step(example) for _ in range(40)]
     assert losses[0].keys() == {"stft", "mel", "level", "rate"}
     assert losses[-1]["stft"] < 0.97 * losses[0]["stft"]
-    assert losses[-1]["level"] < 0.95 * losses[0]["level"]
+    assert losses[-1]["level"] < 0.9 * losses[0]["level"]
 
 
 def test_from_settings_to_a_voice_that_sounds_through_it(
