@@ -1,11 +1,12 @@
 """Notes whose sound is known exactly, for vocoders that are told the notes, and measures of what is heard."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
+from specdiff_cli.audio.partials.notes_to_sound import HOPS, NotesToSound
 from specdiff_cli.audio.partials.responses import PARTIAL_POWER, interpolation, lobe_powers, mel_weights, noise_response
 from specdiff_cli.audio.partials.score import PlayedNote, Vibrato, pitch_hz
 from specdiff_cli.audio.partials.sounds import FRAME_S, reach
@@ -87,3 +88,22 @@ def frequency_hz(audio: np.ndarray, rate_hz: int, near_hz: float) -> float:
 
 def cents(found_hz: float, expected_hz: float) -> float:
     return 1200 * math.log2(found_hz / expected_hz)
+
+
+def tone(start_s: float = 0.5, end_s: float = 2.5, pitch: float = 69.0, **more: object) -> PlayedNote:
+    return replace(PlayedNote(start_s, end_s, 0, 0, 100, pitch), **more)  # type: ignore[arg-type]
+
+
+def sound_of(
+    *notes: PlayedNote,
+    rate_hz: int = 16_000,
+    n_channels: int = 1,
+    duration_s: float = 3.0,
+    timbres: Tones | None = None,
+) -> np.ndarray:
+    """(C, n) before any correction."""
+    synthesis = NotesToSound(
+        notes, timbres or Tones(), rate_hz=rate_hz, n_channels=n_channels, seed=3, device=torch.device("cpu")
+    )
+    n_knots = round(duration_s * rate_hz / HOPS[rate_hz])
+    return synthesis.render(n_knots).sum(0).numpy()
